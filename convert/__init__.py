@@ -1,0 +1,1 @@
+"""Conversion: PyTorch to ONNX to SavedModel to TFLite."""

@@ -1,0 +1,1 @@
+"""Translations of ONNX operators, one file a family."""

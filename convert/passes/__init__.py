@@ -1,0 +1,1 @@
+"""Graph rewrites on ONNX, one file a rewrite."""

@@ -1,0 +1,150 @@
+"""What passes from stage to stage: a file of a known format with known inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+"""A numpy array of any dtype."""
+
+Arrays = dict[str, Array]
+"""Arrays by input or output name."""
+
+
+class Format(str, Enum):
+    """The file format of an artifact."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
+    SAVED_MODEL = "saved_model"
+    TFLITE = "tflite"
+    EDGETPU = "edgetpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """Per-tensor affine quantization: ``real = scale * (stored - zero_point)``."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of an artifact.
+
+    Attributes:
+        name: The name that the source model gave it; the same in every artifact.
+        shape: Stored shape; ``None`` for a dimension known at run time only.
+        dtype: numpy name of the stored dtype, ``"float32"``, ``"int8"``.
+        permutation: Stored axis ``i`` holds axis ``permutation[i]`` of the source model's tensor:
+            ``(0, 2, 3, 1)`` is an NCHW image stored as NHWC. Identity where nothing moved.
+        quantization: Scale and zero point of an integer tensor that stands for real numbers.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    permutation: tuple[int, ...]
+    quantization: Quantization | None = None
+
+    @classmethod
+    def plain(cls, name: str, shape: tuple[int | None, ...], dtype: str) -> TensorSpec:
+        """Return the spec of a tensor stored as the source model has it."""
+        return cls(name, shape, dtype, tuple(range(len(shape))))
+
+    @property
+    def source_shape(self) -> tuple[int | None, ...]:
+        """The shape in the source model's axis order."""
+        return tuple(
+            self.shape[self.permutation.index(axis)] for axis in range(len(self.permutation))
+        )
+
+    @property
+    def layout(self) -> str:
+        """``"nhwc"`` for an NCHW tensor stored channels last, else ``"source"``."""
+        return "nhwc" if self.permutation == (0, 2, 3, 1) else "source"
+
+    def store(self, array: Array) -> Array:
+        """Turn an array of the source model (its layout, real numbers) into the stored form."""
+        moved = np.transpose(array, self.permutation)
+        if self.quantization is None:
+            return np.ascontiguousarray(moved.astype(self.dtype, copy=False))
+        limits = np.iinfo(self.dtype)
+        steps = np.rint(moved / self.quantization.scale) + self.quantization.zero_point
+        return np.ascontiguousarray(np.clip(steps, limits.min, limits.max).astype(self.dtype))
+
+    def restore(self, array: Array) -> Array:
+        """Turn a stored array back into the source model's layout, in real numbers."""
+        if self.quantization is not None:
+            shifted = array.astype(np.float32) - np.float32(self.quantization.zero_point)
+            array = shifted * np.float32(self.quantization.scale)
+        return np.transpose(array, np.argsort(self.permutation))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's form."""
+        quantization = self.quantization
+        return {
+            "name": self.name,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "layout": self.layout,
+            "permutation": list(self.permutation),
+            "scale": quantization.scale if quantization else None,
+            "zero_point": quantization.zero_point if quantization else None,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> TensorSpec:
+        """Rebuild a spec from the manifest's form."""
+        scale = data["scale"]
+        return cls(
+            name=data["name"],
+            shape=tuple(data["shape"]),
+            dtype=data["dtype"],
+            permutation=tuple(data["permutation"]),
+            quantization=None if scale is None else Quantization(scale, data["zero_point"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model file with what is known of it.
+
+    Attributes:
+        format: File format.
+        path: The file, or the directory of a SavedModel.
+        inputs: Inputs in the source model's order.
+        outputs: Outputs in the source model's order.
+    """
+
+    format: Format
+    path: Path
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready form."""
+        return {
+            "format": self.format.value,
+            "path": str(self.path),
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Artifact:
+        """Rebuild an artifact from its JSON form."""
+        return cls(
+            format=Format(data["format"]),
+            path=Path(data["path"]),
+            inputs=tuple(TensorSpec.from_dict(spec) for spec in data["inputs"]),
+            outputs=tuple(TensorSpec.from_dict(spec) for spec in data["outputs"]),
+        )

@@ -1,0 +1,182 @@
+"""Every error that edgeconv raises on purpose.
+
+::
+
+    EdgeconvError
+    ├── UsageError            the call is wrong: option, path, output directory
+    │   └── InvalidModel      the model file is missing, corrupt, hostile or not a model
+    │   └── InvalidData       calibration or verification data does not fit the model
+    ├── ConversionError       the model is fine, but a stage cannot express it
+    │   └── UnsupportedModel  named nodes that the translator or quantizer does not cover
+    ├── ToolMissing           a program, package or device that the call insists on is absent
+    └── WorkerError           a native runtime failed in its worker process
+        ├── WorkerCrashed     it died (signal, abort)
+        └── WorkerTimeout     it did not answer in time
+
+A message has up to four parts, always in this order: what went wrong, where (file, node, op,
+module), why, and what to do next. `EdgeconvError` builds the text; callers give the parts.
+The command line alone turns the classes into exit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+class EdgeconvError(Exception):
+    """Base class: an error with a what, a where, a why and a next step.
+
+    Args:
+        what: One sentence without a full stop: what went wrong.
+        where: The file, node, op or module concerned.
+        why: The cause, where known.
+        hint: What the user can do next.
+        details: Long technical text (a traceback, a tool's log), shown with ``--verbose`` only.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str = "",
+        why: str = "",
+        hint: str = "",
+        details: str = "",
+    ) -> None:
+        self.what = what
+        self.where = where
+        self.why = why
+        self.hint = hint
+        self.details = details
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        lines = [f"{head}: {self.why}" if self.why else head]
+        if self.hint:
+            lines.append(f"  next: {self.hint}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the class name and the parts, for ``--json`` and for crossing processes."""
+        return {
+            "error": type(self).__name__,
+            "what": self.what,
+            "where": self.where,
+            "why": self.why,
+            "hint": self.hint,
+            "details": self.details,
+        }
+
+
+class UsageError(EdgeconvError):
+    """The call is wrong: an option, a path, the output directory."""
+
+
+class InvalidModel(UsageError):
+    """The model file is missing, truncated, corrupt, hostile, or not a model at all."""
+
+
+class InvalidData(UsageError):
+    """Calibration or verification data does not fit the model."""
+
+
+class ConversionError(EdgeconvError):
+    """A stage cannot express the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnsupportedNode:
+    """One node that a stage does not cover.
+
+    Attributes:
+        op: Operator type with its version, ``"Resize-19"``.
+        node: Node name.
+        module: Path of the PyTorch module it came from, or ``""``.
+        source: ``file:line`` in the PyTorch source, or ``""``.
+        reason: Which part is not supported.
+        hint: What to do about it.
+    """
+
+    op: str
+    node: str
+    reason: str
+    module: str = ""
+    source: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        origin = ", ".join(part for part in (self.module, self.source) if part)
+        text = f"{self.op} ({self.node}{', from ' + origin if origin else ''}): {self.reason}"
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class UnsupportedModel(ConversionError):
+    """The model holds nodes that a stage does not cover; all of them are listed.
+
+    Args:
+        stage: The stage that refuses, for example ``"onnx to saved_model"``.
+        nodes: Every node concerned, at least one.
+        hint: What to do next.
+    """
+
+    def __init__(self, stage: str, nodes: Sequence[UnsupportedNode], hint: str = "") -> None:
+        self.stage = stage
+        self.nodes = tuple(nodes)
+        noun = "node is" if len(self.nodes) == 1 else "nodes are"
+        listing = "".join(f"\n  - {node}" for node in self.nodes)
+        super().__init__(
+            f"{len(self.nodes)} {noun} not supported", where=stage, why=listing, hint=hint
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parts with the list of nodes."""
+        return {
+            "error": type(self).__name__,
+            "stage": self.stage,
+            "nodes": [asdict(node) for node in self.nodes],
+            "hint": self.hint,
+        }
+
+
+class ToolMissing(EdgeconvError):
+    """A program, package or device that the call insists on is absent."""
+
+
+class WorkerError(EdgeconvError):
+    """A native runtime failed in its worker process."""
+
+
+class WorkerCrashed(WorkerError):
+    """The worker process died: a signal, an abort, or an exit in native code."""
+
+
+class WorkerTimeout(WorkerError):
+    """The worker process did not answer in time and was stopped."""
+
+
+_BY_NAME: dict[str, type[EdgeconvError]] = {
+    cls.__name__: cls
+    for cls in (
+        EdgeconvError,
+        UsageError,
+        InvalidModel,
+        InvalidData,
+        ConversionError,
+        ToolMissing,
+        WorkerError,
+        WorkerCrashed,
+        WorkerTimeout,
+    )
+}
+
+
+def error_from_dict(data: Mapping[str, Any]) -> EdgeconvError:
+    """Rebuild the error that `EdgeconvError.to_dict` described."""
+    if data["error"] == UnsupportedModel.__name__:
+        nodes = [UnsupportedNode(**node) for node in data["nodes"]]
+        return UnsupportedModel(data["stage"], nodes, data["hint"])
+    parts = {key: data.get(key, "") for key in ("where", "why", "hint", "details")}
+    return _BY_NAME.get(data["error"], EdgeconvError)(data["what"], **parts)

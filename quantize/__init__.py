@@ -1,0 +1,1 @@
+"""Quantization of float TFLite models, flatbuffer to flatbuffer."""

@@ -1,0 +1,1 @@
+"""Targets: what a model is converted for."""

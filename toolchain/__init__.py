@@ -1,0 +1,1 @@
+"""Everything outside our own Python: worker processes, native runtimes, external tools."""

@@ -1,0 +1,1 @@
+"""Model runtimes, each called through a worker process."""

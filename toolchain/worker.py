@@ -1,0 +1,262 @@
+"""Run functions in a worker process that may crash, abort or hang without taking us along.
+
+The parent starts ``python -m edgeconv.toolchain.worker`` and speaks JSON lines over two pipes of
+its own, so that whatever native code prints cannot garble the protocol. Arrays do not travel:
+callers exchange files. A request is ``{"call": "edgeconv.module:function", "arguments": {...}}``;
+answers are ``{"progress": [done, total]}`` (any number), then ``{"result": ...}`` or
+``{"error": {...}}``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from edgeconv.errors import (
+    EdgeconvError,
+    WorkerCrashed,
+    WorkerError,
+    WorkerTimeout,
+    error_from_dict,
+)
+
+ProgressCallback = Callable[[int, int], None]
+"""Called with (done, total) while a long call runs."""
+
+_STDERR_TAIL = 4000
+
+
+class Worker:
+    """A lazily started, restartable worker process. Use it as a context manager.
+
+    Args:
+        name: What the worker does, for messages: ``"TensorFlow"``.
+        preload: Modules that the worker imports as soon as it starts, so that their import
+            overlaps with other work.
+        timeout: Seconds that one call may take.
+        python: Interpreter to use; the running one by default.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        preload: Sequence[str] = (),
+        timeout: float = 1800.0,
+        python: Path | None = None,
+    ) -> None:
+        self.name = name
+        self._preload = tuple(preload)
+        self._timeout = timeout
+        self._python = str(python or sys.executable)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self._requests: IO[bytes] | None = None
+        self._answers = -1
+        self._pending = b""
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the process, if it is not running, so that its imports overlap with our work."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.stop()
+        request_read, request_write = os.pipe()
+        answer_read, answer_write = os.pipe()
+        self._log = tempfile.TemporaryFile(prefix="edgeconv-worker-")  # noqa: SIM115
+        command = [self._python, "-P", "-m", "edgeconv.toolchain.worker"]
+        command += [str(request_read), str(answer_write), *self._preload]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            pass_fds=(request_read, answer_write),
+            env=_worker_environment(),
+            start_new_session=True,
+        )
+        os.close(request_read)
+        os.close(answer_write)
+        self._requests = os.fdopen(request_write, "wb", buffering=0)
+        self._answers = answer_read
+        self._pending = b""
+
+    def call(
+        self,
+        function: str,
+        /,
+        progress: ProgressCallback | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Call ``module:function`` in the worker and return its JSON result.
+
+        Raises:
+            EdgeconvError: Whatever typed error the function raised.
+            WorkerError: The function raised something else; the traceback is in ``details``.
+            WorkerCrashed: The process died. A later call starts a new one.
+            WorkerTimeout: The call took longer than the time-out; the process was stopped.
+        """
+        self.start()
+        request = json.dumps({"call": function, "arguments": arguments}) + "\n"
+        try:
+            assert self._requests is not None
+            self._requests.write(request.encode())
+        except BrokenPipeError:
+            raise self._crashed(function) from None
+        deadline = time.monotonic() + self._timeout
+        while True:
+            answer = self._read(function, deadline)
+            if "progress" in answer:
+                if progress is not None:
+                    progress(*answer["progress"])
+            elif "error" in answer:
+                raise error_from_dict(answer["error"])
+            else:
+                return answer["result"]
+
+    def stop(self) -> None:
+        """Stop the process and everything that it started."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                _kill_group(self._process)
+            self._process.wait()
+            self._process = None
+        if self._requests is not None:
+            self._requests.close()
+            self._requests = None
+        if self._answers >= 0:
+            os.close(self._answers)
+            self._answers = -1
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _read(self, function: str, deadline: float) -> dict[str, Any]:
+        while b"\n" not in self._pending:
+            left = deadline - time.monotonic()
+            ready = select.select([self._answers], [], [], left)[0] if left > 0 else []
+            if not ready:
+                tail = self._tail()
+                self.stop()
+                raise WorkerTimeout(
+                    f"no answer within {self._timeout:.0f} seconds",
+                    where=f"{self.name} worker",
+                    why=f"{function} was stopped",
+                    hint="raise --timeout, or try a smaller model",
+                    details=tail,
+                )
+            chunk = os.read(self._answers, 1 << 16)
+            if not chunk:
+                raise self._crashed(function)
+            self._pending += chunk
+        line, self._pending = self._pending.split(b"\n", 1)
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _crashed(self, function: str) -> WorkerCrashed:
+        assert self._process is not None
+        code = self._process.wait()
+        tail = self._tail()
+        self.stop()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
+        return WorkerCrashed(
+            f"the process died ({how})",
+            where=f"{self.name} worker",
+            why=f"in {function}" + (f"; its last words were: {last}" if last else ""),
+            hint="run with --verbose for its output; report it with the model if you can",
+            details=tail,
+        )
+
+    def _tail(self) -> str:
+        if self._log is None:
+            return ""
+        size = self._log.seek(0, os.SEEK_END)
+        self._log.seek(max(0, size - _STDERR_TAIL))
+        return self._log.read().decode(errors="replace")
+
+
+def _worker_environment() -> dict[str, str]:
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, **quiet}
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()
+
+
+def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer requests until the parent closes the pipe."""
+
+    def send(answer: dict[str, Any]) -> None:
+        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.flush()
+
+    for line in requests:
+        request = json.loads(line)
+        try:
+            result = _invoke(request, lambda done, total: send({"progress": [done, total]}))
+        except EdgeconvError as error:
+            send({"error": error.to_dict()})
+        except Exception as error:  # noqa: BLE001 - the process boundary: it becomes a WorkerError
+            send({"error": _describe(request["call"], error)})
+        else:
+            send({"result": result})
+
+
+def _invoke(request: dict[str, Any], progress: ProgressCallback) -> Any:
+    module, _, name = request["call"].partition(":")
+    function = getattr(importlib.import_module(module), name)
+    arguments = dict(request["arguments"])
+    if "progress" in inspect.signature(function).parameters:
+        arguments["progress"] = progress
+    return function(**arguments)
+
+
+def _describe(function: str, error: Exception) -> dict[str, Any]:
+    text = str(error).strip().splitlines()
+    return WorkerError(
+        f"{function.rpartition(':')[2]} failed",
+        why=f"{type(error).__name__}: {text[0] if text else 'no message'}",
+        hint="run with --verbose for the whole traceback",
+        details=traceback.format_exc(),
+    ).to_dict()
+
+
+def main() -> None:
+    """Serve the parent that started us; ``argv`` holds two file descriptors and the preloads."""
+    request_fd, answer_fd, *preload = sys.argv[1:]
+    with os.fdopen(int(request_fd), "rb") as requests, os.fdopen(int(answer_fd), "wb") as answers:
+        for module in preload:
+            importlib.import_module(module)
+        serve(requests, answers)
+
+
+if __name__ == "__main__":
+    main()
