@@ -78,7 +78,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to the same shape."""
-        return features + self.project(self.depthwise(self.expand(features)))
+        change: Tensor = self.project(self.depthwise(self.expand(features)))
+        return features + change
 
 
 class DigitsNet(nn.Module):

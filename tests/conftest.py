@@ -1,0 +1,37 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+# Operators that torchvision's Python part refers to while it is imported.
+_OPERATORS = ("nms", "qnms")
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> Iterator[ModuleType]:
+    """Torchvision, also where its native operators do not fit the installed torch.
+
+    PyPI's wheels for Linux are built for CUDA; next to a CPU build of torch their native library
+    cannot be loaded, and the import fails because two operators are not declared. Declaring them
+    is enough for everything but those operators.
+    """
+    import torch
+
+    library = None
+    try:
+        module = importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for name in _OPERATORS:
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        module = importlib.import_module("torchvision")
+    yield module
+    del library
