@@ -1,1 +1,24 @@
-"""Graph rewrites on ONNX, one file a rewrite."""
+"""Graph rewrites on ONNX, one file a rewrite. The order is data: see `PASSES`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from edgeconv.convert.passes.fold_batch_norm import fold_batch_norm
+from edgeconv.convert.passes.fold_pad import fold_pad
+
+Pass = Callable[[ir.Graph], int]
+"""Rewrites a graph in place and returns how many places it changed."""
+
+PASSES: tuple[Pass, ...] = (
+    fold_batch_norm,
+    fold_pad,
+)
+
+
+def run_passes(graph: ir.Graph) -> None:
+    """Run every pass once, in order."""
+    for rewrite in PASSES:
+        rewrite(graph)

@@ -1,0 +1,54 @@
+"""What a translation may ask about the node at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeconv.artifacts import Array
+from edgeconv.convert.registry import Unsupported
+from edgeconv.convert.value import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The node being translated.
+
+    Attributes:
+        opset: Version of the node's domain in the model.
+        outputs: For each of the node's outputs, whether it is wanted.
+    """
+
+    opset: int
+    outputs: tuple[bool, ...]
+
+    def constant(self, value: Value, what: str) -> Array:
+        """Return a value's array.
+
+        Raises:
+            Unsupported: It is computed at run time.
+        """
+        if value.constant is None:
+            raise Unsupported(
+                f"{what} is computed at run time",
+                "make it a constant, or export with fixed shapes",
+            )
+        return value.constant
+
+    def integers(self, value: Value, what: str) -> tuple[int, ...]:
+        """Return a constant's elements as Python integers.
+
+        Raises:
+            Unsupported: It is computed at run time.
+        """
+        return tuple(int(item) for item in self.constant(value, what).ravel())
+
+
+def axis_of(axis: int, rank: int) -> int:
+    """Return a non-negative axis.
+
+    Raises:
+        Unsupported: The axis is out of range.
+    """
+    if not -rank <= axis < max(rank, 1):
+        raise Unsupported(f"axis {axis} is out of range for rank {rank}")
+    return axis % rank if rank else 0

@@ -1,0 +1,100 @@
+"""ONNX to SavedModel. Imports TensorFlow: call `translate` in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+import tensorflow as tf
+
+from edgeconv.artifacts import Artifact, Format, TensorSpec
+from edgeconv.convert.layout import image_values
+from edgeconv.convert.ops import default_registry
+from edgeconv.convert.passes import run_passes
+from edgeconv.convert.registry import Registry
+from edgeconv.convert.saved_model import write_saved_model
+from edgeconv.convert.translator import Translator
+from edgeconv.convert.value import Value, arranged, channels_last
+from edgeconv.convert.view import DYNAMIC, Shape
+from edgeconv.errors import InvalidModel
+
+
+def translate(onnx: Mapping[str, Any], directory: str, io_layout: str = "nhwc") -> dict[str, Any]:
+    """Translate an ONNX file to a SavedModel with the signature ``serving_default``.
+
+    Args:
+        onnx: The ONNX artifact, `Artifact.to_dict`.
+        directory: Where the SavedModel is written.
+        io_layout: ``nhwc`` stores image inputs and outputs channels last, ``nchw`` keeps them.
+
+    Returns:
+        The SavedModel artifact, `Artifact.to_dict`.
+
+    Raises:
+        UnsupportedModel: Nodes that have no translation, all of them.
+    """
+    source = Artifact.from_dict(onnx)
+    model = load_graph(source.path)
+    return build(model, Path(directory), io_layout, default_registry()).to_dict()
+
+
+def load_graph(path: Path) -> ir.Model:
+    """Load an ONNX file, inline its functions, infer shapes, and run the rewrites."""
+    model = ir.load(path)
+    common_passes.InlinePass()(model)
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    run_passes(model.graph)
+    common_passes.RemoveUnusedNodesPass()(model)
+    return model
+
+
+def build(model: ir.Model, directory: Path, io_layout: str, registry: Registry) -> Artifact:
+    """Translate a loaded model and write the SavedModel."""
+    graph = model.graph
+    images = image_values(graph) if io_layout == "nhwc" else frozenset[str]()
+    inputs = tuple(
+        _spec(value, images) for value in graph.inputs if value.name not in graph.initializers
+    )
+    names = [str(value.name) for value in graph.outputs]
+    outputs: list[TensorSpec] = []
+
+    def function(*tensors: Any) -> list[Any]:
+        feeds = {
+            spec.name: Value.of(tensor, spec.permutation)
+            for spec, tensor in zip(inputs, tensors, strict=True)
+        }
+        values = Translator(model, registry).run(feeds)
+        results = []
+        for name in names:
+            permutation = _order(name, values[name].rank, images)
+            tensor = tf.convert_to_tensor(arranged(values[name], permutation))
+            outputs.append(TensorSpec(name, _known(tensor), values[name].dtype.name, permutation))
+            results.append(tensor)
+        return results
+
+    write_saved_model(function, inputs, names, directory)
+    return Artifact(Format.SAVED_MODEL, directory, inputs, tuple(outputs))
+
+
+def _spec(value: ir.Value, images: frozenset[str]) -> TensorSpec:
+    name = str(value.name)
+    if value.shape is None or value.dtype is None:
+        raise InvalidModel(
+            "an input has no shape or no dtype", where=name, hint="export it with fixed shapes"
+        )
+    sizes = tuple(size if isinstance(size, int) else None for size in value.shape)
+    permutation = _order(name, len(sizes), images)
+    shape = tuple(sizes[axis] for axis in permutation)
+    return TensorSpec(name, shape, np.dtype(value.dtype.numpy()).name, permutation)
+
+
+def _order(name: str, rank: int, images: frozenset[str]) -> Shape:
+    return channels_last(rank) if rank == 4 and name in images else tuple(range(rank))
+
+
+def _known(tensor: Any) -> tuple[int | None, ...]:
+    return tuple(None if size in (None, DYNAMIC) else int(size) for size in tensor.shape)

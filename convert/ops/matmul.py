@@ -1,0 +1,95 @@
+"""Matrix products. Source of the semantics: ONNX operator spec, Gemm and MatMul."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from edgeconv.convert.context import Context
+from edgeconv.convert.registry import op
+from edgeconv.convert.value import Tensor, Value, aligned, arranged, loose
+from edgeconv.convert.view import product
+
+
+@op("Gemm", since=7)
+def gemm(
+    g: Context,
+    a: Value,
+    b: Value,
+    c: Value | None = None,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+) -> Value:
+    """Gemm: alpha * a' b' + beta * c."""
+    left = a.transpose((1, 0)) if transA else a
+    right = b.transpose((1, 0)) if transB else b
+    y = _product_2d(left, right, alpha)
+    if c is None or beta == 0:
+        return Value.of(y)
+    bias = c if beta == 1 else c.map(lambda t: t * np.asarray(beta, c.dtype))
+    if bias.constant is not None and bias.constant.size == y.shape[1]:
+        return Value.of(tf.nn.bias_add(y, bias.constant.ravel()))
+    tensors, view = aligned([Value.of(y), bias])
+    return Value(tf.add(*tensors), view)
+
+
+def _product_2d(left: Value, right: Value, alpha: float = 1.0) -> Tensor:
+    """Multiply [M, K] by [K, N]; constant weights follow the stored order of K."""
+    weights = right.constant
+    if weights is None:
+        rows, transposed = _operand(right)
+        y = tf.matmul(arranged(left, (0, 1)), rows, transpose_b=transposed)
+        return y if alpha == 1 else y * np.asarray(alpha, right.dtype)
+    x, _, elements = loose(left, (0, 1), [1])
+    order = elements[1]
+    weights = weights if order is None else weights[order]
+    return tf.matmul(x, weights if alpha == 1 else weights * np.asarray(alpha, weights.dtype))
+
+
+def _operand(value: Value) -> tuple[Tensor, bool]:
+    """Return a matrix as it is stored, and whether its last two axes are swapped there."""
+    rank = value.rank
+    swapped = (*range(rank - 2), rank - 1, rank - 2)
+    straight = tuple(range(rank))
+    if value.view.movement(straight).moves and not value.view.movement(swapped).moves:
+        return arranged(value, swapped), True
+    return arranged(value, straight), False
+
+
+@op("MatMul")
+def matmul(g: Context, a: Value, b: Value) -> Value:
+    """MatMul with numpy's rules for vectors and batches."""
+    left = a.reshape((1, *a.shape)) if a.rank == 1 else a
+    right = b.reshape((*b.shape, 1)) if b.rank == 1 else b
+    y = _matmul(left, right)
+    shape = list(y.shape)
+    if b.rank == 1:
+        shape.pop(-1)
+    if a.rank == 1:
+        shape.pop(-1 if b.rank == 1 else -2)
+    return y if len(shape) == y.rank else y.reshape(tuple(shape))
+
+
+def _matmul(left: Value, right: Value) -> Value:
+    if right.constant is not None and right.rank == 2:
+        return _linear(left, right)
+    a, a_swapped = _operand(left)
+    b, b_swapped = _operand(right)
+    return Value.of(tf.matmul(a, b, transpose_a=a_swapped, transpose_b=b_swapped))
+
+
+def _linear(x: Value, weights: Value) -> Value:
+    """Multiply by a constant matrix, which follows the stored order of x's last axis."""
+    kernel = weights.constant
+    assert kernel is not None, "only called for constant weights"
+    t, _, elements = loose(x, range(x.rank), [x.rank - 1])
+    order = elements[x.rank - 1]
+    kernel = kernel if order is None else kernel[order]
+    if x.rank == 2:
+        return Value.of(tf.matmul(t, kernel))
+    rows = tf.reshape(t, (product(x.shape[:-1]), x.shape[-1]))
+    y = tf.matmul(rows, kernel)
+    return Value.of(y).reshape((*x.shape[:-1], kernel.shape[1]))

@@ -1,0 +1,36 @@
+"""Where in the PyTorch source a node came from, as far as the exporter recorded it."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import onnx_ir as ir
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_STACK = "pkg.torch.onnx.stack_trace"
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+def origin_of(node: ir.Node) -> tuple[str, str]:
+    """Return the path of the PyTorch module and ``file:line``, each ``""`` where unknown."""
+    return _module(node.metadata_props.get(_SCOPES, "")), _source(
+        node.metadata_props.get(_STACK, "")
+    )
+
+
+def _module(text: str) -> str:
+    """Return the innermost module path; the last scope is the operator itself."""
+    try:
+        scopes = ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return ""
+    paths = [scope for scope in scopes[:-1] if scope]
+    return str(paths[-1]) if paths else ""
+
+
+def _source(stack: str) -> str:
+    """Return the innermost frame outside PyTorch itself."""
+    frames: list[tuple[str, str]] = _FRAME.findall(stack)
+    own = [frame for frame in frames if "/torch/" not in frame[0]]
+    return f"{own[-1][0]}:{own[-1][1]}" if own else ""

@@ -1,0 +1,131 @@
+"""SavedModel to float TFLite. Imports TensorFlow: call `convert` in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.lite.python.convert import ConverterError
+
+from edgeconv import tflite
+from edgeconv.artifacts import Artifact, Format, TensorSpec
+from edgeconv.convert.saved_model import SIGNATURE
+from edgeconv.errors import ConversionError, UnsupportedModel, UnsupportedNode
+
+STAGE = "saved_model to tflite"
+
+
+def convert(saved_model: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """Convert a SavedModel to a float TFLite file of builtin ops.
+
+    Inputs and outputs keep their order and names; the signature stays.
+
+    Args:
+        saved_model: The SavedModel artifact, `Artifact.to_dict`.
+        path: The file to write.
+
+    Returns:
+        The TFLite artifact, `Artifact.to_dict`.
+
+    Raises:
+        UnsupportedModel: Ops that TFLite has no builtin for, all of them.
+        ConversionError: TensorFlow's converter fails otherwise.
+    """
+    source = Artifact.from_dict(saved_model)
+    model = tflite.parse(_converted(source.path), where=path)
+    _name_and_order(model, source)
+    tflite.save(model, Path(path))
+    return Artifact(Format.TFLITE, Path(path), source.inputs, source.outputs).to_dict()
+
+
+def _converted(directory: Path) -> bytes:
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(directory), signature_keys=[SIGNATURE])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    try:
+        content: bytes = converter.convert()
+    except ConverterError as error:
+        raise _explain(error) from error
+    return content
+
+
+def _explain(error: ConverterError) -> ConversionError:
+    """Turn the converter's report into one of ours: which ops, and where they came from."""
+    nodes = {
+        (data.operator.name, _locations(data.location))
+        for data in error.errors
+        if data.operator.name
+    }
+    if not nodes:
+        text = str(error).strip().splitlines()
+        return ConversionError(
+            "TensorFlow's converter failed",
+            where=STAGE,
+            why=text[0] if text else "no reason given",
+            hint="run with --verbose for its whole report",
+            details=str(error),
+        )
+    return UnsupportedModel(
+        STAGE,
+        [
+            UnsupportedNode(
+                op=name.removeprefix("tf."),
+                node=place or "unknown place",
+                reason="TFLite has no builtin operator for it",
+            )
+            for name, place in sorted(nodes)
+        ],
+        hint="replace the operation in the model; Flex operators are never used",
+    )
+
+
+def _locations(location: Any) -> str:
+    return ", ".join(call.name.removesuffix(":") for call in location.call if call.name)
+
+
+def _name_and_order(model: Any, source: Artifact) -> None:
+    """Give the file's inputs and outputs the source's order, names and checked dtypes."""
+    graph = model.subgraphs[0]
+    signature = model.signatureDefs[0]
+    graph.inputs = _ordered(graph, signature.inputs, source.inputs)
+    graph.outputs = _ordered(graph, signature.outputs, source.outputs)
+    taken = {tflite.tensor_name(tensor) for tensor in graph.tensors}
+    for spec, index in zip(
+        (*source.inputs, *source.outputs), (*graph.inputs, *graph.outputs), strict=True
+    ):
+        if tflite.tensor_name(graph.tensors[index]) != spec.name:
+            for tensor in graph.tensors:
+                if tflite.tensor_name(tensor) == spec.name:
+                    tensor.name = _unused(spec.name, taken).encode()
+            graph.tensors[index].name = spec.name.encode()
+            taken.add(spec.name)
+
+
+def _ordered(graph: Any, signature: Any, specs: tuple[TensorSpec, ...]) -> Any:
+    indices = {
+        entry.name.decode() if isinstance(entry.name, bytes) else entry.name: entry.tensorIndex
+        for entry in signature
+    }
+    for spec in specs:
+        if spec.name not in indices:
+            raise ConversionError(
+                "the converter dropped an input or output", where=STAGE, why=spec.name
+            )
+        found = tflite.dtype_of(graph.tensors[indices[spec.name]])
+        if found != spec.dtype:
+            raise ConversionError(
+                "the converter changed a dtype",
+                where=STAGE,
+                why=f"{spec.name} is {found} instead of {spec.dtype}",
+            )
+    return np.array([indices[spec.name] for spec in specs], np.int32)
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    number = 1
+    while f"{name}_{number}" in taken:
+        number += 1
+    taken.add(f"{name}_{number}")
+    return f"{name}_{number}"

@@ -1,0 +1,174 @@
+"""Walk an ONNX graph in order and translate each node with the function registered for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import tensorflow as tf
+from onnx.reference import ReferenceEvaluator
+
+from edgeconv.artifacts import Array
+from edgeconv.convert.context import Context
+from edgeconv.convert.origin import origin_of
+from edgeconv.convert.registry import Registry, Unsupported, bind
+from edgeconv.convert.value import Value
+from edgeconv.errors import UnsupportedModel, UnsupportedNode
+
+STAGE = "onnx to saved_model"
+_HINT = "replace it in the model, or report it with the model if you can"
+_FOLD_LIMIT = 1 << 24  # elements; a larger constant is cheaper to compute at run time
+
+
+class Translator:
+    """Translate one graph.
+
+    Args:
+        model: The model; its graph is in topological order and its functions are inlined.
+        registry: Translations to use.
+    """
+
+    def __init__(self, model: ir.Model, registry: Registry) -> None:
+        self._graph = model.graph
+        self._registry = registry
+        self._opsets = dict(model.opset_imports)
+        self._values: dict[str, Value] = {}
+        self._refused: list[UnsupportedNode] = []
+
+    def uncovered(self) -> list[UnsupportedNode]:
+        """Return the nodes that have no translation at all."""
+        return [
+            _refusal(node, self._opset(node), "no translation for this operator", _HINT)
+            for node in self._graph
+            if node.op_type != "Constant" and self._find(node) is None
+        ]
+
+    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """Translate the graph into the TensorFlow graph under construction.
+
+        Args:
+            inputs: Values of the graph's inputs, by name.
+
+        Returns:
+            Values of the graph's outputs, by name.
+
+        Raises:
+            UnsupportedModel: Nodes without a translation, or refused by theirs; all of them.
+        """
+        self._refused = self.uncovered()
+        self._values = dict(inputs)
+        for name, initializer in self._graph.initializers.items():
+            if initializer.const_value is not None:
+                self._values[name] = Value.of(_array(initializer.const_value))
+        for node in self._graph:
+            self._translate(node)
+        if self._refused:
+            raise UnsupportedModel(STAGE, self._refused, hint=_HINT)
+        return {str(output.name): self._values[str(output.name)] for output in self._graph.outputs}
+
+    def _opset(self, node: ir.Node) -> int:
+        return self._opsets.get(node.domain, 1)
+
+    def _find(self, node: ir.Node) -> Any:
+        return self._registry.find(node.domain, node.op_type, self._opset(node))
+
+    def _translate(self, node: ir.Node) -> None:
+        """Translate a node, unless one that it depends on was refused."""
+        names = [None if value is None else str(value.name) for value in node.inputs]
+        if any(name and name not in self._values for name in names):
+            return
+        inputs = [self._values[name] if name else None for name in names]
+        try:
+            results = _fold(node, self._opset(node), inputs)
+            if results is None:
+                results = self._call(node, inputs)
+        except Unsupported as refusal:
+            self._refused.append(
+                _refusal(node, self._opset(node), refusal.reason, refusal.hint or _HINT)
+            )
+            return
+        for output, value in zip(node.outputs, results, strict=False):
+            self._values[str(output.name)] = value
+
+    def _call(self, node: ir.Node, inputs: Sequence[Value | None]) -> Sequence[Value]:
+        function = self._find(node)
+        if function is None:
+            return ()
+        attributes = {name: _attribute(attr) for name, attr in node.attributes.items()}
+        positional, named = bind(function, inputs, attributes)
+        wanted = tuple(bool(out.uses()) or out.is_graph_output() for out in node.outputs)
+        context = Context(opset=self._opset(node), outputs=wanted)
+        with tf.name_scope(scope_name(str(node.outputs[0].name))):
+            result = function(context, *positional, **named)
+        return (result,) if isinstance(result, Value) else result
+
+
+def scope_name(name: str) -> str:
+    """Return an ONNX value name in the characters that TensorFlow allows in a scope."""
+    allowed = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
+    return allowed if re.match(r"[A-Za-z0-9.]", allowed) else "." + allowed
+
+
+def _refusal(node: ir.Node, opset: int, reason: str, hint: str) -> UnsupportedNode:
+    module, source = origin_of(node)
+    domain = f"{node.domain}::" if node.domain else ""
+    return UnsupportedNode(
+        op=f"{domain}{node.op_type}-{opset}",
+        node=node.name or str(node.outputs[0].name),
+        reason=reason,
+        module=module,
+        source=source,
+        hint=hint,
+    )
+
+
+def _array(tensor: Any) -> Array:
+    return np.asarray(tensor.numpy())
+
+
+def _attribute(attribute: ir.Attr) -> Any:
+    value = attribute.value
+    if attribute.type == ir.AttributeType.TENSOR:
+        return _array(value)
+    if attribute.type == ir.AttributeType.STRING and isinstance(value, bytes):
+        return value.decode()
+    return value
+
+
+def _fold(node: ir.Node, opset: int, inputs: Sequence[Value | None]) -> Sequence[Value] | None:
+    """Compute a node of ONNX's own domain whose inputs are all constant; None if it is not."""
+    arrays = [None if value is None else value.constant for value in inputs]
+    missing = any(
+        value is not None and array is None for value, array in zip(inputs, arrays, strict=True)
+    )
+    subgraphs = any(
+        attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        for attribute in node.attributes.values()
+    )
+    if missing or node.domain or subgraphs or node.op_type.startswith("Random"):
+        return None
+    outputs = _evaluate(ir.to_proto(node), opset, arrays)
+    if any(array.size > _FOLD_LIMIT for array in outputs):
+        return None
+    return [Value.of(np.asarray(array)) for array in outputs]
+
+
+def _evaluate(node: onnx.NodeProto, opset: int, arrays: Sequence[Array | None]) -> list[Array]:
+    """Run one node with ONNX's reference implementation."""
+    feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if name}
+    inputs = [
+        onnx.helper.make_tensor_value_info(
+            name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in feeds.items()
+        if array is not None
+    ]
+    names = [name for name in node.output if name]
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
+    graph = onnx.helper.make_graph([node], "fold", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    return [np.asarray(array) for array in ReferenceEvaluator(model).run(names, feeds)]
