@@ -1,0 +1,102 @@
+"""Run the float model over samples and find the range of each tensor that needs one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeconv import tflite
+from edgeconv.artifacts import Array
+from edgeconv.errors import InvalidData
+from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.qparams import Range
+
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all)."""
+
+_MAX_THREADS = 4
+
+
+def calibrate(
+    graph: Graph,
+    tensors: Iterable[int],
+    samples: Sequence[Sequence[Array]],
+    calibrator: Callable[[], Calibrator],
+    *,
+    views: Mapping[int, Callable[[Array], Array]] | None = None,
+    progress: Progress | None = None,
+) -> dict[int, Range]:
+    """Find the ranges of tensors of a float model.
+
+    The tensors are made outputs of a copy of the model, so that optimized kernels run it.
+
+    Args:
+        graph: The float graph.
+        tensors: Indices of the float32 activations concerned.
+        samples: Per sample the graph's inputs, in order, in the stored shape and dtype.
+        calibrator: Makes the calibrator of one tensor.
+        views: What of a tensor's values matters, for tensors where that is not all.
+        progress: Progress callback.
+
+    Returns:
+        The range of each tensor, zero included.
+
+    Raises:
+        InvalidData: There are no samples, or a tensor becomes NaN or infinite.
+    """
+    watched = {index: calibrator() for index in tensors}
+    views = views or {}
+    interpreter = _interpreter(graph, watched)
+    # Outputs may be renumbered, so tensors are read by their position among the outputs.
+    inputs = [detail["index"] for detail in interpreter.get_input_details()]
+    outputs = [detail["index"] for detail in interpreter.get_output_details()]
+    computed = [index for index in watched if index not in graph.inputs]
+    places = dict(zip(computed, outputs[len(graph.outputs) :], strict=True))
+    for count, sample in enumerate(samples, 1):
+        for place, array in zip(inputs, sample, strict=True):
+            interpreter.set_tensor(place, array)
+        interpreter.invoke()
+        for index, watcher in watched.items():
+            if index in places:
+                values = interpreter.tensor(places[index])()
+            else:
+                values = sample[graph.inputs.index(index)]
+            watcher.update(views[index](values) if index in views else values)
+            del values
+        if progress is not None:
+            progress(count, len(samples))
+    if not samples:
+        raise InvalidData("calibration needs at least one sample")
+    return {index: _checked(graph, index, watcher.range()) for index, watcher in watched.items()}
+
+
+def _interpreter(graph: Graph, watched: Iterable[int]) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    outputs = list(graph.outputs)
+    extra = [index for index in watched if index not in graph.inputs]
+    try:
+        graph.subgraph.outputs = outputs + extra
+        content = tflite.serialize(graph.model)
+    finally:
+        graph.subgraph.outputs = outputs
+    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+    interpreter = Interpreter(model_content=bytes(content), num_threads=threads)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def _checked(graph: Graph, index: int, found: tuple[float, float]) -> Range:
+    low, high = found
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InvalidData(
+            "a tensor becomes NaN or infinite during calibration",
+            where=graph.name(index),
+            why=f"its values span {low} to {high}",
+            hint="check the calibration data, and the model in float",
+        )
+    return Range.of(low, high)

@@ -1,0 +1,149 @@
+"""Refuse what cannot be quantized, before the work; check what was written, after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeconv import tflite
+from edgeconv.errors import (
+    ConversionError,
+    InvalidModel,
+    UnsupportedModel,
+    UnsupportedNode,
+)
+from edgeconv.quantize import tables
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.rules import RULES, Scaling
+from edgeconv.tflite import OperatorT
+
+STAGE = "float tflite to int8"
+
+
+def float_model(graph: Graph, where: str) -> None:
+    """Check that a model computes in float and has something to quantize.
+
+    Raises:
+        InvalidModel: It is quantized already, or no tensor is float.
+    """
+    for index, tensor in enumerate(graph.tensors):
+        quantization = tensor.quantization
+        if quantization is not None and quantization.scale is not None and len(quantization.scale):
+            raise InvalidModel(
+                "the model is quantized already",
+                where=where,
+                why=f"tensor {graph.name(index)} is {graph.dtype(index)} with a scale",
+                hint="give the float32 .tflite file",
+            )
+    if not any(graph.is_float(index) for index in range(len(graph.tensors))):
+        raise InvalidModel(
+            "the model has nothing to quantize", where=where, why="no tensor is float32"
+        )
+
+
+def fixed_shapes(graph: Graph, where: str) -> None:
+    """Check that every input has a fixed shape.
+
+    Raises:
+        InvalidModel: A dimension is known at run time only.
+    """
+    for index in graph.inputs:
+        signature = graph.tensors[index].shapeSignature
+        if signature is not None and any(int(size) < 0 for size in signature):
+            raise InvalidModel(
+                f"input {graph.name(index)} has no fixed shape",
+                where=where,
+                why=f"its shape is {[int(size) for size in signature]}, -1 being dynamic",
+                hint="convert the model again with --input-shape",
+            )
+
+
+def supported(graph: Graph) -> None:
+    """Check that every operator with float tensors has an int8 form.
+
+    Raises:
+        UnsupportedModel: Naming every operator that has none.
+    """
+    nodes = [
+        UnsupportedNode(graph.op(operator), graph.label(operator), reason)
+        for operator in graph.operators
+        if (reason := _obstacle(graph, operator))
+    ]
+    nodes += [
+        UnsupportedNode("variable", graph.name(index), "state kept between runs has no int8 form")
+        for index, tensor in enumerate(graph.tensors)
+        if tensor.isVariable and graph.is_float(index)
+    ]
+    if nodes:
+        raise UnsupportedModel(
+            STAGE, nodes, "quantize with --quantize dynamic or fp16, or replace these operators"
+        )
+
+
+def runs(path: Path, *, integer: bool) -> None:
+    """Load a written model, run it once on zeros, and check its tensors' dtypes.
+
+    Args:
+        path: The ``.tflite`` file.
+        integer: Whether only inputs and outputs may be float32.
+
+    Raises:
+        ConversionError: The model does not run, or holds a float32 activation.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_path=str(path))
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], _neutral(detail))
+        interpreter.invoke()
+    except (RuntimeError, ValueError) as error:
+        raise ConversionError(
+            "the quantized model does not run",
+            where=str(path),
+            why=str(error).splitlines()[0],
+            hint="report this with the model",
+            details=str(error),
+        ) from error
+    if integer:
+        _integer_inside(path)
+
+
+def _neutral(detail: dict[str, Any]) -> Any:
+    scale, zero_point = detail["quantization"]
+    return np.full(detail["shape"], zero_point if scale else 0, detail["dtype"])
+
+
+def _integer_inside(path: Path) -> None:
+    graph = Graph(tflite.load(path))
+    edges = {*graph.inputs, *graph.outputs}
+    used: set[int] = set()
+    for operator in graph.operators:
+        used.update(operator.inputs, operator.outputs)
+    left = [graph.name(index) for index in used - edges if graph.is_float(index)]
+    if left:
+        raise ConversionError(
+            "float32 tensors are left in an int8 model", where=str(path), why=", ".join(left)
+        )
+
+
+def _obstacle(graph: Graph, operator: OperatorT) -> str:
+    """Return why an operator cannot be quantized, or an empty text."""
+    if not any(map(graph.is_float, (*operator.inputs, *operator.outputs))):
+        return ""
+    rule = RULES.get(graph.op(operator))
+    if rule is None:
+        return "it has no int8 form"
+    if rule.scaling is Scaling.TABLE and tables.function(graph, operator) is None:
+        return "only one of its inputs may be computed, the other one must be a single constant"
+    if rule.weight is not None:
+        if not graph.is_constant(operator.inputs[rule.weight]) and not rule.dynamic_weight:
+            return "its weight is computed, and must be constant"
+        if rule.bias is not None and rule.bias < len(operator.inputs):
+            bias = operator.inputs[rule.bias]
+            if bias >= 0 and not graph.is_constant(bias):
+                return "its bias is computed, and must be constant"
+    return ""

@@ -1,0 +1,226 @@
+"""A TFLite subgraph under rewriting: who makes and reads each tensor, and cheap additions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgeconv import tflite
+from edgeconv.artifacts import Array
+from edgeconv.errors import InvalidModel
+from edgeconv.tflite import ModelT, OperatorT, QuantizationParametersT, TensorT
+
+
+class Graph:
+    """One subgraph of a model, the first by default, with lookups that follow its changes.
+
+    Attributes:
+        model: The model; changed in place.
+        subgraph: The subgraph concerned.
+    """
+
+    def __init__(self, model: ModelT, position: int = 0) -> None:
+        self.model = model
+        self.subgraph = model.subgraphs[position]
+        self._position = position
+        self._values: dict[int, Array] = {}
+
+    @property
+    def tensors(self) -> list[TensorT]:
+        """Every tensor, by index."""
+        tensors: list[TensorT] = self.subgraph.tensors
+        return tensors
+
+    @property
+    def operators(self) -> list[OperatorT]:
+        """Every operator in execution order."""
+        operators: list[OperatorT] = self.subgraph.operators
+        return operators
+
+    @property
+    def inputs(self) -> list[int]:
+        """Tensor indices of the graph's inputs."""
+        inputs: list[int] = self.subgraph.inputs
+        return inputs
+
+    @property
+    def outputs(self) -> list[int]:
+        """Tensor indices of the graph's outputs."""
+        outputs: list[int] = self.subgraph.outputs
+        return outputs
+
+    def op(self, operator: OperatorT) -> str:
+        """Return an operator's builtin name."""
+        return tflite.operator_name(self.model, operator)
+
+    def version(self, operator: OperatorT) -> int:
+        """Return an operator's version."""
+        version: int = self.model.operatorCodes[operator.opcodeIndex].version
+        return version
+
+    def name(self, index: int) -> str:
+        """Return a tensor's name."""
+        return tflite.tensor_name(self.tensors[index])
+
+    def label(self, operator: OperatorT) -> str:
+        """Return what to call an operator in messages: its first output."""
+        return self.name(operator.outputs[0]) if operator.outputs else "(no output)"
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        shape = self.tensors[index].shape
+        return () if shape is None else tuple(int(size) for size in shape)
+
+    def dtype(self, index: int) -> str:
+        """Return a tensor's numpy dtype name."""
+        return tflite.dtype_of(self.tensors[index])
+
+    def is_constant(self, index: int) -> bool:
+        """Tell whether a tensor's value is stored in the model."""
+        return index >= 0 and tflite.is_constant(self.model, self.tensors[index])
+
+    def is_float(self, index: int) -> bool:
+        """Tell whether a tensor is float32; ``-1``, an absent input, is not."""
+        return index >= 0 and self.dtype(index) == "float32"
+
+    def is_activation(self, index: int) -> bool:
+        """Tell whether a tensor is a float32 activation."""
+        return self.is_float(index) and not self.is_constant(index)
+
+    def value(self, index: int) -> Array:
+        """Return a constant's value, as a view that must not be changed.
+
+        Raises:
+            InvalidModel: A float constant holds NaN or infinity.
+        """
+        if index not in self._values:
+            array = tflite.constant(self.model, self.tensors[index])
+            if array.dtype == np.float32 and not np.isfinite(array).all():
+                raise InvalidModel("a weight is NaN or infinite", where=self.name(index))
+            self._values[index] = array
+        return self._values[index]
+
+    def producers(self) -> dict[int, OperatorT]:
+        """Return the operator that makes each computed tensor."""
+        return {out: operator for operator in self.operators for out in operator.outputs}
+
+    def consumers(self) -> dict[int, list[OperatorT]]:
+        """Return the operators that read each tensor; twice where an operator reads it twice."""
+        readers: dict[int, list[OperatorT]] = {}
+        for operator in self.operators:
+            for index in operator.inputs:
+                if index >= 0:
+                    readers.setdefault(index, []).append(operator)
+        return readers
+
+    def add_constant(
+        self, name: str, value: Array, quantization: QuantizationParametersT | None = None
+    ) -> int:
+        """Add a constant tensor and return its index."""
+        return tflite.add_tensor(
+            self.model,
+            self.subgraph,
+            name,
+            value.shape,
+            value.dtype.name,
+            value=value,
+            quantization=quantization,
+        )
+
+    def add_activation(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: str,
+        quantization: QuantizationParametersT | None = None,
+    ) -> int:
+        """Add a computed tensor and return its index."""
+        return tflite.add_tensor(
+            self.model, self.subgraph, name, shape, dtype, quantization=quantization
+        )
+
+    def operator(
+        self,
+        builtin: str,
+        version: int,
+        inputs: Iterable[int],
+        outputs: Iterable[int],
+        options: tuple[int, Any] | None = None,
+    ) -> OperatorT:
+        """Return a new operator, not yet part of the graph.
+
+        Args:
+            builtin: Builtin name.
+            version: Operator version.
+            inputs: Tensor indices.
+            outputs: Tensor indices.
+            options: Code of the builtin options' type, and the options.
+        """
+        operator = OperatorT()
+        operator.opcodeIndex = tflite.opcode_index(self.model, builtin, version)
+        operator.inputs = list(inputs)
+        operator.outputs = list(outputs)
+        if options is not None:
+            operator.builtinOptionsType, operator.builtinOptions = options
+        return operator
+
+    def set_version(self, operator: OperatorT, version: int) -> None:
+        """Set the version of an operator, which keeps its builtin."""
+        operator.opcodeIndex = tflite.opcode_index(self.model, self.op(operator), version)
+
+    def signature_entries(self) -> list[Any]:
+        """Return the entries of every signature that names a tensor of this subgraph."""
+        signatures = [
+            sig for sig in self.model.signatureDefs or [] if sig.subgraphIndex == self._position
+        ]
+        return [
+            entry for sig in signatures for entry in (*(sig.inputs or ()), *(sig.outputs or ()))
+        ]
+
+    def compact(self) -> None:
+        """Drop tensors, buffers and operator codes that nothing refers to, and renumber."""
+        maps = self.signature_entries()
+        used = {*self.inputs, *self.outputs, *(entry.tensorIndex for entry in maps)}
+        for operator in self.operators:
+            used.update(operator.inputs, operator.outputs, operator.intermediates or ())
+        kept = sorted(used - {-1})
+        to = {old: new for new, old in enumerate(kept)} | {-1: -1}
+        self.subgraph.tensors = [self.tensors[old] for old in kept]
+        self.subgraph.inputs = [to[index] for index in self.inputs]
+        self.subgraph.outputs = [to[index] for index in self.outputs]
+        for operator in self.operators:
+            operator.inputs = [to[index] for index in operator.inputs]
+            operator.outputs = [to[index] for index in operator.outputs]
+            if operator.intermediates is not None:
+                operator.intermediates = [to[index] for index in operator.intermediates]
+        for entry in maps:
+            entry.tensorIndex = to[entry.tensorIndex]
+        self._values.clear()
+        self._compact_buffers()
+        self._compact_codes()
+
+    def _compact_buffers(self) -> None:
+        metadata = self.model.metadata or []
+        used = {0, *(entry.buffer for entry in metadata)}
+        tensors = [tensor for graph in self.model.subgraphs for tensor in graph.tensors]
+        used.update(tensor.buffer for tensor in tensors)
+        used.update(
+            () if self.model.metadataBuffer is None else map(int, self.model.metadataBuffer)
+        )
+        kept = sorted(used)
+        to = {old: new for new, old in enumerate(kept)}
+        self.model.buffers = [self.model.buffers[old] for old in kept]
+        for holder in (*tensors, *metadata):
+            holder.buffer = to[holder.buffer]
+        if self.model.metadataBuffer is not None:
+            self.model.metadataBuffer = [to[int(old)] for old in self.model.metadataBuffer]
+
+    def _compact_codes(self) -> None:
+        operators = [operator for graph in self.model.subgraphs for operator in graph.operators]
+        kept = sorted({operator.opcodeIndex for operator in operators})
+        to = {old: new for new, old in enumerate(kept)}
+        self.model.operatorCodes = [self.model.operatorCodes[old] for old in kept]
+        for operator in operators:
+            operator.opcodeIndex = to[operator.opcodeIndex]

@@ -1,0 +1,159 @@
+"""Rewrite a float graph into a full-integer one: int8 activations and weights, int32 biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgeconv.artifacts import Array
+from edgeconv.quantize import casts, tables
+from edgeconv.quantize.edges import IoDtype, connect
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.qparams import (
+    Affine,
+    Range,
+    bias_scales,
+    quantize_bias,
+    quantize_weight,
+    symmetric,
+    weight_scales,
+)
+from edgeconv.quantize.rules import RULES, Rule, Scaling
+from edgeconv.tflite import OperatorT, TensorType
+
+
+def rewrite(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> None:
+    """Quantize a graph in place.
+
+    Args:
+        graph: The float graph, lowered to operators of the rules' table.
+        affine: Scale and zero point of every float activation.
+        io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
+    """
+    _Rewriter(graph, affine).run()
+    for index, found in affine.items():
+        graph.tensors[index].type = TensorType.INT8
+        graph.tensors[index].quantization = found.stored()
+    connect(graph, affine, io_dtype)
+    graph.compact()
+
+
+class _Rewriter:
+    def __init__(self, graph: Graph, affine: Mapping[int, Affine]) -> None:
+        self._graph = graph
+        self._affine = affine
+        self._operators: list[OperatorT] = []
+        self._requantized: dict[tuple[int, Affine], int] = {}
+        self._constants: dict[tuple[int, Affine], int] = {}
+        self._weights: dict[tuple[int, int | None, bytes], int] = {}
+
+    def run(self) -> None:
+        """Rewrite every operator that has float tensors."""
+        for operator in list(self._graph.operators):
+            if any(map(self._graph.is_float, (*operator.inputs, *operator.outputs))):
+                self._rewrite(operator)
+            else:
+                self._operators.append(operator)
+        self._graph.subgraph.operators = self._operators
+
+    def _rewrite(self, operator: OperatorT) -> None:
+        rule = RULES[self._graph.op(operator)]
+        if rule.scaling is Scaling.TABLE:
+            self._table(operator)
+        elif rule.scaling is Scaling.CAST:
+            self._operators += casts.rewrite(self._graph, operator, self._affine)
+        else:
+            version = self._version(operator, rule)
+            if self._has_weight(operator, rule):
+                self._weighted(operator, rule)
+            else:
+                self._plain(operator, rule)
+            self._graph.set_version(operator, version)
+            self._operators.append(operator)
+
+    def _version(self, operator: OperatorT, rule: Rule) -> int:
+        graph = self._graph
+        version = max(rule.version, graph.version(operator))
+        if graph.op(operator) == "MUL":
+            left, right = (self._operand_affine(index) for index in operator.inputs)
+            product = left.scale * right.scale
+            # The rescaling of version 2 cannot enlarge.
+            if product >= self._affine[operator.outputs[0]].scale:
+                version = max(version, 3)
+        return version
+
+    def _operand_affine(self, index: int) -> Affine:
+        if index in self._affine:
+            return self._affine[index]
+        value = self._graph.value(index)
+        return Affine.of(Range.of(float(value.min(initial=0)), float(value.max(initial=0))))
+
+    def _plain(self, operator: OperatorT, rule: Rule) -> None:
+        tied = rule.scaling in (Scaling.SAME, Scaling.SHARED)
+        output = next((index for index in operator.outputs if index in self._affine), None)
+        wanted = self._affine[output] if tied and output is not None else None
+        operator.inputs = [self._operand(index, wanted) for index in operator.inputs]
+
+    def _operand(self, index: int, wanted: Affine | None) -> int:
+        """Return the int8 tensor to read instead of a float one."""
+        if not self._graph.is_float(index):
+            return index
+        if index in self._affine:
+            return (
+                index if wanted in (None, self._affine[index]) else self._requantize(index, wanted)
+            )
+        return self._constant(index, wanted or self._operand_affine(index))
+
+    def _requantize(self, index: int, wanted: Affine) -> int:
+        key = (index, wanted)
+        if key not in self._requantized:
+            graph = self._graph
+            name = f"{graph.name(index)}/rescaled_{len(self._requantized)}"
+            target = graph.add_activation(name, graph.shape(index), "int8", wanted.stored())
+            self._operators.append(graph.operator("QUANTIZE", 1, (index,), (target,)))
+            self._requantized[key] = target
+        return self._requantized[key]
+
+    def _constant(self, index: int, affine: Affine) -> int:
+        key = (index, affine)
+        if key not in self._constants:
+            graph = self._graph
+            stored = affine.quantize(graph.value(index))
+            self._constants[key] = graph.add_constant(graph.name(index), stored, affine.stored())
+        return self._constants[key]
+
+    def _has_weight(self, operator: OperatorT, rule: Rule) -> bool:
+        return rule.weight is not None and self._graph.is_constant(operator.inputs[rule.weight])
+
+    def _weighted(self, operator: OperatorT, rule: Rule) -> None:
+        assert rule.weight is not None
+        graph = self._graph
+        inputs = list(operator.inputs)
+        source = next(index for index in inputs if index in self._affine)
+        scale = self._affine[source].scale
+        bias = inputs[rule.bias] if rule.bias is not None and rule.bias < len(inputs) else -1
+        value = graph.value(bias) if bias >= 0 else None
+        weight = graph.value(inputs[rule.weight])
+        scales = weight_scales(weight, rule.axis, value, scale)
+        inputs[rule.weight] = self._weight(inputs[rule.weight], scales, rule.axis)
+        if value is not None and rule.bias is not None:
+            stored = quantize_bias(value, scale, scales)
+            products = symmetric(bias_scales(scale, scales), 0)
+            inputs[rule.bias] = graph.add_constant(graph.name(bias), stored, products)
+        operator.inputs = inputs
+
+    def _weight(self, index: int, scales: Array, axis: int | None) -> int:
+        key = (index, axis, scales.tobytes())
+        if key not in self._weights:
+            graph = self._graph
+            stored = quantize_weight(graph.value(index), scales, axis)
+            parameters = symmetric(scales, axis)
+            self._weights[key] = graph.add_constant(graph.name(index), stored, parameters)
+        return self._weights[key]
+
+    def _table(self, operator: OperatorT) -> None:
+        found = tables.function(self._graph, operator)
+        assert found is not None, "checked before calibration"
+        source, compute = found
+        (output,) = operator.outputs
+        table = tables.int8_table(compute, self._affine[source], self._affine[output])
+        self._operators += tables.lookup(self._graph, source, table, output)

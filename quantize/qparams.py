@@ -1,0 +1,149 @@
+"""From ranges and weights to scales, zero points and stored integers.
+
+Affine quantization to 8 bits, ``real = scale * (stored - zero_point)``, after Jacob et al. 2018,
+"Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", and
+the LiteRT 8-bit specification: activations asymmetric in [-128, 127], weights symmetric in
+[-127, 127], biases int32 in the scale of the products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeconv.artifacts import Array
+from edgeconv.tflite import QuantizationParametersT
+
+INT8_MIN = -128
+INT8_MAX = 127
+WEIGHT_MAX = 127
+MIN_SCALE = 2.0**-60
+"""Scales stay far from float32's subnormal numbers, also when two are multiplied."""
+
+_BIAS_MAX = (1 << 30) - 1
+"""Half of what int32 holds: the other half is left to the products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A closed interval of real numbers that includes zero."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, low: float, high: float) -> Range:
+        """Return the smallest range that holds both numbers and zero."""
+        return cls(min(low, 0.0), max(high, 0.0))
+
+    @property
+    def width(self) -> float:
+        """Distance between the ends."""
+        return self.high - self.low
+
+    def join(self, other: Range) -> Range:
+        """Return the smallest range that holds both."""
+        return Range(min(self.low, other.low), max(self.high, other.high))
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Scale and zero point of one int8 tensor; the scale is exact in float32."""
+
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def of(cls, limits: Range) -> Affine:
+        """Return the scale and the nudged zero point that represent a range.
+
+        A range of zero width, which holds zero alone, becomes [0, 1].
+        """
+        width = limits.width if limits.width > 0 else 1.0
+        scale = float(np.float32(max(width / (INT8_MAX - INT8_MIN), MIN_SCALE)))
+        zero_point = round(INT8_MIN - limits.low / scale)
+        return cls(scale, min(max(zero_point, INT8_MIN), INT8_MAX))
+
+    @property
+    def limits(self) -> Range:
+        """The real numbers that the stored extremes stand for."""
+        return Range(
+            self.scale * (INT8_MIN - self.zero_point), self.scale * (INT8_MAX - self.zero_point)
+        )
+
+    def quantize(self, array: Array) -> Array:
+        """Return int8 values, rounded half to even and saturated."""
+        steps: Array = np.rint(array.astype(np.float64) / self.scale) + self.zero_point
+        return steps.clip(INT8_MIN, INT8_MAX).astype(np.int8)
+
+    def dequantize(self, array: Array) -> Array:
+        """Return the float64 real numbers that stored values stand for."""
+        reals: Array = (array.astype(np.float64) - self.zero_point) * self.scale
+        return reals
+
+    def stored(self) -> QuantizationParametersT:
+        """Return the flatbuffer's form."""
+        return _parameters(np.array([self.scale]), [self.zero_point], 0)
+
+
+def weight_scales(
+    weight: Array, axis: int | None, bias: Array | None = None, input_scale: float = 1.0
+) -> Array:
+    """Return the symmetric scales of a weight, one per slice along an axis or one in all.
+
+    A slice of zeros gets scale 1/127. A slice whose weights are so small that its bias would not
+    fit into int32 gets the larger scale with which it does.
+
+    Args:
+        weight: The float weight.
+        axis: Axis with a scale per slice; ``None`` for one scale.
+        bias: The float bias, one value per slice.
+        input_scale: Scale of the activation that the weight multiplies.
+
+    Returns:
+        float32 scales, of shape (slices,) or (1,).
+    """
+    others = tuple(index for index in range(weight.ndim) if index != axis)
+    peak = np.abs(weight).max(axis=None if axis is None else others, initial=0.0)
+    peaks = np.atleast_1d(peak).astype(np.float64)
+    scales = np.where(peaks > 0, peaks, 1.0) / WEIGHT_MAX
+    if bias is not None and bias.size:
+        needed = np.abs(bias.astype(np.float64).reshape(-1)) / (_BIAS_MAX * input_scale)
+        scales = np.maximum(scales, needed if axis is not None else needed.max())
+    return np.maximum(scales, MIN_SCALE).astype(np.float32)
+
+
+def quantize_weight(weight: Array, scales: Array, axis: int | None) -> Array:
+    """Return symmetric int8 weights in [-127, 127]."""
+    shape = [1] * weight.ndim
+    if axis is not None:
+        shape[axis] = -1
+    steps = np.rint(weight / scales.reshape(shape))
+    return np.clip(steps, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
+
+
+def quantize_bias(bias: Array, input_scale: float, scales: Array) -> Array:
+    """Return the int32 bias in the scale of the products."""
+    limits = np.iinfo(np.int32)
+    steps = np.rint(bias.astype(np.float64) / bias_scales(input_scale, scales).astype(np.float64))
+    return np.clip(steps, limits.min, limits.max).astype(np.int32)
+
+
+def bias_scales(input_scale: float, scales: Array) -> Array:
+    """Return the float32 scales of the products of an activation and a weight."""
+    products: Array = np.float32(input_scale) * scales.astype(np.float32)
+    return products
+
+
+def symmetric(scales: Array, axis: int | None) -> QuantizationParametersT:
+    """Return the flatbuffer's form of per-slice scales with zero points of 0."""
+    return _parameters(scales, [0] * scales.size, axis or 0)
+
+
+def _parameters(scales: Array, zero_points: list[int], axis: int) -> QuantizationParametersT:
+    parameters = QuantizationParametersT()
+    parameters.scale = scales.astype(np.float32)
+    parameters.zeroPoint = np.asarray(zero_points, np.int64)
+    parameters.quantizedDimension = axis
+    return parameters
