@@ -20,7 +20,7 @@ from edgeconv.convert.value import Value
 from edgeconv.errors import UnsupportedModel, UnsupportedNode
 
 STAGE = "onnx to saved_model"
-_HINT = "replace it in the model, or report it with the model if you can"
+_HINT = "replace these in the model, or report them with the model if you can"
 _FOLD_LIMIT = 1 << 24  # elements; a larger constant is cheaper to compute at run time
 
 
@@ -42,7 +42,7 @@ class Translator:
     def uncovered(self) -> list[UnsupportedNode]:
         """Return the nodes that have no translation at all."""
         return [
-            _refusal(node, self._opset(node), "no translation for this operator", _HINT)
+            _refusal(node, self._opset(node), "no translation for this operator")
             for node in self._graph
             if node.op_type != "Constant" and self._find(node) is None
         ]
@@ -87,9 +87,7 @@ class Translator:
             if results is None:
                 results = self._call(node, inputs)
         except Unsupported as refusal:
-            self._refused.append(
-                _refusal(node, self._opset(node), refusal.reason, refusal.hint or _HINT)
-            )
+            self._refused.append(_refusal(node, self._opset(node), refusal.reason, refusal.hint))
             return
         for output, value in zip(node.outputs, results, strict=False):
             self._values[str(output.name)] = value
@@ -113,7 +111,7 @@ def scope_name(name: str) -> str:
     return allowed if re.match(r"[A-Za-z0-9.]", allowed) else "." + allowed
 
 
-def _refusal(node: ir.Node, opset: int, reason: str, hint: str) -> UnsupportedNode:
+def _refusal(node: ir.Node, opset: int, reason: str, hint: str = "") -> UnsupportedNode:
     module, source = origin_of(node)
     domain = f"{node.domain}::" if node.domain else ""
     return UnsupportedNode(
