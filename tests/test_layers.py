@@ -27,8 +27,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.report",
     ),
     ("edgeconv.toolchain",),
-    ("edgeconv.parity", "edgeconv.tflite"),
+    ("edgeconv.parity", "edgeconv.tflite", "edgeconv.arrays"),
     ("edgeconv.artifacts", "edgeconv.options"),
+    ("edgeconv.gates",),
     ("edgeconv.errors",),
 )
 
