@@ -4,7 +4,8 @@ The parent starts ``python -m edgeconv.toolchain.worker`` and speaks JSON lines 
 its own, so that whatever native code prints cannot garble the protocol. Arrays do not travel:
 callers exchange files. A request is ``{"call": "edgeconv.module:function", "arguments": {...}}``;
 answers are ``{"progress": [done, total]}`` (any number), then ``{"result": ...}`` or
-``{"error": {...}}``.
+``{"error": {...}}``. A worker ends itself, with everything that it started, when its parent
+closes the pipe or dies, also in the middle of a call.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
+from edgeconv.disk import disk_full, is_disk_full
 from edgeconv.errors import (
     EdgeconvError,
+    ToolMissing,
     WorkerCrashed,
     WorkerError,
     WorkerTimeout,
@@ -68,7 +74,7 @@ class Worker:
         self._answers = -1
         self._pending = b""
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -137,11 +143,19 @@ class Worker:
             else:
                 return answer["result"]
 
+    def kill(self) -> None:
+        """Kill the process and everything that it started; safe from any thread.
+
+        A call that is under way in another thread then raises `WorkerCrashed`.
+        """
+        process = self._process
+        if process is not None and process.poll() is None:
+            _kill_group(process)
+
     def stop(self) -> None:
-        """Stop the process and everything that it started."""
+        """Stop the process, and release what belongs to it."""
         if self._process is not None:
-            if self._process.poll() is None:
-                _kill_group(self._process)
+            self.kill()
             self._process.wait()
             self._process = None
         if self._requests is not None:
@@ -162,7 +176,7 @@ class Worker:
                 tail = self._tail()
                 self.stop()
                 raise WorkerTimeout(
-                    f"no answer within {self._timeout:.0f} seconds",
+                    f"no answer within {self._timeout:g} seconds",
                     where=f"{self.name} worker",
                     why=f"{function} was stopped",
                     hint="raise --timeout, or try a smaller model",
@@ -211,8 +225,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer requests until the parent closes the pipe."""
+def serve(requests: Iterable[bytes], answers: IO[bytes]) -> None:
+    """Answer each request, one JSON text per item."""
 
     def send(answer: dict[str, Any]) -> None:
         answers.write(json.dumps(answer).encode() + b"\n")
@@ -222,10 +236,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         request = json.loads(line)
         try:
             result = _invoke(request, lambda done, total: send({"progress": [done, total]}))
-        except EdgeconvError as error:
-            send({"error": error.to_dict()})
-        except Exception as error:  # noqa: BLE001 - the process boundary: it becomes a WorkerError
-            send({"error": _describe(request["call"], error)})
+        except Exception as error:  # noqa: BLE001 - the process boundary: every error is sent
+            send({"error": describe(request["call"], error).to_dict()})
         else:
             send({"result": result})
 
@@ -239,23 +251,48 @@ def _invoke(request: dict[str, Any], progress: ProgressCallback) -> Any:
     return function(**arguments)
 
 
-def _describe(function: str, error: Exception) -> dict[str, Any]:
+def describe(function: str, error: Exception) -> EdgeconvError:
+    """Turn whatever a worker function raised into a typed error that can cross processes."""
+    if isinstance(error, EdgeconvError):
+        return error
+    details = traceback.format_exc()
+    if isinstance(error, ModuleNotFoundError) and error.name and "edgeconv" not in error.name:
+        return ToolMissing(
+            f"the Python package {error.name} is not installed",
+            hint=f"install it: pip install {error.name.partition('.')[0].replace('_', '-')}",
+            details=details,
+        )
+    if is_disk_full(error):
+        return disk_full(details)
     text = str(error).strip().splitlines()
     return WorkerError(
         f"{function.rpartition(':')[2]} failed",
         why=f"{type(error).__name__}: {text[0] if text else 'no message'}",
         hint="run with --verbose for the whole traceback",
-        details=traceback.format_exc(),
-    ).to_dict()
+        details=details,
+    )
+
+
+def _receive(requests: IO[bytes], inbox: SimpleQueue[bytes]) -> None:
+    for line in requests:
+        inbox.put(line)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def main() -> None:
     """Serve the parent that started us; ``argv`` holds two file descriptors and the preloads."""
     request_fd, answer_fd, *preload = sys.argv[1:]
-    with os.fdopen(int(request_fd), "rb") as requests, os.fdopen(int(answer_fd), "wb") as answers:
-        for module in preload:
+    inbox: SimpleQueue[bytes] = SimpleQueue()
+    requests = os.fdopen(int(request_fd), "rb")
+    threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
+    for module in preload:
+        # A call that needs the module imports it again, and reports what is missing.
+        with suppress(ImportError):
             importlib.import_module(module)
-        serve(requests, answers)
+    with os.fdopen(int(answer_fd), "wb") as answers:
+        serve(iter(inbox.get, b""), answers)
 
 
 if __name__ == "__main__":

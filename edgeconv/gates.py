@@ -1,0 +1,93 @@
+"""Which parity each stage must reach: the metrics, and the default limits as data.
+
+A gate is a mapping of metric to limit. Every metric of the gate that applies to an output must
+hold for it; see `edgeconv.parity` for what the metrics are and when they apply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from edgeconv.errors import UsageError
+
+Gate = dict[str, float]
+"""Limits by metric."""
+
+Gates = Mapping[str, Mapping[str, float]]
+"""Gates by stage."""
+
+AT_LEAST = ("sqnr_db", "cosine", "top1_agreement", "exact")
+"""Metrics whose limit is the smallest value that passes."""
+
+AT_MOST = ("max_abs", "mean_abs", "max_rel", "peak_error")
+"""Metrics whose limit is the largest value that passes."""
+
+EVERY_STAGE = "all"
+"""Stage name in overrides that stands for every stage."""
+
+# Correct float conversions measure 100 to 125 dB; one wrong border pixel hardly moves that
+# figure, so the largest single error is limited too. Rounding weights to fp16 costs down to
+# about 50 dB in deep networks. `exact` applies to integer and boolean outputs only: an argmax
+# may flip where two scores tie within the noise.
+_FLOAT: Gate = {"sqnr_db": 80.0, "peak_error": 1e-3, "exact": 0.99}
+
+DEFAULT_GATES: Gates = MappingProxyType(
+    {
+        "onnx": _FLOAT,
+        "saved_model": _FLOAT,
+        "tflite_fp32": _FLOAT,
+        "tflite_fp16": {"sqnr_db": 40.0, "exact": 0.95},
+        "tflite_dynamic": {"sqnr_db": 15.0, "exact": 0.8},
+        "tflite_int8": {"sqnr_db": 12.0, "exact": 0.8},
+    }
+)
+"""The gate of each stage; a stage that is not listed has the gate of ``tflite_int8``."""
+
+
+def gate_for(stage: str, overrides: Gates) -> Gate:
+    """Return the gate of a stage: its defaults, then overrides for all stages, then its own."""
+    defaults = DEFAULT_GATES.get(stage, DEFAULT_GATES["tflite_int8"])
+    return {**defaults, **overrides.get(EVERY_STAGE, {}), **overrides.get(stage, {})}
+
+
+def parse_gate(text: str) -> tuple[str, str, float]:
+    """Parse ``[STAGE:]METRIC=VALUE`` into stage (or `EVERY_STAGE`), metric and limit.
+
+    Raises:
+        UsageError: The text is not of that form, or names an unknown metric or stage.
+    """
+    left, equals, value = text.partition("=")
+    stage, colon, metric = left.rpartition(":")
+    try:
+        limit = float(value)
+    except ValueError:
+        equals, limit = "", math.nan
+    if not equals or (colon and not stage):
+        raise UsageError(
+            f"--gate {text} is not understood",
+            hint="write it as [STAGE:]METRIC=VALUE, for example tflite_int8:sqnr_db=20",
+        )
+    check_gate(stage or EVERY_STAGE, metric, limit)
+    return stage or EVERY_STAGE, metric, limit
+
+
+def check_gate(stage: str, metric: str, limit: float) -> None:
+    """Refuse a limit that would never be looked at.
+
+    Raises:
+        UsageError: The stage or the metric is not known, or the limit is not a number.
+    """
+    if stage != EVERY_STAGE and stage not in DEFAULT_GATES:
+        raise UsageError(
+            f"--gate names the stage {stage}, which is not known",
+            hint="use one of " + ", ".join((*DEFAULT_GATES, EVERY_STAGE)),
+        )
+    if metric not in (*AT_LEAST, *AT_MOST):
+        raise UsageError(
+            f"--gate names the metric {metric}, which is not known",
+            hint="use one of " + ", ".join((*AT_LEAST, *AT_MOST)),
+        )
+    if math.isnan(limit):
+        raise UsageError(f"--gate {stage}:{metric} must be a number, not {limit}")

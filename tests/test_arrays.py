@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeconv.arrays import read_npz, write_npz
+from edgeconv.artifacts import Arrays
+from edgeconv.errors import InvalidData
+
+
+def test_any_name_and_dtype_survives(tmp_path: Path) -> None:
+    arrays: Arrays = {
+        "file": np.arange(3, dtype=np.int8),
+        "input/x.1": np.ones((2, 0), np.float16),
+        "": np.zeros((), np.bool_),
+        "output/é ü": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
+    write_npz(tmp_path / "a.npz", arrays)
+    back = read_npz(tmp_path / "a.npz")
+    assert list(back) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(back[name], array)
+        assert back[name].dtype == array.dtype
+
+
+def test_equal_arrays_make_equal_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_npz(tmp_path / name, {"x": np.arange(5)})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04rubbish", b"rubbish"])
+def test_rubbish_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(content)
+    with pytest.raises(InvalidData, match=r"a\.npz"):
+        read_npz(path)
+
+
+def test_pickled_objects_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.array([{}], dtype=object))
+    with pytest.raises(InvalidData, match="plain numpy arrays"):
+        read_npz(path)

@@ -1,0 +1,96 @@
+"""The workers of one conversion: one process per native runtime, started together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Self
+
+from edgeconv.errors import WorkerError
+from edgeconv.toolchain.worker import ProgressCallback, Worker
+
+
+class WorkerKind(StrEnum):
+    """What a worker process has loaded; one crash takes down one kind."""
+
+    ONNXRUNTIME = "onnxruntime"
+    TENSORFLOW = "TensorFlow"
+    LITERT = "LiteRT"
+    QUANTIZER = "quantizer"
+
+
+_PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
+    WorkerKind.ONNXRUNTIME: ("edgeconv.toolchain.runtimes.onnxruntime",),
+    WorkerKind.TENSORFLOW: ("edgeconv.toolchain.runtimes.tensorflow",),
+    WorkerKind.LITERT: ("edgeconv.toolchain.runtimes.litert",),
+    WorkerKind.QUANTIZER: ("edgeconv.quantize.engine",),
+}
+
+
+class WorkerPool:
+    """One worker of each kind. Calls of one kind queue up; kinds run side by side.
+
+    Use it as a context manager: leaving it stops every process, also those that are busy in
+    another thread, whose calls then raise `WorkerCrashed`.
+
+    Args:
+        timeout: Seconds that one call may take.
+        make_worker: Builds a worker of a kind; for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float = 1800.0,
+        make_worker: Callable[[WorkerKind, float], Worker] | None = None,
+    ) -> None:
+        make = make_worker or _make_worker
+        self._workers = {kind: make(kind, timeout) for kind in WorkerKind}
+        self._locks = {kind: threading.Lock() for kind in WorkerKind}
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self, *kinds: WorkerKind) -> None:
+        """Start these workers, so that their imports overlap with our work."""
+        for kind in kinds:
+            with self._locks[kind]:
+                self._workers[kind].start()
+
+    def call(
+        self,
+        kind: WorkerKind,
+        function: str,
+        /,
+        progress: ProgressCallback | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Call ``module:function`` in the worker of a kind; see `Worker.call`."""
+        with self._locks[kind]:
+            if self._closed:
+                raise WorkerError("the workers have been stopped", where=f"{kind.value} worker")
+            return self._workers[kind].call(function, progress, **arguments)
+
+    def stop(self) -> None:
+        """Stop every process. Nothing can be called afterwards."""
+        self._closed = True
+        for worker in self._workers.values():
+            worker.kill()
+        for kind, worker in self._workers.items():
+            with self._locks[kind]:
+                worker.stop()
+
+
+def _make_worker(kind: WorkerKind, timeout: float) -> Worker:
+    return Worker(kind.value, preload=_PRELOAD[kind], timeout=timeout)

@@ -1,0 +1,40 @@
+"""Run ONNX files with onnxruntime, on the CPU. Imported by worker processes only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import onnxruntime
+
+from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.toolchain.runtimes.samples import check_names, run_samples, thread_count
+from edgeconv.toolchain.worker import ProgressCallback
+
+
+def run(
+    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+) -> dict[str, Any]:
+    """Run the samples; see `edgeconv.toolchain.runtimes`.
+
+    Raises:
+        InvalidData: The samples do not fit.
+        InvalidModel: The file's inputs or outputs are not those of the artifact.
+    """
+    model = Artifact.from_dict(artifact)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_count()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(model.path), options, providers=["CPUExecutionProvider"]
+    )
+    check_names(model, "input", model.inputs, [item.name for item in session.get_inputs()])
+    check_names(model, "output", model.outputs, [item.name for item in session.get_outputs()])
+    names = [spec.name for spec in model.outputs]
+
+    def infer(sample: Arrays) -> Sequence[Array]:
+        outputs: Sequence[Array] = session.run(names, sample)
+        return outputs
+
+    run_samples(model, feeds, results, infer, progress)
+    return {"runtime": f"onnxruntime {onnxruntime.__version__}"}

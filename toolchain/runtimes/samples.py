@@ -1,0 +1,135 @@
+"""What the runtimes share: samples in, samples out, and strict checks of names and dtypes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeconv.arrays import read_npz, write_npz
+from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
+from edgeconv.errors import InvalidData, InvalidModel
+from edgeconv.toolchain.worker import ProgressCallback
+
+# More threads gain little on one sample and take the cores of the stages that run beside.
+_MOST_THREADS = 4
+
+
+def thread_count() -> int:
+    """Return how many threads a runtime should use."""
+    return max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+
+
+def run_samples(
+    artifact: Artifact,
+    feeds: str,
+    results: str,
+    infer: Callable[[Arrays], Sequence[Array]],
+    progress: ProgressCallback | None,
+) -> None:
+    """Run each sample through `infer` and write the stacked outputs.
+
+    Args:
+        artifact: What runs.
+        feeds: ``.npz`` of arrays by input name, ``[sample, ...]``.
+        results: Where to write the same by output name.
+        infer: Takes one sample by input name, returns the outputs in the artifact's order.
+        progress: Told after every sample.
+
+    Raises:
+        InvalidData: The arrays do not fit the artifact's inputs.
+        InvalidModel: The runtime returned outputs that the artifact does not have.
+    """
+    arrays = read_npz(Path(feeds))
+    count = check_feeds(arrays, artifact)
+    collected: list[list[Array]] = [[] for _ in artifact.outputs]
+    for index in range(count):
+        outputs = infer({spec.name: arrays[spec.name][index] for spec in artifact.inputs})
+        for spec, kept, array in zip(artifact.outputs, collected, outputs, strict=True):
+            check_tensor(artifact, "output", spec, array.shape, array.dtype.name)
+            kept.append(array)
+        if progress is not None:
+            progress(index + 1, count)
+    write_npz(
+        Path(results),
+        {spec.name: np.stack(kept) for spec, kept in zip(artifact.outputs, collected, strict=True)},
+    )
+
+
+def check_feeds(arrays: Arrays, artifact: Artifact) -> int:
+    """Return the number of samples.
+
+    Raises:
+        InvalidData: Names, shapes, dtypes or sample counts do not fit the artifact's inputs.
+    """
+    expected = [spec.name for spec in artifact.inputs]
+    if sorted(arrays) != sorted(expected):
+        raise InvalidData(
+            f"samples are named {', '.join(sorted(arrays))}",
+            where=str(artifact.path),
+            why=f"the inputs are {', '.join(expected)}",
+        )
+    counts = {array.shape[0] if array.ndim else 0 for array in arrays.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise InvalidData("the inputs have no samples, or not equally many", why=str(counts))
+    for spec in artifact.inputs:
+        array = arrays[spec.name]
+        if not _fits(spec, array.shape[1:], array.dtype.name):
+            raise InvalidData(
+                f"samples of {spec.name} are {array.dtype.name} {list(array.shape[1:])}",
+                where=str(artifact.path),
+                why=f"the input is {_describe(spec)}",
+            )
+    return int(counts.pop())
+
+
+def check_tensor(
+    artifact: Artifact, kind: str, spec: TensorSpec, shape: Sequence[int | None], dtype: str
+) -> None:
+    """Require a tensor of the file to be what the artifact says.
+
+    Raises:
+        InvalidModel: It is not.
+    """
+    if not _fits(spec, shape, dtype):
+        raise InvalidModel(
+            f"{kind} {spec.name} is {dtype} {_shape(shape)}",
+            where=str(artifact.path),
+            why=f"expected {_describe(spec)}",
+        )
+
+
+def check_names(
+    artifact: Artifact, kind: str, specs: Sequence[TensorSpec], names: Sequence[str]
+) -> None:
+    """Require the file's tensors to be named, and ordered, as the artifact says.
+
+    Raises:
+        InvalidModel: They are not.
+    """
+    expected = [spec.name for spec in specs]
+    if list(names) != expected:
+        raise InvalidModel(
+            f"{kind}s are {', '.join(names)}",
+            where=str(artifact.path),
+            why=f"expected {', '.join(expected)}",
+        )
+
+
+def _fits(spec: TensorSpec, shape: Sequence[int | None], dtype: str) -> bool:
+    sizes = list(shape)
+    return (
+        dtype == spec.dtype
+        and len(sizes) == len(spec.shape)
+        and all(None in (a, b) or a == b for a, b in zip(sizes, spec.shape, strict=True))
+    )
+
+
+def _describe(spec: TensorSpec) -> str:
+    return f"{spec.dtype} {_shape(spec.shape)}"
+
+
+def _shape(shape: Sequence[int | None]) -> str:
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

@@ -1,0 +1,53 @@
+"""Run SavedModels with TensorFlow. Imported by worker processes only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.errors import InvalidModel
+from edgeconv.toolchain.runtimes.samples import check_names, check_tensor, run_samples
+from edgeconv.toolchain.worker import ProgressCallback
+
+_SIGNATURE = "serving_default"
+
+
+def run(
+    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+) -> dict[str, Any]:
+    """Run the samples through the signature ``serving_default``.
+
+    Raises:
+        InvalidData: The samples do not fit.
+        InvalidModel: The signature's inputs or outputs are not those of the artifact.
+    """
+    model = Artifact.from_dict(artifact)
+    loaded = tf.saved_model.load(str(model.path))
+    if _SIGNATURE not in loaded.signatures:
+        raise InvalidModel(f"there is no signature {_SIGNATURE}", where=str(model.path))
+    signature = loaded.signatures[_SIGNATURE]
+    _check(model, signature)
+
+    def infer(sample: Arrays) -> Sequence[Array]:
+        outputs = signature(**{name: tf.constant(array) for name, array in sample.items()})
+        return [outputs[spec.name].numpy() for spec in model.outputs]
+
+    run_samples(model, feeds, results, infer, progress)
+    return {"runtime": f"tensorflow {tf.__version__}"}
+
+
+def _check(model: Artifact, signature: Any) -> None:
+    """A signature's tensors are known by name alone; they have no order."""
+    inputs = signature.structured_input_signature[1]
+    for kind, specs, tensors in (
+        ("input", model.inputs, inputs),
+        ("output", model.outputs, signature.structured_outputs),
+    ):
+        ordered = sorted(specs, key=lambda spec: spec.name)
+        check_names(model, kind, ordered, sorted(tensors))
+        for spec in specs:
+            tensor = tensors[spec.name]
+            check_tensor(model, kind, spec, tensor.shape.as_list(), tensor.dtype.name)
