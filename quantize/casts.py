@@ -39,19 +39,22 @@ def rewrite(graph: Graph, operator: OperatorT, affine: Mapping[int, Affine]) -> 
         table = tables.integer_table(affine[source], graph.dtype(target))
         return tables.lookup(graph, source, table, target)
     if graph.dtype(source) == "bool":
-        return [_cast(graph, source, target, "int8", 3)]
-    operators = []
+        return [cast(graph, source, target, ("bool", "int8"), 3)]
     wide = graph.add_activation(
         f"{graph.name(source)}/wide", graph.shape(source), "int32", _unit_steps()
     )
-    operators.append(_cast(graph, source, wide, "int32", 3))
-    return [*operators, graph.operator("QUANTIZE", 1, (wide,), (target,))]
+    return [
+        cast(graph, source, wide, (graph.dtype(source), "int32"), 3),
+        graph.operator("QUANTIZE", 1, (wide,), (target,)),
+    ]
 
 
-def _cast(graph: Graph, source: int, target: int, dtype: str, version: int) -> OperatorT:
+def cast(
+    graph: Graph, source: int, target: int, dtypes: tuple[str, str], version: int
+) -> OperatorT:
+    """Return a CAST of stored values between two dtypes."""
     options = CastOptionsT()
-    options.inDataType = graph.tensors[source].type
-    options.outDataType = tflite.tensor_type(dtype)
+    options.inDataType, options.outDataType = map(tflite.tensor_type, dtypes)
     return graph.operator(
         "CAST", version, (source,), (target,), (BuiltinOptions.CastOptions, options)
     )

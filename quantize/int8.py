@@ -17,7 +17,7 @@ from edgeconv.quantize.qparams import (
     symmetric,
     weight_scales,
 )
-from edgeconv.quantize.rules import RULES, Rule, Scaling
+from edgeconv.quantize.rules import COMPARISONS, RULES, Rule, Scaling
 from edgeconv.tflite import OperatorT, TensorType
 
 
@@ -65,6 +65,8 @@ class _Rewriter:
             version = self._version(operator, rule)
             if self._has_weight(operator, rule):
                 self._weighted(operator, rule)
+            elif self._compares_large(operator):
+                self._compare(operator)
             else:
                 self._plain(operator, rule)
             self._graph.set_version(operator, version)
@@ -92,6 +94,25 @@ class _Rewriter:
         output = next((index for index in operator.outputs if index in self._affine), None)
         wanted = self._affine[output] if tied and output is not None else None
         operator.inputs = [self._operand(index, wanted) for index in operator.inputs]
+
+    def _compares_large(self, operator: OperatorT) -> bool:
+        """Tell whether a comparison's scales are more than its int8 kernel can express."""
+        if self._graph.op(operator) not in COMPARISONS:
+            return False
+        return any(self._operand_affine(index).scale >= 1 for index in operator.inputs)
+
+    def _compare(self, operator: OperatorT) -> None:
+        """Compare the stored integers of a common scale, as int32."""
+        left, right = (self._operand_affine(index) for index in operator.inputs)
+        common = Affine.of(left.limits.join(right.limits))
+        graph = self._graph
+        wide: list[int] = []
+        for index in operator.inputs:
+            stored = self._operand(index, common)
+            name = f"{graph.label(operator)}/code_{len(wide)}"
+            wide.append(graph.add_activation(name, graph.shape(stored), "int32"))
+            self._operators.append(casts.cast(graph, stored, wide[-1], ("int8", "int32"), 3))
+        operator.inputs = wide
 
     def _operand(self, index: int, wanted: Affine | None) -> int:
         """Return the int8 tensor to read instead of a float one."""

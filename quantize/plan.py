@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgeconv.quantize import casts
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Affine, Range, weight_scales
 from edgeconv.quantize.rules import RULES, Rule, Scaling
@@ -127,6 +128,8 @@ class Plan:
         for index in operator.outputs:
             if index in self._parent and rule.fixed is not None:
                 self._tree(index).fixed = Affine(*rule.fixed)
+            if index in self._parent and rule.scaling is Scaling.CAST:
+                self._tree(index).fixed = casts.prescribed(graph, operator)
             if index in self._parent and source >= 0 and graph.is_constant(source):
                 value = graph.value(source)
                 stored = Range.of(float(value.min(initial=0)), float(value.max(initial=0)))

@@ -136,7 +136,6 @@ RULES: dict[str, Rule] = {
     "PAD": _same(2),
     "PADV2": _same(2),
     "RESHAPE": _same(),
-    "REVERSE_SEQUENCE": _same(),
     "REVERSE_V2": _same(3),
     "SLICE": _same(2),
     "SPACE_TO_BATCH_ND": _same(2),
@@ -171,3 +170,6 @@ RULES: dict[str, Rule] = {
     "CAST": Rule(1, Scaling.CAST),
 }
 """Rule of every operator that takes part in an int8 model, by builtin name."""
+
+COMPARISONS = ("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL")
+"""Operators whose int8 kernel takes the inputs' scales for fractions below one."""

@@ -101,7 +101,7 @@ def lookup(graph: Graph, source: int, table: Array, output: int) -> list[Operato
     offset = graph.add_constant(f"{name}/offset", np.array(128, np.int32))
     values = graph.add_constant(f"{name}/table", table)
     cast = CastOptionsT()
-    cast.inDataType, cast.outDataType = tflite.tensor_type("int8"), tflite.tensor_type("int32")
+    cast.inDataType, cast.outDataType = map(tflite.tensor_type, ("int8", "int32"))
     version = {"int8": 2, "bool": 3}.get(table.dtype.name, 1)
     return [
         graph.operator("CAST", 3, (source,), (wide,), (BuiltinOptions.CastOptions, cast)),
