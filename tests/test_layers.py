@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.report",
     ),
     ("edgeconv.toolchain",),
-    ("edgeconv.parity", "edgeconv.tflite", "edgeconv.arrays"),
+    ("edgeconv.parity", "edgeconv.tflite", "edgeconv.arrays", "edgeconv.disk"),
     ("edgeconv.artifacts", "edgeconv.options"),
     ("edgeconv.gates",),
     ("edgeconv.errors",),
