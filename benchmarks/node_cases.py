@@ -115,7 +115,7 @@ def _in_scope(test: Any) -> bool:
     nodes = list(_nodes(graph))
     if any(node.op_type in CONTROL_FLOW | TRAINING | RANDOM for node in nodes):
         return False
-    if any(_is_training(node, graph) for node in nodes) or "train" in test.name:
+    if any(_is_training(node) for node in nodes) or "train" in test.name:
         return False
     return all(_is_plain(value) for value in (*graph.input, *graph.output))
 
@@ -128,7 +128,7 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(attribute.g)
 
 
-def _is_training(node: onnx.NodeProto, graph: onnx.GraphProto) -> bool:
+def _is_training(node: onnx.NodeProto) -> bool:
     return any(attr.name == "training_mode" and attr.i for attr in node.attribute)
 
 

@@ -70,6 +70,11 @@ class Translator:
             raise UnsupportedModel(STAGE, self._refused, hint=_HINT)
         return {str(output.name): self._values[str(output.name)] for output in self._graph.outputs}
 
+    @property
+    def values(self) -> Mapping[str, Value]:
+        """Every value translated so far, by ONNX name."""
+        return self._values
+
     def _opset(self, node: ir.Node) -> int:
         return self._opsets.get(node.domain, 1)
 

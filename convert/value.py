@@ -93,7 +93,7 @@ def arranged(value: Value, permutation: Sequence[int], shape: Shape | None = Non
     """
     if value.constant is not None:
         moved = np.transpose(value.constant, permutation)
-        return np.ascontiguousarray(moved if shape is None else moved.reshape(shape))
+        return np.asarray(moved if shape is None else moved.reshape(shape), order="C")
     movement = value.view.movement(permutation)
     final = movement.shape if shape is None else shape
     if not movement.moves:
@@ -241,7 +241,7 @@ def _constant_like(array: Array, view: View) -> Array:
 
 def _without_leading_ones(array: Array) -> Array:
     keep = next((axis for axis, size in enumerate(array.shape) if size != 1), array.ndim)
-    return np.ascontiguousarray(array.reshape(array.shape[keep:]))
+    return np.asarray(array.reshape(array.shape[keep:]), order="C")
 
 
 def _expanded(value: Value, rank: int) -> Value:

@@ -76,10 +76,10 @@ class TensorSpec:
         """Turn an array of the source model (its layout, real numbers) into the stored form."""
         moved = np.transpose(array, self.permutation)
         if self.quantization is None:
-            return np.ascontiguousarray(moved.astype(self.dtype, copy=False))
+            return np.asarray(moved.astype(self.dtype, copy=False), order="C")
         limits = np.iinfo(self.dtype)
         steps = np.rint(moved / self.quantization.scale) + self.quantization.zero_point
-        return np.ascontiguousarray(np.clip(steps, limits.min, limits.max).astype(self.dtype))
+        return np.asarray(np.clip(steps, limits.min, limits.max).astype(self.dtype), order="C")
 
     def restore(self, array: Array) -> Array:
         """Turn a stored array back into the source model's layout, in real numbers."""
