@@ -16,6 +16,7 @@ import torch
 from edgeconv import parity
 from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Array, Artifact
+from edgeconv.bundle import open_bundle
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES
 
@@ -52,10 +53,10 @@ def evaluate(bundle: Path) -> dict[str, float]:
     held_out = read_npz(HERE / "test.npz")
     images, labels = held_out["image"], held_out["label"]
     logits = {"torch": torch_logits(images)}
+    artifacts = open_bundle(bundle).artifacts
     with WorkerPool() as workers:
         for name, stage in (("float TFLite", "tflite_fp32"), ("int8 TFLite", "tflite_int8")):
-            artifact = load_artifact(bundle, stage)
-            logits[name] = tflite_logits(artifact, images, workers)
+            logits[name] = tflite_logits(artifacts[stage], images, workers)
     return {name: float(np.mean(rows.argmax(1) == labels)) for name, rows in logits.items()}
 
 
