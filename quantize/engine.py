@@ -96,7 +96,14 @@ def _to_int8(
     lower(graph)
     check.supported(graph)
     plan = Plan(graph)
-    ranges = calibrate(graph, plan.calibrated(), feeds, CALIBRATORS[calibrator], progress=progress)
+    ranges = calibrate(
+        graph,
+        plan.calibrated(),
+        feeds,
+        CALIBRATORS[calibrator],
+        views=plan.views(),
+        progress=progress,
+    )
     rewrite(graph, plan.choose(ranges), io_dtype)
 
 

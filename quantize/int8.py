@@ -8,9 +8,9 @@ from edgeconv.artifacts import Array
 from edgeconv.quantize import casts, tables
 from edgeconv.quantize.edges import IoDtype, connect
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.needs import factor_need, stored_range, term_need
 from edgeconv.quantize.qparams import (
     Affine,
-    Range,
     bias_scales,
     quantize_bias,
     quantize_weight,
@@ -76,8 +76,11 @@ class _Rewriter:
         graph = self._graph
         version = max(rule.version, graph.version(operator))
         if graph.op(operator) == "MUL":
-            left, right = (self._operand_affine(index) for index in operator.inputs)
-            product = left.scale * right.scale
+            scales = [
+                (self._limited(operator, slot) or self._operand_affine(index)).scale
+                for slot, index in enumerate(operator.inputs)
+            ]
+            product = scales[0] * scales[1]
             # The rescaling of version 2 cannot enlarge.
             if product >= self._affine[operator.outputs[0]].scale:
                 version = max(version, 3)
@@ -86,14 +89,34 @@ class _Rewriter:
     def _operand_affine(self, index: int) -> Affine:
         if index in self._affine:
             return self._affine[index]
-        value = self._graph.value(index)
-        return Affine.of(Range.of(float(value.min(initial=0)), float(value.max(initial=0))))
+        return Affine.of(stored_range(self._graph, index))
 
     def _plain(self, operator: OperatorT, rule: Rule) -> None:
         tied = rule.scaling in (Scaling.SAME, Scaling.SHARED)
         output = next((index for index in operator.outputs if index in self._affine), None)
         wanted = self._affine[output] if tied and output is not None else None
-        operator.inputs = [self._operand(index, wanted) for index in operator.inputs]
+        limited = [wanted or self._limited(operator, slot) for slot in range(len(operator.inputs))]
+        operator.inputs = [
+            self._operand(index, affine)
+            for index, affine in zip(operator.inputs, limited, strict=True)
+        ]
+
+    def _limited(self, operator: OperatorT, slot: int) -> Affine | None:
+        """Return a constant's scale without the values that make the result saturate anyway.
+
+        A mask of -1e9, for example, would leave no precision to what it is added to.
+        """
+        graph, name = self._graph, self._graph.op(operator)
+        index = operator.inputs[slot]
+        if name not in ("ADD", "SUB", "MUL") or not graph.is_constant(index):
+            return None
+        output = self._affine[operator.outputs[0]].limits
+        other = self._operand_affine(operator.inputs[1 - slot])
+        if name == "MUL":
+            needed = factor_need(output, other.scale)
+        else:
+            needed = term_need(name, slot, output, other.limits)
+        return Affine.of(stored_range(graph, index).meet(needed))
 
     def _compares_large(self, operator: OperatorT) -> bool:
         """Tell whether a comparison's scales are more than its int8 kernel can express."""

@@ -1,18 +1,21 @@
 """Choose one scale and zero point for every float activation of a graph.
 
 Operators that only move values tie their output to their input: those tensors form a *tree* with
-one scale, and only its root, the tensor that is computed or fed, is calibrated. Operators that
-join values (CONCATENATION, MAXIMUM, ...) ask for one scale of all their inputs and outputs. Trees
-are merged there where that costs no accuracy; elsewhere the input is requantized on its way in.
+one scale, and only its root, the tensor that is computed or fed, is calibrated. A tree's range is
+narrowed to what its readers need. Operators that join values (CONCATENATION, MAXIMUM, ...) ask for
+one scale of all their inputs and outputs: trees are merged there where that costs no accuracy;
+elsewhere the input is requantized on its way in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from edgeconv.quantize import casts
+from edgeconv.artifacts import Array
+from edgeconv.quantize import casts, needs
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.needs import EVERYTHING, stored_range
 from edgeconv.quantize.qparams import Affine, Range, weight_scales
 from edgeconv.quantize.rules import RULES, Rule, Scaling
 from edgeconv.tflite import OperatorT
@@ -27,6 +30,8 @@ an output scale below those."""
 _PRODUCT_HEADROOM = 1 / 128
 """XNNPACK refuses weighted operators whose products are 256 or more output steps apart."""
 
+_NO_RULE = Rule()
+
 
 @dataclass(slots=True)
 class _Tree:
@@ -35,14 +40,14 @@ class _Tree:
     Attributes:
         range: The real numbers to represent; ``None`` until known.
         fixed: Prescribed scale and zero point.
-        read: Whether something other than a joining operator reads it, or the caller.
-        joins: The joining operators that read it, by position.
+        returned: Whether the graph's caller reads it.
+        reads: Operators that read it other than to move values, by position, with the input slot.
     """
 
     range: Range | None = None
     fixed: Affine | None = None
-    read: bool = False
-    joins: set[int] = field(default_factory=set)
+    returned: bool = False
+    reads: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Plan:
@@ -54,24 +59,32 @@ class Plan:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._parent: dict[int, int] = {}
-        self._trees: dict[int, _Tree] = {}
-        for index in range(len(graph.tensors)):
-            if graph.is_activation(index):
-                self._parent[index] = index
+        activations = [index for index in range(len(graph.tensors)) if graph.is_activation(index)]
+        self._parent = {index: index for index in activations}
         for operator in graph.operators:
             self._tie(operator)
-        for index in self._parent:
-            self._trees.setdefault(self._root(index), _Tree())
+        self._trees = {self._root(index): _Tree() for index in activations}
         for position, operator in enumerate(graph.operators):
-            self._note(position, operator)
+            self._prescribe(operator)
+            self._note_reads(position, operator)
         for index in graph.outputs:
             if index in self._parent:
-                self._tree(index).read = True
+                self._tree(index).returned = True
 
     def calibrated(self) -> list[int]:
         """Return the tensors whose ranges calibration must find."""
         return sorted(root for root, tree in self._trees.items() if tree.fixed is None)
+
+    def views(self) -> dict[int, Callable[[Array], Array]]:
+        """Return what of a calibrated tensor's values matters, where that is not all."""
+        found: dict[int, Callable[[Array], Array]] = {}
+        for operator in self._graph.operators:
+            tree = self._trees.get(operator.inputs[0]) if operator.inputs else None
+            if self._graph.op(operator) != "SOFTMAX" or tree is None or tree.returned:
+                continue
+            if len(tree.reads) == 1:
+                found[operator.inputs[0]] = needs.softmax_view(operator)
+        return found
 
     def choose(self, ranges: Mapping[int, Range]) -> dict[int, Affine]:
         """Choose scales and zero points.
@@ -87,12 +100,18 @@ class Plan:
                 found = ranges[root]
                 tree.range = tree.range.join(found) if tree.range else found
         operators = self._graph.operators
+        roots = [index for operator in operators for index in operator.outputs]
+        for root in (*reversed(roots), *self._graph.inputs):
+            self._narrow(root)
         for position in range(len(operators) - 1, -1, -1):
-            if _rule(self._graph, operators[position]).scaling is Scaling.SHARED:
+            if self._rule(operators[position]).scaling is Scaling.SHARED:
                 self._join(position, operators[position])
         for operator in operators:
             self._keep_headroom(operator)
         return {index: self._affine(index) for index in self._parent}
+
+    def _rule(self, operator: OperatorT) -> Rule:
+        return RULES.get(self._graph.op(operator), _NO_RULE)
 
     def _root(self, index: int) -> int:
         while self._parent[index] != index:
@@ -105,115 +124,135 @@ class Plan:
 
     def _affine(self, index: int) -> Affine:
         tree = self._tree(index)
+        return tree.fixed or Affine.of(self._limits(index))
+
+    def _limits(self, index: int) -> Range:
+        """Return the range of a float tensor, constant or not."""
+        if self._graph.is_constant(index):
+            return stored_range(self._graph, index)
+        tree = self._tree(index)
         if tree.fixed is not None:
-            return tree.fixed
+            return tree.fixed.limits
         assert tree.range is not None
-        return Affine.of(tree.range)
+        return tree.range
+
+    def _output(self, operator: OperatorT) -> int | None:
+        """Return an operator's first float output."""
+        return next((index for index in operator.outputs if index in self._parent), None)
 
     def _tie(self, operator: OperatorT) -> None:
         """Put the outputs of a value-moving operator into its input's tree."""
-        if _rule(self._graph, operator).scaling is not Scaling.SAME:
+        if self._rule(operator).scaling is not Scaling.SAME:
             return
-        source = first_float(self._graph, operator)
-        outputs = [index for index in operator.outputs if index in self._parent]
+        tied = [index for index in operator.outputs if index in self._parent]
+        source = _first_float(self._graph, operator)
         if source in self._parent:
-            outputs.insert(0, source)
-        for other in outputs[1:]:
-            self._parent[self._root(other)] = self._root(outputs[0])
+            tied.insert(0, source)
+        for index in tied[1:]:
+            self._parent[self._root(index)] = self._root(tied[0])
 
-    def _note(self, position: int, operator: OperatorT) -> None:
-        """Record prescribed scales, stored values and readers of the trees that meet here."""
-        graph, rule = self._graph, _rule(self._graph, operator)
-        source = first_float(graph, operator) if rule.scaling is Scaling.SAME else -1
+    def _prescribe(self, operator: OperatorT) -> None:
+        """Set the prescribed scales, and the ranges of constants that move into a tree."""
+        graph, rule = self._graph, self._rule(operator)
         for index in operator.outputs:
-            if index in self._parent and rule.fixed is not None:
-                self._tree(index).fixed = Affine(*rule.fixed)
-            if index in self._parent and rule.scaling is Scaling.CAST:
-                self._tree(index).fixed = casts.prescribed(graph, operator)
-            if index in self._parent and source >= 0 and graph.is_constant(source):
-                value = graph.value(source)
-                stored = Range.of(float(value.min(initial=0)), float(value.max(initial=0)))
-                self._tree(index).range = stored
-        for index in operator.inputs:
-            if index not in self._parent or index == source:
+            if index not in self._parent:
                 continue
-            if rule.scaling is Scaling.SHARED:
-                self._tree(index).joins.add(position)
-            else:
-                self._tree(index).read = True
+            if rule.fixed is not None:
+                self._tree(index).fixed = Affine(*rule.fixed)
+            elif rule.scaling is Scaling.CAST:
+                self._tree(index).fixed = casts.prescribed(graph, operator)
+            elif rule.scaling is Scaling.SAME:
+                source = _first_float(graph, operator)
+                if graph.is_constant(source):
+                    self._tree(index).range = stored_range(graph, source)
+
+    def _note_reads(self, position: int, operator: OperatorT) -> None:
+        moved = self._rule(operator).scaling is Scaling.SAME
+        source = _first_float(self._graph, operator) if moved else None
+        for slot, index in enumerate(operator.inputs):
+            if index in self._parent and index != source:
+                self._tree(index).reads.append((position, slot))
+
+    def _narrow(self, root: int) -> None:
+        """Cut a tree's range to what its readers need, which must be narrowed before."""
+        tree = self._trees.get(root)
+        if tree is None or tree.range is None or tree.returned or not tree.reads:
+            return
+        needed = Range(0.0, 0.0)
+        for position, slot in tree.reads:
+            needed = needed.join(self._need(self._graph.operators[position], slot))
+        tree.range = tree.range.meet(needed)
+
+    def _need(self, operator: OperatorT, slot: int) -> Range:
+        name, output = self._graph.op(operator), self._output(operator)
+        if name in ("ADD", "SUB") and output is not None:
+            other = self._limits(operator.inputs[1 - slot])
+            return needs.term_need(name, slot, self._limits(output), other)
+        if self._rule(operator).scaling is Scaling.SHARED and output is not None:
+            return self._limits(output)
+        return needs.unary_need(name)
 
     def _join(self, position: int, operator: OperatorT) -> None:
         """Merge the trees of a joining operator's inputs into its output's where that is free."""
-        output = next((index for index in operator.outputs if index in self._parent), None)
+        output = self._output(operator)
         if output is None:
             return
         for index in operator.inputs:
             if index in self._parent and self._root(index) != self._root(output):
-                self._merge(position, self._tree(index), index, output)
+                self._merge(position, self._root(index), self._root(output))
 
-    def _merge(self, position: int, tree: _Tree, index: int, output: int) -> None:
-        target = self._tree(output)
-        if tree.fixed is not None or target.fixed is not None:
+    def _merge(self, position: int, source: int, target: int) -> None:
+        tree, other = self._trees[source], self._trees[target]
+        if tree.range is None or other.range is None or tree.fixed or other.fixed:
             return
-        assert tree.range is not None
-        assert target.range is not None
-        joint = tree.range.join(target.range)
-        close = joint.width <= _CLOSE * min(tree.range.width, target.range.width)
-        if close:
-            target.range = joint
-        elif tree.read or self._narrowest(tree) != position:
+        joint = tree.range.join(other.range)
+        if joint.width <= _CLOSE * min(tree.range.width, other.range.width):
+            other.range = joint
+        elif not self._joined_only(tree) or self._narrowest(tree) != position:
             return
-        target.read |= tree.read
-        target.joins |= tree.joins
-        old, new = self._root(index), self._root(output)
-        self._parent[old] = new
-        del self._trees[old]
+        other.returned |= tree.returned
+        other.reads += tree.reads
+        self._parent[source] = target
+        del self._trees[source]
+
+    def _joined_only(self, tree: _Tree) -> bool:
+        """Tell whether none but joining operators read a tree."""
+        operators = (self._graph.operators[position] for position, _ in tree.reads)
+        shared = all(self._rule(operator).scaling is Scaling.SHARED for operator in operators)
+        return shared and not tree.returned
 
     def _narrowest(self, tree: _Tree) -> int:
-        """Return the joining operator whose output needs the finest scale."""
+        """Return the position of the joining reader whose output needs the finest scale."""
 
         def width(position: int) -> float:
-            operator = self._graph.operators[position]
-            found = self._tree(operator.outputs[0]).range
-            return found.width if found is not None else 0.0
+            output = self._output(self._graph.operators[position])
+            return EVERYTHING.width if output is None else self._limits(output).width
 
-        return min(tree.joins, key=width)
+        return min({position for position, _ in tree.reads}, key=width)
 
     def _keep_headroom(self, operator: OperatorT) -> None:
         """Raise an output scale that is finer than the kernel's arithmetic."""
-        graph = self._graph
-        name = graph.op(operator)
-        output = operator.outputs[0] if operator.outputs else -1
-        if output not in self._parent or self._tree(output).fixed is not None:
+        graph, rule, output = self._graph, self._rule(operator), self._output(operator)
+        tree = None if output is None else self._tree(output)
+        if output is None or tree is None or tree.range is None or tree.fixed:
             return
-        rule = _rule(graph, operator)
         inputs = [index for index in operator.inputs if index in self._parent]
-        scales = [self._affine(index).scale for index in inputs]
-        if name in ("ADD", "SUB"):
-            floor = _ADD_HEADROOM * max(scales, default=0.0)
+        step = max((self._affine(index).scale for index in inputs), default=0.0)
+        if graph.op(operator) in ("ADD", "SUB"):
+            floor = _ADD_HEADROOM * step
         elif rule.weight is not None and graph.is_constant(operator.inputs[rule.weight]):
             weight = weight_scales(graph.value(operator.inputs[rule.weight]), rule.axis)
-            floor = _PRODUCT_HEADROOM * max(scales) * float(weight.max())
+            floor = _PRODUCT_HEADROOM * step * float(weight.max())
         else:
             return
-        tree = self._tree(output)
         current = self._affine(output).scale
-        assert tree.range is not None
-        if current < floor:
+        if current < floor and tree.range.width > 0:
             factor = floor / current
             tree.range = Range(tree.range.low * factor, tree.range.high * factor)
-            if tree.range.width == 0:
-                tree.range = Range(0.0, floor * 255)
+        elif current < floor:
+            tree.range = Range(0.0, floor * 255)
 
 
-def first_float(graph: Graph, operator: OperatorT) -> int:
+def _first_float(graph: Graph, operator: OperatorT) -> int:
     """Return an operator's first float input, ``-1`` if it has none."""
     return next((index for index in operator.inputs if graph.is_float(index)), -1)
-
-
-_UNTOUCHED = Rule()
-
-
-def _rule(graph: Graph, operator: OperatorT) -> Rule:
-    """Return the rule of an operator of the table; of one without float tensors, a void one."""
-    return RULES.get(graph.op(operator), _UNTOUCHED)

@@ -46,6 +46,10 @@ class Range:
         """Return the smallest range that holds both."""
         return Range(min(self.low, other.low), max(self.high, other.high))
 
+    def meet(self, other: Range) -> Range:
+        """Return the largest range that both hold."""
+        return Range(max(self.low, other.low), min(self.high, other.high))
+
 
 @dataclass(frozen=True, slots=True)
 class Affine:

@@ -1,0 +1,90 @@
+"""Which part of an input's range can change an operator's int8 result.
+
+Real numbers outside that part saturate to its ends without any effect, so that the input's scale
+need not cover them: what RELU cuts off, where LOGISTIC is flat, what a mask of -1e9 adds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeconv.artifacts import Array
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.qparams import Range
+from edgeconv.tflite import OperatorT
+
+_INFINITY = math.inf
+
+EVERYTHING = Range(-_INFINITY, _INFINITY)
+
+_UNARY: dict[str, Range] = {
+    # The ends are within a quarter of the output's step of the limit: 1/1024 for LOGISTIC, 1/512
+    # for TANH. ELU's and GELU's steps are at least 1/255 of their least values, -1 and -0.17.
+    "ELU": Range(-7.0, _INFINITY),
+    "GELU": Range(-4.0, _INFINITY),
+    "HARD_SWISH": Range(-3.0, _INFINITY),
+    "LOGISTIC": Range(-6.93, 6.93),
+    "RELU": Range(0.0, _INFINITY),
+    "RELU6": Range(0.0, 6.0),
+    "RELU_0_TO_1": Range(0.0, 1.0),
+    "RELU_N1_TO_1": Range(-1.0, 1.0),
+    "TANH": Range(-3.47, 3.47),
+}
+
+_SOFTMAX_MARGIN = 8.0
+"""A whole row of values that far, and the logarithm of the row's length, below the largest adds
+less than a tenth of SOFTMAX's output step, 1/256."""
+
+
+def unary_need(name: str) -> Range:
+    """Return the part of its only input that an elementwise operator needs."""
+    return _UNARY.get(name, EVERYTHING)
+
+
+def term_need(name: str, slot: int, output: Range, other: Range) -> Range:
+    """Return the part of one term beyond which an ADD or SUB saturates, whatever the other is.
+
+    Args:
+        name: ``ADD`` or ``SUB``.
+        slot: The term's input slot.
+        output: Range of the result.
+        other: Range of the other term.
+    """
+    if name == "ADD":
+        return Range.of(output.low - other.high, output.high - other.low)
+    if slot == 0:
+        return Range.of(output.low + other.low, output.high + other.high)
+    return Range.of(other.low - output.high, other.high - output.low)
+
+
+def factor_need(output: Range, other_step: float) -> Range:
+    """Return the part of one factor beyond which a MUL saturates: the other one is zero or a step.
+
+    Args:
+        output: Range of the result.
+        other_step: Scale of the other factor.
+    """
+    peak = max(-output.low, output.high) / other_step
+    return Range(-peak, peak)
+
+
+def softmax_view(operator: OperatorT) -> Callable[[Array], Array]:
+    """Return what raises values to where SOFTMAX just turns them into zero, row by row."""
+    beta: float = operator.builtinOptions.beta
+
+    def raise_low(values: Array) -> Array:
+        margin = (_SOFTMAX_MARGIN + math.log(values.shape[-1])) / beta
+        floor = values.max(axis=-1, keepdims=True) - np.float32(margin)
+        raised: Array = np.maximum(values, floor)
+        return raised
+
+    return raise_low
+
+
+def stored_range(graph: Graph, index: int) -> Range:
+    """Return the range of a constant tensor."""
+    value = graph.value(index)
+    return Range.of(float(value.min(initial=0)), float(value.max(initial=0)))
