@@ -136,7 +136,13 @@ def canonical(value: Value, prefer: Sequence[int] | None = None) -> tuple[Tensor
 
 
 def _cheapest(value: Value, candidates: Sequence[Shape]) -> Shape:
-    return min(candidates, key=lambda candidate: len(value.view.movement(candidate).permutation))
+    """Return the order whose transpose has the fewest axes; the stored order breaks ties."""
+    axes = value.view.axes
+    follow = sorted(range(value.rank), key=lambda axis: min(axes[axis], default=-1))
+    return min(
+        (tuple(follow), *candidates),
+        key=lambda candidate: len(value.view.movement(candidate).permutation),
+    )
 
 
 def loose(

@@ -28,6 +28,8 @@ DYNAMIC = -1
 
 Shape = tuple[int, ...]
 
+_MOST_ROW_DIMENSIONS = 3  # with the last axis at most the four that every TFLite kernel takes
+
 
 def product(sizes: Iterable[int]) -> int:
     """Return the number of elements; `DYNAMIC` where one of the sizes is."""
@@ -164,26 +166,76 @@ class View:
             shape=tuple(self.shape[axis] for axis in permutation),
         )
 
-    def with_axis(self, axis: int, size: int) -> View:
-        """Return the view with a one-factor or size-1 logical axis changed to another size.
+    def dimensions(self, axes: Sequence[int]) -> Shape | None:
+        """Return the stored dimensions that hold some logical axes and nothing else, or None.
 
-        Raises:
-            ValueError: The axis is not one whole stored dimension.
+        Axes of size 1 have no dimension of their own, and need none.
         """
-        factors = self.axes[axis]
-        if size == self.shape[axis]:
-            return self
-        if len(factors) != 1 or size == 1:
-            raise ValueError(f"axis {axis} of {self} is not one whole stored dimension")
+        wanted = {factor for axis in axes for factor in self.axes[axis]}
+        found = []
         number = 0
-        stored = []
-        for dimension in self.stored:
-            span = range(number, number + len(dimension))
-            if factors[0] in span and len(dimension) != 1:
-                raise ValueError(f"axis {axis} of {self} shares its stored dimension")
-            stored.append((size,) if factors[0] in span else dimension)
+        for place, dimension in enumerate(self.stored):
+            inside = wanted.intersection(range(number, number + len(dimension)))
             number += len(dimension)
-        return View(tuple(stored), self.axes)
+            if inside and len(inside) != len(dimension):
+                return None
+            if inside:
+                found.append(place)
+        return tuple(found)
+
+    def reduce(self, axes: Sequence[int], *, keepdims: bool) -> View:
+        """Return the view after the stored dimensions of some axes shrank to 1, or went.
+
+        Args:
+            axes: Logical axes that `dimensions` finds dimensions for.
+            keepdims: The axes stay, and the dimensions with size 1; else both go.
+        """
+        gone = set(self.dimensions(axes) or ())
+        numbers: dict[int, int] = {}
+        stored: list[Shape] = []
+        number = 0
+        for place, dimension in enumerate(self.stored):
+            if place not in gone:
+                numbers |= {number + n: len(numbers) + n for n in range(len(dimension))}
+                stored.append(dimension)
+            elif keepdims:
+                stored.append(())
+            number += len(dimension)
+        logical = [
+            tuple(numbers[factor] for factor in factors if factor in numbers)
+            for axis, factors in enumerate(self.axes)
+            if keepdims or axis not in axes
+        ]
+        return View(tuple(stored), tuple(logical))
+
+    def as_rows(self) -> View | None:
+        """Return the view whose last stored dimension is the last axis, in any order of its own.
+
+        The rows before it keep their stored order, in as many dimensions as they had while those
+        are no more than three, else in one. None where the last axis is not stored last.
+        """
+        factors = self.axes[-1]
+        sizes = self.sizes
+        first = len(sizes) - len(factors)
+        if sorted(factors) != list(range(first, len(sizes))):
+            return None
+        rows: list[Shape] = []
+        number = 0
+        for dimension in self.stored:
+            kept = dimension[: max(first - number, 0)]
+            number += len(dimension)
+            if kept or number <= first:
+                rows.append(kept)
+        if len(rows) > _MOST_ROW_DIMENSIONS or not rows:
+            rows = [sizes[:first]]
+        return View((*rows, sizes[first:]), self.axes)
+
+    def with_last(self, size: int) -> View:
+        """Return a view of `as_rows` after its last axis was mapped to another size."""
+        first = len(self.sizes) - len(self.axes[-1])
+        last = () if size == 1 else (size,)
+        axis = () if size == 1 else (first,)
+        return View((*self.stored[:-1], last), (*self.axes[:-1], axis))
 
 
 @dataclass(frozen=True, slots=True)

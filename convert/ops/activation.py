@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context, axis_of
+from edgeconv.convert.context import Context
+from edgeconv.convert.lowering import cast, dtype_of, widened
+from edgeconv.convert.ops.elementwise import binary, is_float, unary
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, aligned, arranged, canonical
+from edgeconv.convert.value import Tensor, Value, aligned
 
 
 @op("Relu")
 def relu(g: Context, x: Value) -> Value:
-    """Relu."""
-    return x.map(tf.nn.relu, nonnegative=True)
+    """Relu; of integers it is a maximum with zero."""
+    if is_float(x):
+        return x.map(tf.nn.relu, nonnegative=True)
+    return unary(lambda t: tf.maximum(t, np.asarray(0, dtype_of(t))), x, nonnegative=True)
 
 
 @op("Sigmoid")
@@ -53,6 +57,8 @@ def prelu(g: Context, x: Value, slope: Value) -> Value:
     It does so where the slope is constant and has one axis less than x.
     """
     (t, alpha), view = aligned([x, slope])
+    if not is_float(x):
+        return Value(widened(lambda u, a: tf.where(u < 0, a * u, u), t, alpha), view)
     if slope.constant is None:
         return Value(tf.nn.relu(t) - alpha * tf.nn.relu(-t), view)
     missing = max(len(t.shape) - 1 - alpha.ndim, 0)
@@ -63,9 +69,81 @@ def prelu(g: Context, x: Value, slope: Value) -> Value:
 @op("Elu")
 def elu(g: Context, x: Value, *, alpha: float = 1.0) -> Value:
     """Elu."""
+    return x.map(tf.nn.elu if alpha == 1 else lambda t: _elu(t, 1.0, alpha))
+
+
+def _elu(t: Tensor, positive: float, negative: float) -> Tensor:
+    """Return ELU with a factor for each side of zero."""
+    above = tf.nn.relu(t)
+    below = np.float32(negative) * tf.nn.elu(tf.minimum(t, 0))
+    return below + (above if positive == 1 else np.float32(positive) * above)
+
+
+@op("Celu", since=12)
+def celu(g: Context, x: Value, *, alpha: float = 1.0) -> Value:
+    """Celu: ELU stretched by alpha along both axes."""
     if alpha == 1:
         return x.map(tf.nn.elu)
-    return x.map(lambda t: tf.nn.relu(t) + alpha * (tf.exp(tf.minimum(t, 0)) - 1))
+    return x.map(lambda t: np.float32(alpha) * tf.nn.elu(t * np.float32(1 / alpha)))
+
+
+@op("Selu", since=6)
+def selu(
+    g: Context, x: Value, *, alpha: float = 1.6732632423543772, gamma: float = 1.0507009873554805
+) -> Value:
+    """Selu: gamma * (x, or alpha * (exp(x) - 1) below zero)."""
+    return x.map(lambda t: _elu(t, gamma, gamma * alpha))
+
+
+@op("Swish", since=24)
+def swish(g: Context, x: Value, *, alpha: float = 1.0) -> Value:
+    """Swish, x * sigmoid(alpha * x)."""
+    return x.map(lambda t: _swish(t, alpha))
+
+
+def _swish(t: Tensor, alpha: float) -> Tensor:
+    return t * tf.sigmoid(t if alpha == 1 else t * np.float32(alpha))
+
+
+@op("SwiGLU", since=28)
+def swiglu(g: Context, a: Value, b: Value, *, alpha: float = 1.0) -> Value:
+    """SwiGLU, Swish(a) * b."""
+    return binary(tf.multiply, swish(g, a, alpha=alpha), b)
+
+
+@op("Mish", since=18)
+def mish(g: Context, x: Value) -> Value:
+    """Mish, x * tanh(log(1 + exp(x))).
+
+    With e = exp(x) that is x * n / (n + 2), n = e (e + 2); from x = 20 on the quotient is 1.
+    """
+
+    def function(t: Tensor) -> Tensor:
+        e = tf.exp(tf.minimum(t, 20))
+        n = e * (e + 2)
+        return t * (n / (n + 2))
+
+    return x.map(function)
+
+
+@op("Shrink", since=9)
+def shrink(g: Context, x: Value, *, bias: float = 0.0, lambd: float = 0.5) -> Value:
+    """Shrink: zero between -lambd and lambd, elsewhere bias nearer to zero."""
+
+    def function(t: Tensor) -> Tensor:
+        zero, shift = np.asarray(0, dtype_of(t)), np.asarray(bias, dtype_of(t))
+        above = tf.where(cast(t, np.float32) > np.float32(lambd), t - shift, zero)
+        return tf.where(cast(t, np.float32) < np.float32(-lambd), t + shift, above)
+
+    return unary(function, x)
+
+
+@op("ThresholdedRelu", since=10)
+def thresholded_relu(g: Context, x: Value, *, alpha: float = 1.0) -> Value:
+    """ThresholdedRelu: x where it is over alpha, else zero."""
+    return x.map(
+        lambda t: tf.where(t > np.float32(alpha), t, np.float32(0)), nonnegative=alpha >= 0
+    )
 
 
 @op("HardSigmoid")
@@ -104,14 +182,16 @@ def clip_attributes(g: Context, x: Value, *, min: float = -np.inf, max: float = 
 @op("Clip", since=11)
 def clip(g: Context, x: Value, min: Value | None = None, max: Value | None = None) -> Value:
     """Clip with its bounds as inputs."""
-    if any(bound is not None and bound.constant is None for bound in (min, max)):
-        y = x
-        if min is not None:
-            y = y.map(lambda t: tf.maximum(t, min.tensor))
-        return y if max is None else y.map(lambda t: tf.minimum(t, max.tensor))
-    low = -np.inf if min is None or min.constant is None else min.constant.item()
-    high = np.inf if max is None or max.constant is None else max.constant.item()
-    return _clip(x, low, high)
+    bounds = [None if bound is None else bound.constant for bound in (min, max)]
+    if (min is None or bounds[0] is not None) and (max is None or bounds[1] is not None):
+        low, high = bounds
+        return _clip(
+            x, -np.inf if low is None else low.item(), np.inf if high is None else high.item()
+        )
+    y = x
+    if min is not None:
+        y = binary(tf.maximum, y, min.reshape(()))
+    return y if max is None else binary(tf.minimum, y, max.reshape(()))
 
 
 def _clip(x: Value, low: float, high: float) -> Value:
@@ -125,51 +205,7 @@ def _clip(x: Value, low: float, high: float) -> Value:
         limits = (int(np.iinfo(x.dtype).min), int(np.iinfo(x.dtype).max))
     y = x
     if low > limits[0]:
-        y = y.map(lambda t: tf.maximum(t, np.asarray(low, x.dtype)))
+        y = unary(lambda t: tf.maximum(t, np.asarray(low, dtype_of(t))), y)
     if high < limits[1]:
-        y = y.map(lambda t: tf.minimum(t, np.asarray(high, x.dtype)))
+        y = unary(lambda t: tf.minimum(t, np.asarray(high, dtype_of(t))), y)
     return Value(y.tensor, y.view, low >= 0)
-
-
-@op("Softmax")
-def softmax_flat(g: Context, x: Value, *, axis: int = 1) -> Value:
-    """Softmax up to opset 12: over everything from ``axis`` on."""
-    return _over_tail(x, axis, tf.nn.softmax)
-
-
-@op("Softmax", since=13)
-def softmax(g: Context, x: Value, *, axis: int = -1) -> Value:
-    """Softmax over one axis."""
-    return _over_axis(x, axis, tf.nn.softmax, nonnegative=True)
-
-
-@op("LogSoftmax")
-def log_softmax_flat(g: Context, x: Value, *, axis: int = 1) -> Value:
-    """LogSoftmax up to opset 12: over everything from ``axis`` on."""
-    return _over_tail(x, axis, tf.nn.log_softmax)
-
-
-@op("LogSoftmax", since=13)
-def log_softmax(g: Context, x: Value, *, axis: int = -1) -> Value:
-    """LogSoftmax over one axis."""
-    return _over_axis(x, axis, tf.nn.log_softmax)
-
-
-def _over_axis(x: Value, axis: int, function: object, *, nonnegative: bool = False) -> Value:
-    """Apply a function of the last axis to another one: TFLite knows the last one only."""
-    axis = axis_of(axis, x.rank)
-    t, permutation = canonical(x)
-    if permutation[-1] != axis:
-        permutation = (*(a for a in permutation if a != axis), axis)
-        t = arranged(x, permutation)
-    y = Value.of(function(t), permutation)  # type: ignore[operator]
-    return Value(y.tensor, y.view, nonnegative)
-
-
-def _over_tail(x: Value, axis: int, function: object) -> Value:
-    axis = axis_of(axis, x.rank)
-    if axis == x.rank - 1:
-        return _over_axis(x, axis, function)
-    tail = int(np.prod(x.shape[axis:]))
-    flat = x.reshape((*x.shape[:axis], tail))
-    return _over_axis(flat, axis, function).reshape(x.shape)

@@ -7,8 +7,7 @@ import tensorflow as tf
 
 from edgeconv.convert.context import Context
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, aligned, arranged, loose
-from edgeconv.convert.view import product
+from edgeconv.convert.value import Tensor, Value, aligned, arranged, loose, reshaped
 
 
 @op("Gemm", since=7)
@@ -82,14 +81,17 @@ def _matmul(left: Value, right: Value) -> Value:
 
 
 def _linear(x: Value, weights: Value) -> Value:
-    """Multiply by a constant matrix, which follows the stored order of x's last axis."""
+    """Multiply by a constant matrix, which follows the stored order of x's last axis.
+
+    The rows keep whatever order they are stored in.
+    """
     kernel = weights.constant
     assert kernel is not None, "only called for constant weights"
-    t, _, elements = loose(x, range(x.rank), [x.rank - 1])
-    order = elements[x.rank - 1]
-    kernel = kernel if order is None else kernel[order]
-    if x.rank == 2:
-        return Value.of(tf.matmul(t, kernel))
-    rows = tf.reshape(t, (product(x.shape[:-1]), x.shape[-1]))
-    y = tf.matmul(rows, kernel)
-    return Value.of(y).reshape((*x.shape[:-1], kernel.shape[1]))
+    rows = x.view.as_rows()
+    if rows is None:
+        x = Value.of(arranged(x, range(x.rank)))
+        rows = x.view.as_rows()
+        assert rows is not None, "a tensor in ONNX's order has its last axis last"
+    order = x.view.axis_elements(x.rank - 1)
+    y = tf.matmul(reshaped(x.tensor, rows.stored_shape), kernel[order])
+    return Value(y, rows.with_last(kernel.shape[1]))

@@ -75,9 +75,11 @@ def layer_normalization(
 
 
 def _normalized(x: Value, axes: Sequence[int], epsilon: float) -> Value:
-    t, permutation = canonical(x)
-    stored = [place for place, axis in enumerate(permutation) if axis in axes]
-    return Value.of(standardized(t, stored, epsilon), permutation)
+    dimensions = x.view.dimensions(axes)
+    if dimensions is None:
+        x = Value.of(*canonical(x))
+        dimensions = x.view.dimensions(axes) or ()
+    return x.map(lambda t: standardized(t, dimensions, epsilon))
 
 
 def standardized(t: Tensor, axes: Sequence[int], epsilon: float) -> Tensor:

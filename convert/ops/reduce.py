@@ -13,16 +13,14 @@ from edgeconv.convert.value import Tensor, Value, canonical
 
 
 def reduced(x: Value, axes: Sequence[int], keepdims: int, function: Callable[..., Tensor]) -> Value:
-    """Reduce some ONNX axes with a TensorFlow reduction."""
+    """Reduce some ONNX axes with a TensorFlow reduction; the others keep their stored order."""
     axes = sorted({axis_of(axis, x.rank) for axis in axes})
-    t, permutation = canonical(x)
-    stored = [place for place, axis in enumerate(permutation) if axis in axes]
-    y = function(t, axis=stored, keepdims=bool(keepdims))
-    if keepdims:
-        return Value.of(y, permutation)
-    left = [axis for axis in permutation if axis not in axes]
-    ranks = sorted(left)
-    return Value.of(y, [ranks.index(axis) for axis in left])
+    dimensions = x.view.dimensions(axes)
+    if dimensions is None:
+        x = Value.of(*canonical(x))
+        dimensions = x.view.dimensions(axes) or ()
+    y = function(x.tensor, axis=list(dimensions), keepdims=bool(keepdims))
+    return Value(y, x.view.reduce(axes, keepdims=bool(keepdims)))
 
 
 def _reduction(

@@ -112,6 +112,33 @@ def test_a_dynamic_axis_passes_through() -> None:
     assert View.of((DYNAMIC, 6)).reshape((6, DYNAMIC)) is None
 
 
-def test_with_axis_changes_one_dimension() -> None:
-    view = View.of((1, 8, 8, 3), (0, 2, 3, 1))
-    assert view.with_axis(2, 4).stored_shape == (1, 4, 8, 3)
+@settings(deadline=None, max_examples=200)
+@given(programs(), st.data())
+def test_reductions_and_rows_are_exact(
+    program: tuple[tuple[int, ...], list[tuple[str, tuple[int, ...]]]], data: st.DataObject
+) -> None:
+    shape, steps = program
+    stored, view = np.arange(math.prod(shape)).reshape(shape), View.of(shape)
+    for kind, argument in steps:
+        after = view.transpose(argument) if kind == "transpose" else view.reshape(argument)
+        if after is None:
+            break
+        view = after
+    logical = materialise(stored, view)
+    axes = sorted(data.draw(st.sets(st.integers(0, logical.ndim - 1))))
+    keepdims = data.draw(st.booleans())
+    dimensions = view.dimensions(axes)
+    if dimensions is not None:
+        found = stored.sum(axis=dimensions, keepdims=keepdims)
+        left = view.reduce(axes, keepdims=keepdims)
+        expected = logical.sum(axis=tuple(axes), keepdims=keepdims)
+        assert left.stored_shape == found.shape
+        np.testing.assert_array_equal(materialise(found, left), expected)
+    rows = view.as_rows()
+    if rows is not None:
+        weights = np.arange(logical.shape[-1] * 5).reshape(-1, 5)
+        order = view.axis_elements(logical.ndim - 1)
+        found = stored.reshape(rows.stored_shape) @ weights[order]
+        left = rows.with_last(5)
+        assert left.stored_shape == found.shape
+        np.testing.assert_array_equal(materialise(found, left), logical @ weights)
