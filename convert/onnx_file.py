@@ -1,0 +1,345 @@
+"""Read, check, pin and write ONNX files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeconv.artifacts import Artifact, Format, TensorSpec
+from edgeconv.convert.shapes import (
+    InputShapes,
+    Shape,
+    ShapesLike,
+    as_input_shapes,
+    require_fit,
+    shape_dynamic,
+    shapes_missing,
+)
+from edgeconv.convert.sniff import truncated
+from edgeconv.errors import InvalidModel
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+
+# Protobuf messages end at 2 GiB; some room is left for what shape inference adds.
+MAX_INLINE = 1_900_000_000
+
+
+def open_onnx(path: Path, input_shapes: ShapesLike = None) -> Artifact:
+    """Check an ONNX file and return it with its inputs fixed.
+
+    The file is not changed. Where shapes are given for open dimensions, the inputs of the
+    artifact say so; `adopt` writes the file that has them.
+
+    Args:
+        path: The file; its external data must lie in or below its directory.
+        input_shapes: Shapes for the inputs that leave dimensions open.
+
+    Raises:
+        InvalidModel: It is damaged, unsafe, or the checker refuses it.
+        UsageError: A shape is missing or does not fit.
+    """
+    model = _parse(path)
+    _check_external_data(model, path)
+    _check(path)
+    inputs = _fixed_inputs(model.graph, as_input_shapes(input_shapes), str(path))
+    outputs = tuple(_spec(value, str(path)) for value in model.graph.output)
+    return Artifact(Format.ONNX, path, inputs, outputs)
+
+
+def describe_onnx(path: Path) -> Artifact:
+    """Return an ONNX file of our own as an artifact.
+
+    Raises:
+        InvalidModel: It is damaged.
+    """
+    model = _parse(path)
+    inputs = tuple(_spec(value, str(path)) for value in _inputs(model.graph))
+    outputs = tuple(_spec(value, str(path)) for value in model.graph.output)
+    return Artifact(Format.ONNX, path, inputs, outputs)
+
+
+def adopt(source: Artifact, path: Path) -> Artifact:
+    """Write an ONNX artifact to another place: inputs pinned, shapes inferred, weights inside.
+
+    Args:
+        source: What `open_onnx` returned.
+        path: The file to write, under a temporary name first.
+
+    Returns:
+        The artifact of the new file, its outputs with the inferred shapes.
+
+    Raises:
+        InvalidModel: Shape inference finds a contradiction.
+    """
+    import onnx
+
+    model = onnx.load(source.path, load_external_data=False)
+    pin_inputs(model.graph, {spec.name: spec.source_shape for spec in source.inputs})
+    size = source.path.stat().st_size + sum(
+        tensor_size(tensor) for tensor in tensors_of(model.graph) if is_external(tensor)
+    )
+    if size <= MAX_INLINE:
+        onnx.load_external_data_for_model(model, str(source.path.parent))
+    return write_onnx(model, path, base=source.path.parent, inline=size <= MAX_INLINE)
+
+
+def write_onnx(model: ModelProto, path: Path, *, base: Path, inline: bool) -> Artifact:
+    """Infer shapes, check, and write a model under a temporary name, then rename it.
+
+    Args:
+        model: The model; its weights loaded if ``inline``.
+        path: The file to write.
+        base: Directory of the external data of a model that is not ``inline``.
+        inline: Whether the weights go into the file; else they go to ``<path>.data`` beside it.
+    """
+    import onnx
+
+    if inline:
+        temporary = _temporary(path)
+        try:
+            temporary.write_bytes(_inferred(model, str(path)).SerializeToString())
+            _check(temporary, shown=path)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return describe_onnx(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        onnx.load_external_data_for_model(model, str(base))
+        draft = Path(folder) / path.name
+        data = path.name + ".data"
+        onnx.save_model(model, draft, save_as_external_data=True, location=data)
+        onnx.shape_inference.infer_shapes_path(str(draft), strict_mode=False, data_prop=True)
+        _check(draft, shown=path)
+        (Path(folder) / data).replace(path.with_name(data))
+        draft.replace(path)
+    return describe_onnx(path)
+
+
+def pin_inputs(graph: GraphProto, shapes: Mapping[str, Sequence[int | None]]) -> None:
+    """Give the inputs of a graph their shapes and forget what was said of the values after them."""
+    for value in _inputs(graph):
+        shape = value.type.tensor_type.shape
+        given = shapes[value.name]
+        if [dim.dim_value for dim in shape.dim] == list(given):
+            continue
+        del shape.dim[:]
+        for size in given:
+            shape.dim.add(dim_value=size)
+        del graph.value_info[:]
+        for output in graph.output:
+            _forget_open_dimensions(output)
+
+
+def _forget_open_dimensions(value: ValueInfoProto) -> None:
+    for dim in value.type.tensor_type.shape.dim:
+        if dim.HasField("dim_param"):
+            dim.ClearField("dim_param")
+
+
+def _temporary(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    # mkstemp makes the file private; the finished one gets the usual mode.
+    mask = os.umask(0)
+    os.umask(mask)
+    Path(name).chmod(0o666 & ~mask)
+    return Path(name)
+
+
+def _inferred(model: ModelProto, where: str) -> ModelProto:
+    """Return the model with all shapes that can be known.
+
+    Strict inference refuses operators of domains that it does not know; then what the others
+    give has to do.
+    """
+    from onnx import shape_inference
+
+    try:
+        return shape_inference.infer_shapes(
+            model, check_type=True, strict_mode=True, data_prop=True
+        )
+    except shape_inference.InferenceError as strict:
+        if all(node.domain in ("", "ai.onnx") for node in model.graph.node):
+            raise InvalidModel(
+                "the shapes in the model contradict each other",
+                where=where,
+                why=_first_line(strict),
+                details=str(strict),
+            ) from strict
+        return shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _parse(path: Path) -> ModelProto:
+    import onnx
+
+    try:
+        return onnx.load(path, load_external_data=False)
+    except Exception as error:
+        # protobuf's DecodeError, whose class depends on the implementation that is installed.
+        raise truncated(path, "ONNX file") from error
+
+
+def _check(path: Path, shown: Path | None = None) -> None:
+    import onnx
+
+    try:
+        # By path, so that the checker sees external data of any size where it is.
+        onnx.checker.check_model(str(path))
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise InvalidModel(
+            "this is not a valid ONNX model",
+            where=str(shown or path),
+            why=_first_line(error),
+            hint="export it again; onnx.checker.check_model says the same",
+            details=str(error),
+        ) from error
+
+
+def _inputs(graph: GraphProto) -> list[ValueInfoProto]:
+    """Return the inputs without initializers, which IR versions below 4 list as inputs too."""
+    constant = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in constant]
+
+
+def _spec(value: ValueInfoProto, where: str) -> TensorSpec:
+    shape = _declared_shape(value)
+    sizes = tuple(size if isinstance(size, int) else None for size in shape or ())
+    return TensorSpec.plain(value.name, sizes, _dtype(value, where))
+
+
+def _dtype(value: ValueInfoProto, where: str) -> str:
+    import onnx
+
+    kind = value.type.WhichOneof("value")
+    element = value.type.tensor_type.elem_type
+    if kind != "tensor_type" or element in (0, onnx.TensorProto.STRING):
+        shown = "string" if kind == "tensor_type" else str(kind).removesuffix("_type")
+        raise InvalidModel(
+            f"{value.name!r} is a {shown}, which edge runtimes do not have",
+            where=where,
+            hint="export a model whose inputs and outputs are tensors of numbers",
+        )
+    return onnx.helper.tensor_dtype_to_np_dtype(element).name
+
+
+def _declared_shape(value: ValueInfoProto) -> list[int | str | None] | None:
+    """Return the sizes, names of open dimensions, or None for an unknown rank."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    return [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or None
+        for dim in value.type.tensor_type.shape.dim
+    ]
+
+
+def _fixed_inputs(graph: GraphProto, given: InputShapes, where: str) -> tuple[TensorSpec, ...]:
+    values = _inputs(graph)
+    if not values or not graph.output:
+        raise InvalidModel("the model has no inputs or no outputs", where=where)
+    shapes = given.by_name([value.name for value in values])
+    return tuple(_fixed_input(value, shapes.get(value.name), where) for value in values)
+
+
+def _fixed_input(value: ValueInfoProto, given: Shape | None, where: str) -> TensorSpec:
+    dtype = _dtype(value, where)
+    declared = _declared_shape(value)
+    if declared is None:
+        if given is None:
+            raise shapes_missing(where, "model with inputs of unknown rank", [value.name])
+        return TensorSpec.plain(value.name, given, dtype)
+    if given is not None:
+        require_fit(where, value.name, declared, given)
+        return TensorSpec.plain(value.name, given, dtype)
+    sizes = tuple(size for size in declared if isinstance(size, int))
+    if len(sizes) != len(declared):
+        raise shape_dynamic(where, value.name, declared)
+    return TensorSpec.plain(value.name, sizes, dtype)
+
+
+def _check_external_data(model: ModelProto, path: Path) -> None:
+    """Refuse external data outside the model's directory, before anything reads it."""
+    base = path.parent.resolve()
+    functions = [node for function in model.functions for node in function.node]
+    tensors = [*tensors_of(model.graph), *(t for node in functions for t in _attributes(node))]
+    for tensor in tensors:
+        if is_external(tensor):
+            _check_location(tensor, base, path)
+
+
+def _check_location(tensor: TensorProto, base: Path, path: Path) -> None:
+    fields = {entry.key: entry.value for entry in tensor.external_data}
+    location = fields.get("location", "")
+    where = f"{path}, tensor {tensor.name!r}"
+    target = (base / location).resolve()
+    escapes = Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location
+    if not location or escapes or not target.is_relative_to(base):
+        raise InvalidModel(
+            "the external data lies outside the model's directory",
+            where=where,
+            why=f"its location is {location!r}",
+            hint="no exporter writes that; do not trust this file",
+        )
+    if not target.is_file():
+        raise InvalidModel(
+            "the external data is missing",
+            where=where,
+            why=f"there is no file {location!r} beside the model",
+            hint="copy it together with the model",
+        )
+    try:
+        end = int(fields.get("offset", 0)) + int(fields.get("length", 0))
+    except ValueError:
+        end = -1
+    if not 0 <= end <= target.stat().st_size:
+        raise InvalidModel(
+            "the external data is truncated",
+            where=where,
+            why=f"{location!r} has {target.stat().st_size:,} bytes, needed are {end:,}",
+            hint="copy it again",
+        )
+
+
+def is_external(tensor: TensorProto) -> bool:
+    """Tell whether the data of a tensor lies in another file."""
+    import onnx
+
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def tensor_size(tensor: TensorProto) -> int:
+    """Return the number of bytes of a tensor's data, stored inside or outside."""
+    import math
+
+    import onnx
+
+    itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return int(math.prod(tensor.dims) * itemsize)
+
+
+def tensors_of(graph: GraphProto) -> Iterator[TensorProto]:
+    """Yield every constant of a graph and its subgraphs."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _attributes(node)
+
+
+def _attributes(node: object) -> Iterator[TensorProto]:
+    for attribute in node.attribute:  # type: ignore[attr-defined]  # NodeProto
+        if attribute.HasField("t"):
+            yield attribute.t
+        if attribute.HasField("sparse_tensor"):
+            yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+        yield from attribute.tensors
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from tensors_of(graph)

@@ -1,0 +1,244 @@
+"""Open the files that PyTorch writes, without running code from them unless that is asked for."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeconv.convert import pt2_guard
+from edgeconv.convert.pickle_guard import imported_by_file
+from edgeconv.convert.sniff import Kind, kind_of, truncated
+from edgeconv.errors import InvalidModel, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+_log = logging.getLogger(__name__)
+
+# Where training scripts put the weights among other things.
+_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "weights", "params")
+# TorchScript is sandboxed but for these: they open files by name.
+_FILE_CALL = re.compile(rb"\b(?:torch|ops\.aten)\.(?:from_file|save)\s*\(")
+_LISTED = 5
+
+
+def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.ExportedProgram:
+    """Load a `torch.export` archive.
+
+    Args:
+        path: The archive.
+        trust_pickle: Skip the scan for what would run code.
+
+    Raises:
+        InvalidModel: It is damaged, or this version of PyTorch cannot read it.
+        UsageError: Loading it would run code, and it is not trusted.
+    """
+    import torch
+
+    try:
+        if not trust_pickle:
+            _scan(path)
+        with path.open("rb") as file, _quiet("torch.export", "torch._export"):
+            return torch.export.load(file)
+    except pt2_guard.Refused as refused:
+        raise UsageError(
+            "loading this file would run code from it",
+            where=str(path),
+            why=str(refused),
+            hint="if you trust its origin, give --trust-pickle",
+        ) from refused
+    except Exception as error:
+        # Whatever a damaged archive provokes in the deserializer.
+        raise _damaged(path, "torch.export program", error) from error
+
+
+def _scan(path: Path) -> None:
+    """Scan with the reader that loads: two zip readers can see two contents in one file."""
+    import torch
+
+    if kind_of(path) is Kind.OLD_EXPORTED_PROGRAM:
+        with zipfile.ZipFile(path) as archive:
+            pt2_guard.scan_old(archive.namelist(), archive.read)
+        return
+    reader = torch._C.PyTorchFileReader(str(path))
+    pt2_guard.scan(reader.get_all_records(), reader.get_record)
+
+
+def load_torchscript(path: Path) -> torch.jit.ScriptModule:
+    """Load a TorchScript archive.
+
+    Raises:
+        InvalidModel: It is damaged.
+        UsageError: Its code opens files.
+    """
+    import torch
+
+    try:
+        reader = torch._C.PyTorchFileReader(str(path))
+        names = [name for name in reader.get_all_records() if name.startswith("code/")]
+        suspects = [name for name in names if _FILE_CALL.search(reader.get_record(name))]
+    except Exception as error:
+        raise _damaged(path, "TorchScript archive", error) from error
+    if suspects:
+        raise UsageError(
+            "the TorchScript code in this file reads or writes files",
+            where=f"{path}, {suspects[0]}",
+            hint="no exported model does that; do not trust this file",
+        )
+    try:
+        with _quiet():
+            module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise _damaged(path, "TorchScript archive", error) from error
+    return module
+
+
+def unpickle(path: Path, *, trust_pickle: bool) -> torch.nn.Module | dict[str, torch.Tensor]:
+    """Return the module or the state dict that `torch.save` wrote.
+
+    Args:
+        path: The file, of either of torch.save's formats.
+        trust_pickle: Unpickle what can run code.
+
+    Raises:
+        InvalidModel: It is damaged, or holds something else.
+        UsageError: Unpickling it can run code, and it is not trusted.
+    """
+    import torch
+
+    imported = imported_by_file(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not trust_pickle:
+            raise _needs_trust(path, imported) from error
+        content = _unpickle_trusted(path)
+    except Exception as error:
+        raise _damaged(path, "torch.save file", error) from error
+    if isinstance(content, torch.nn.Module):
+        return content
+    weights = _weights(content)
+    if weights is None:
+        raise InvalidModel(
+            f"the file holds a {type(content).__name__}, neither a module nor a state dict",
+            where=str(path),
+            hint="save model.state_dict(), or better: torch.export.save(torch.export.export(...))",
+        )
+    return weights
+
+
+def _needs_trust(path: Path, imported: list[str]) -> UsageError:
+    foreign = [name for name in imported if not name.startswith(("torch._utils.", "collections."))]
+    return UsageError(
+        "this is a pickle, and loading it runs code from the file",
+        where=str(path),
+        why=f"it imports {', '.join(foreign[:_LISTED])}" if foreign else "",
+        hint="if you trust its origin, give --trust-pickle; better, save the model with "
+        "torch.export.save",
+    )
+
+
+def _unpickle_trusted(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            "the classes of the pickled module cannot be imported",
+            where=str(path),
+            why=str(error).splitlines()[0],
+            hint="run in the directory that the module's source is in, or install its package",
+        ) from error
+    except Exception as error:
+        raise _damaged(path, "pickle", error) from error
+
+
+def _weights(content: Any) -> dict[str, torch.Tensor] | None:
+    """Return the state dict in what a training script saved, or None."""
+    import torch
+
+    if not isinstance(content, Mapping) or not content:
+        return None
+    if all(isinstance(value, torch.Tensor) for value in content.values()):
+        return {str(name): value for name, value in content.items()}
+    return next((found for key in _WEIGHT_KEYS if (found := _weights(content.get(key)))), None)
+
+
+def load_state_dict(
+    module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str, factory: str
+) -> None:
+    """Put weights into a module; every key must fit.
+
+    Args:
+        module: The module that the factory made; it is changed.
+        weights: The state dict; the prefix of `DataParallel` is dropped.
+        where: The file, for messages.
+        factory: The factory, for messages.
+
+    Raises:
+        UsageError: Keys or shapes do not fit the module.
+    """
+    if all(name.startswith("module.") for name in weights):
+        _log.info("%s: dropped the prefix 'module.' of DataParallel", where)
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in weights]
+    problems += [f"unexpected {name}" for name in weights if name not in own]
+    problems += [
+        f"{name} is {_shape(value)}, the model has {_shape(own[name])}"
+        for name, value in weights.items()
+        if name in own and own[name].shape != value.shape
+    ]
+    if problems:
+        more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise UsageError(
+            f"the state dict does not fit the model of --model {factory}",
+            where=where,
+            why=", ".join(problems[:_LISTED]) + more,
+            hint="the factory must build the very architecture that was saved",
+            details="\n".join(problems),
+        )
+    module.load_state_dict(dict(weights))
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> InvalidModel:
+    import traceback
+
+    result = truncated(path, kind)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return InvalidModel(
+        f"the {kind} cannot be loaded",
+        where=str(path),
+        why=f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}",
+        hint="it may be damaged, or made by another version of PyTorch: " + result.hint,
+        details="".join(traceback.format_exception(error)),
+    )
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Silence loggers and warnings of PyTorch; a failure is reported by the error it raises."""
+    import warnings
+
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
