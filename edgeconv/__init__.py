@@ -1,1 +1,146 @@
-"""edgeconv: take a PyTorch model to edge hardware and prove that it still computes the same."""
+"""edgeconv: take a PyTorch model to edge hardware and prove that it still computes the same.
+
+``edgeconv.convert`` is the package of conversion stages and, called, the whole pipeline::
+
+    import edgeconv
+
+    result = edgeconv.convert(module, example_inputs, quantize="int8", calibration_data="x.npz")
+    assert result.passed
+    print(result.path, result.model.path)
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from edgeconv.errors import (
+    ConversionError,
+    EdgeconvError,
+    InvalidData,
+    InvalidModel,
+    ToolMissing,
+    UnsupportedModel,
+    UsageError,
+    WorkerCrashed,
+    WorkerError,
+    WorkerTimeout,
+)
+from edgeconv.options import ConvertOptions
+
+if TYPE_CHECKING:
+    from edgeconv.result import Result
+
+__all__ = [
+    "ConversionError",
+    "ConvertOptions",
+    "EdgeconvError",
+    "InvalidData",
+    "InvalidModel",
+    "Result",
+    "ToolMissing",
+    "UnsupportedModel",
+    "UsageError",
+    "WorkerCrashed",
+    "WorkerError",
+    "WorkerTimeout",
+    "convert",
+]
+
+# Results hold arrays' specs, and numpy takes most of the time that `import edgeconv` would.
+_LAZY = {"Result": "edgeconv.result"}
+
+
+def _convert(
+    model: Any,
+    example_inputs: Any = None,
+    *,
+    output: str | Path | None = None,
+    calibration_data: Any = None,
+    verify_data: Any = None,
+    factory: str | None = None,
+    input_shapes: Any = None,
+    trust_pickle: bool = False,
+    image_mean: tuple[float, ...] | None = None,
+    image_std: tuple[float, ...] | None = None,
+    force: bool = False,
+    **options: Any,
+) -> Result:
+    """Convert a model into a bundle; ``edgeconv torch2tflite`` calls the same pipeline.
+
+    Args:
+        model: Path of a model file, an `nn.Module`, or ``None`` with `factory` alone.
+        example_inputs: Of an `nn.Module`: a tensor, a tuple of arguments, or a mapping by name.
+        output: The bundle directory; ``<model>.edgeconv`` by default.
+        calibration_data: Inputs that the ranges of an int8 model are taken from: a path,
+            ``package.module:function``, or arrays by input name with a leading sample axis.
+        verify_data: Inputs that parity is measured on, likewise.
+        factory: ``package.module:function`` that builds the module of a state dict.
+        input_shapes: Shapes by input name or in order, where the file has none.
+        trust_pickle: Load pickled modules, which runs code from the file.
+        image_mean: Per channel, subtracted from images in 0..1.
+        image_std: Per channel, what they are divided by then.
+        force: Replace an existing bundle.
+        **options: Fields of `ConvertOptions`, for example ``quantize="int8"``.
+
+    Returns:
+        The bundle's content; `Result.passed` tells whether every parity gate held.
+
+    Raises:
+        UsageError: The call or its input is wrong.
+        ConversionError: The model cannot be converted.
+        WorkerError: A native runtime failed.
+        ToolMissing: A tool is absent.
+    """
+    from edgeconv import pipeline
+    from edgeconv.job import Job
+
+    unknown = sorted(set(options) - set(ConvertOptions.__dataclass_fields__))
+    if unknown:
+        raise UsageError(
+            f"convert() has no option {', '.join(unknown)}",
+            hint="its options are " + ", ".join(ConvertOptions.__dataclass_fields__),
+        )
+    job = Job(
+        source=model,
+        options=ConvertOptions(**options),
+        example_inputs=example_inputs,
+        factory=factory,
+        input_shapes=input_shapes,
+        trust_pickle=trust_pickle,
+        calibration_data=calibration_data,
+        verify_data=verify_data,
+        image_mean=image_mean,
+        image_std=image_std,
+        output=None if output is None else Path(output),
+        force=force,
+        command=("edgeconv.convert",),
+    )
+    return pipeline.convert(job)
+
+
+class _CallablePackage(ModuleType):
+    """A package that is also a function."""
+
+    __call__ = staticmethod(_convert)
+
+
+def _make_callable(name: str) -> ModuleType:
+    """Importing a package sets it as an attribute here, over any function of that name."""
+    package = importlib.import_module(name)
+    package.__class__ = _CallablePackage
+    return package
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if TYPE_CHECKING:
+    convert = _convert
+else:
+    convert = _make_callable("edgeconv.convert")

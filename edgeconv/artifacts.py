@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ Arrays = dict[str, Array]
 """Arrays by input or output name."""
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """The file format of an artifact."""
 
     TORCH = "torch"

@@ -1,1 +1,21 @@
-"""Targets: what a model is converted for."""
+"""The devices that a model can be converted for."""
+
+from __future__ import annotations
+
+from edgeconv.errors import UsageError
+from edgeconv.targets.base import Target
+from edgeconv.targets.cpu import Cpu
+
+TARGETS: dict[str, Target] = {target.name: target for target in (Cpu(),)}
+"""Every target by name."""
+
+
+def find(name: str) -> Target:
+    """Return the target of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in TARGETS:
+        raise UsageError(f"--target {name} is not known", hint="use one of " + ", ".join(TARGETS))
+    return TARGETS[name]

@@ -18,7 +18,10 @@ MAX_LINES = 400
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.cli", "edgeconv.__main__"),
     ("edgeconv",),
+    ("edgeconv.console",),
     ("edgeconv.pipeline",),
+    ("edgeconv.sources",),
+    ("edgeconv.stages", "edgeconv.verification", "edgeconv.result"),
     (
         "edgeconv.convert",
         "edgeconv.quantize",
@@ -27,9 +30,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.report",
     ),
     ("edgeconv.toolchain",),
-    ("edgeconv.parity", "edgeconv.tflite", "edgeconv.arrays", "edgeconv.disk"),
+    ("edgeconv.parity", "edgeconv.tflite", "edgeconv.arrays", "edgeconv.disk", "edgeconv.job"),
     ("edgeconv.artifacts", "edgeconv.options"),
-    ("edgeconv.gates",),
+    ("edgeconv.gates", "edgeconv.steps"),
     ("edgeconv.errors",),
 )
 

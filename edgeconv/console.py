@@ -1,0 +1,175 @@
+"""What people see while a command runs: progress, log, errors; and the exit codes.
+
+Exit codes: 0 done; 1 a parity gate failed, the bundle is there; 2 the call or its input is wrong;
+3 the model cannot be converted, a native runtime failed on it, or edgeconv itself did; 4 a tool is
+missing; 130 interrupted; 143 terminated.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, Self
+
+import click
+
+from edgeconv.errors import (
+    ConversionError,
+    EdgeconvError,
+    ToolMissing,
+    UsageError,
+    WorkerError,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+EXIT_GATE, EXIT_USAGE, EXIT_MODEL, EXIT_TOOL = 1, 2, 3, 4
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+_EXIT_CODES: tuple[tuple[type[EdgeconvError], int], ...] = (
+    (UsageError, EXIT_USAGE),
+    (ToolMissing, EXIT_TOOL),
+    (ConversionError, EXIT_MODEL),
+    (WorkerError, EXIT_MODEL),
+)
+
+# Shorter steps would only flicker.
+_SHOWN_AFTER = 0.3
+
+
+class Display:
+    """Shows running steps and log messages. A context manager, and an `Observer`.
+
+    Args:
+        quiet: Show errors only.
+        verbose: Show what the modules log in detail.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
+        self._progress: Progress | None = None
+        self._handler: _ConsoleHandler | None = None
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+
+        console = Console(stderr=True)
+        if console.is_terminal and not self._quiet:
+            self._progress = _progress(console)
+            self._progress.start()
+        self._handler = _ConsoleHandler(console)
+        self._handler.setLevel(self._level())
+        logger = logging.getLogger("edgeconv")
+        logger.addHandler(self._handler)
+        logger.setLevel(min(self._level(), logging.WARNING))
+        logger.propagate = False
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+        if self._handler is not None:
+            logging.getLogger("edgeconv").removeHandler(self._handler)
+
+    def started(self, step: str) -> None:
+        """Show a step."""
+        self._began[step] = time.monotonic()
+        if self._progress is not None:
+            self._tasks[step] = self._progress.add_task(step, total=None)
+
+    def advanced(self, step: str, done: int, total: int) -> None:
+        """Move a step's bar."""
+        if self._progress is not None and step in self._tasks:
+            self._progress.update(self._tasks[step], completed=done, total=total)
+
+    def finished(self, step: str) -> None:
+        """Replace a step's bar by a line with its time."""
+        seconds = time.monotonic() - self._began.pop(step, time.monotonic())
+        if self._progress is None:
+            return
+        self._progress.remove_task(self._tasks.pop(step))
+        if seconds >= _SHOWN_AFTER:
+            self._progress.console.print(f"  {step:<24}{seconds:7.1f} s", highlight=False)
+
+    def _level(self) -> int:
+        if self._quiet:
+            return logging.ERROR
+        return logging.DEBUG if self._verbose else logging.WARNING
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints log records without disturbing the progress display."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one record."""
+        text = f"{record.levelname.lower()}: {record.getMessage()}"
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+@contextmanager
+def reported(*, as_json: bool, verbose: bool) -> Iterator[None]:
+    """Turn errors into a message on stderr and an exit code.
+
+    Args:
+        as_json: Print the error on stdout too, as a JSON object with its ``exit_code``.
+        verbose: Print long technical text and tracebacks; show Python's warnings.
+    """
+    try:
+        with warnings.catch_warnings():
+            if not verbose:
+                warnings.simplefilter("ignore")
+            yield
+    except EdgeconvError as error:
+        _fail(error, as_json=as_json, verbose=verbose)
+    except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw is told in one line
+        text = str(error).strip().splitlines()
+        what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+        unforeseen = EdgeconvError(
+            f"edgeconv failed in a way that it should not: {what}",
+            hint="run with --verbose, and report what it prints",
+        )
+        _fail(unforeseen, as_json=as_json, verbose=verbose)
+
+
+def _fail(error: EdgeconvError, *, as_json: bool, verbose: bool) -> NoReturn:
+    code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), EXIT_MODEL)
+    click.echo(f"error: {error}", err=True)
+    if verbose:
+        click.echo(error.details or traceback.format_exc(), err=True)
+    if as_json:
+        click.echo(json.dumps({**error.to_dict(), "exit_code": code}, indent=2))
+    raise click.exceptions.Exit(code)

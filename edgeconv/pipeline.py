@@ -1,0 +1,258 @@
+"""The whole way from a model to its bundle: load, the stages, parity after each, the reports.
+
+The command line and `edgeconv.convert` both call `convert` here. Native runtimes work in other
+processes, so one stage is checked in a thread while the next one is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from edgeconv import bundle, report, targets
+from edgeconv.arrays import write_npz
+from edgeconv.artifacts import Artifact
+from edgeconv.bundle import BundleWriter
+from edgeconv.disk import disk_full, is_disk_full
+from edgeconv.errors import (
+    ConversionError,
+    EdgeconvError,
+    UnsupportedModel,
+    WorkerError,
+    error_from_dict,
+)
+from edgeconv.job import Job
+from edgeconv.result import Result, describe_job, environment
+from edgeconv.sources import Samples, Source, load, samples_for
+from edgeconv.stages import plan, require_outputs
+from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.stage import Stage, StageContext
+from edgeconv.verification import SKIPPED, ParityReport, Verifier
+
+# The first artifact that can be deployed: worth keeping when a later stage fails.
+_USABLE = "tflite_fp32"
+
+
+def convert(job: Job, observer: Observer | None = None) -> Result:
+    """Convert a model into a bundle.
+
+    Args:
+        job: What to convert, and how.
+        observer: Follows the steps.
+
+    Returns:
+        The bundle's content. A parity gate that failed is told by `Result.passed`.
+
+    Raises:
+        UsageError: The call or its input is wrong, or the disk is full; nothing is left behind.
+        ConversionError: A stage cannot express the model. Where a float .tflite was finished, the
+            bundle is kept, marked as failed; otherwise nothing is left behind.
+        WorkerError: A native runtime failed in a stage. Finished stages are kept likewise.
+        ToolMissing: A tool is absent.
+    """
+    job.require_model()
+    targets.find(job.options.target).check(job.options)
+    try:
+        with ExitStack() as stack:
+            warnings = stack.enter_context(_collected_warnings())
+            writer = stack.enter_context(BundleWriter(job.target, force=job.force))
+            # Workers stop first, so that a check which is under way in the thread ends at once.
+            thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-parity"))
+            workers = stack.enter_context(WorkerPool(timeout=job.options.timeout))
+            steps = Steps(observer or Nobody(), thread)
+            return _Conversion(job, writer, workers, steps, warnings).run()
+    except EdgeconvError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full(str(error)) from error
+        raise
+
+
+class _Conversion:
+    """One run of the pipeline, writing into `BundleWriter.directory`."""
+
+    def __init__(
+        self,
+        job: Job,
+        writer: BundleWriter,
+        workers: WorkerPool,
+        steps: Steps,
+        warnings: list[str],
+    ) -> None:
+        self._job = job
+        self._writer = writer
+        self._workers = workers
+        self._steps = steps
+        self._warnings = warnings
+        self._directory = writer.directory
+        self._scratch = writer.directory / ".work"
+        self._entries: list[dict[str, Any]] = []
+
+    def run(self) -> Result:
+        """Load the model, run every stage, and write the bundle."""
+        self._scratch.mkdir()
+        # TensorFlow's import takes as long as PyTorch's, which `load` begins with.
+        self._workers.start(WorkerKind.TENSORFLOW)
+        source = self._steps.run("load", lambda: load(self._job))
+        self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
+        if self._job.options.quantize != "none":
+            self._workers.start(WorkerKind.QUANTIZER)
+        samples = self._steps.run("data", lambda: samples_for(self._job, source.artifact.inputs))
+        verifier = Verifier(
+            self._workers,
+            samples.verification,
+            self._job.options.gates,
+            self._scratch,
+            source.reference,
+        )
+        failure = self._run_stages(source, samples, verifier)
+        self._steps.wait()
+        return self._finish(samples, verifier, failure)
+
+    def _run_stages(
+        self, source: Source, samples: Samples, verifier: Verifier
+    ) -> EdgeconvError | None:
+        """Run the stages; return the error of one that failed after something worth keeping."""
+        artifact = source.artifact
+        calibration = self._scratch / "calibration.npz"
+        write_npz(calibration, samples.calibration)
+        for stage in plan(source.first_stage(), self._job.options):
+            context = StageContext(
+                self._job.options,
+                self._workers,
+                self._directory,
+                self._job.name,
+                calibration,
+                lambda done, total, step=stage.name: self._steps.observer.advanced(  # type: ignore[misc]
+                    step, done, total
+                ),
+            )
+            try:
+                artifact = self._run_stage(stage, artifact, context)
+            except (ConversionError, WorkerError) as error:
+                failure = _at_stage(stage.name, error)
+                if not self._worth_keeping(error):
+                    raise failure from error
+                return failure
+            self._submit_checks(stage.name, artifact, source, verifier)
+        return None
+
+    def _run_stage(self, stage: Stage, before: Artifact, context: StageContext) -> Artifact:
+        artifact = self._steps.run(stage.name, lambda: stage.run(before, context))
+        require_outputs(artifact, before, stage.name)
+        entry = bundle.describe_artifact(artifact, self._directory)
+        seconds = self._steps.seconds[stage.name]
+        self._entries.append({"name": stage.name, "seconds": seconds, **entry})
+        return artifact
+
+    def _worth_keeping(self, error: EdgeconvError) -> bool:
+        finished = [entry["name"] for entry in self._entries]
+        return bool(finished) if isinstance(error, WorkerError) else _USABLE in finished
+
+    def _submit_checks(
+        self, name: str, artifact: Artifact, source: Source, verifier: Verifier
+    ) -> None:
+        """Check a stage in the thread; the first stage also names the reference's outputs."""
+        if len(self._entries) == 1:
+            self._steps.submit(
+                f"run {source.reference}",
+                lambda: verifier.compute_reference(
+                    lambda inputs: source.compute(artifact, inputs, verifier.run)
+                ),
+            )
+        if name == source.reference:
+            return
+        if self._job.options.verify:
+            self._steps.submit(f"verify {name}", lambda: verifier.check(name, artifact))
+        else:
+            verifier.skip(name, artifact, "--no-verify")
+
+    def _finish(
+        self, samples: Samples, verifier: Verifier, failure: EdgeconvError | None
+    ) -> Result:
+        """Write what goes beside the artifacts, and put the bundle in its place."""
+        shutil.rmtree(self._scratch)
+        vectors = bundle.vectors_of(verifier.inputs, verifier.reference)
+        write_npz(self._directory / bundle.VECTORS, vectors)
+        parity = ParityReport(
+            self._job.name,
+            verifier.reference_name,
+            samples.count,
+            samples.calibrated,
+            samples.generated,
+            tuple(verifier.stages),
+        )
+        bundle.write_json(self._directory / bundle.PARITY, parity.to_dict())
+        manifest = self._manifest(parity, failure)
+        page = report.render_html(manifest, parity.to_dict())
+        (self._directory / bundle.REPORT).write_text(page)
+        manifest["files"] = [
+            bundle.describe_file(self._directory / name, self._directory)
+            for name in (bundle.VECTORS, bundle.PARITY, bundle.REPORT)
+        ]
+        placed = self._writer.finish(manifest)
+        if failure is not None:
+            raise _with_bundle(failure, str(self._writer.target), placed=placed)
+        return Result(self._writer.target, manifest, parity.to_dict())
+
+    def _manifest(self, parity: ParityReport, failure: EdgeconvError | None) -> dict[str, Any]:
+        last = self._entries[-1]
+        return {
+            "schema_version": bundle.SCHEMA_VERSION,
+            "status": bundle.COMPLETE if failure is None else bundle.FAILED,
+            "failure": None if failure is None else failure.to_dict(),
+            **describe_job(self._job),
+            "calibrated": parity.calibrated,
+            "verified": parity.verdict != SKIPPED,
+            "verdict": parity.verdict,
+            "tools": environment(),
+            "inputs": last["inputs"],
+            "outputs": last["outputs"],
+            "stages": self._entries,
+            "timings": self._steps.seconds,
+            "warnings": self._warnings,
+            "files": [],
+        }
+
+
+def _at_stage(stage: str, error: EdgeconvError) -> EdgeconvError:
+    """Return the error with the name of the stage that raised it."""
+    if isinstance(error, UnsupportedModel):
+        return error
+    parts = error.to_dict()
+    parts["where"] = f"stage {stage}, {error.where}" if error.where else f"stage {stage}"
+    return error_from_dict(parts)
+
+
+def _with_bundle(error: EdgeconvError, path: str, *, placed: bool) -> EdgeconvError:
+    """Return the error with a word on what became of the finished stages."""
+    kept = f"the finished stages are in {path}" if placed else f"the earlier {path} was kept"
+    parts = error.to_dict()
+    parts["hint"] = f"{error.hint}; {kept}" if error.hint else kept
+    return error_from_dict(parts)
+
+
+@contextmanager
+def _collected_warnings() -> Iterator[list[str]]:
+    """Collect what our own modules warn of, without repeats."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if text not in messages:
+                messages.append(text)
+
+    handler = Collector(logging.WARNING)
+    logger = logging.getLogger("edgeconv")
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,159 @@
+"""Reports: a table for the terminal and a page for the browser, from manifest and parity."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+WIDTH = 80
+"""Columns that the terminal report fits in."""
+
+_EXACT_DB = 300.0
+_COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
+_NONE = "-"
+
+
+def is_uncalibrated(manifest: Mapping[str, Any]) -> bool:
+    """Tell whether a manifest speaks of an integer model calibrated on generated inputs."""
+    return manifest["options"]["quantize"] == "int8" and not manifest["calibrated"]
+
+
+def render_text(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """Return the report for the terminal: at most `WIDTH` columns, no colour, no final newline."""
+    lines = [headline(manifest, parity), ""]
+    lines += _table(stage_rows(manifest, parity))
+    for note in notes(manifest, parity):
+        lines += ["", *textwrap.wrap(note, WIDTH - 2, subsequent_indent="  ")]
+    return "\n".join(lines)
+
+
+def headline(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """Return the verdict in one line."""
+    if manifest["status"] == "failed":
+        verdict = (
+            f"FAILED at {manifest['failure'].get('where') or manifest['failure'].get('stage')}"
+        )
+    else:
+        verdict = {
+            "pass": "parity passed at every stage",
+            "fail": "PARITY FAILED",
+            "skipped": "NOT VERIFIED",
+        }[parity["verdict"]]
+    if is_uncalibrated(manifest):
+        verdict += ", UNCALIBRATED"
+    name = manifest["model"]
+    return textwrap.shorten(f"{name}: {verdict}", WIDTH, placeholder=" ...")
+
+
+def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
+    """Return what else must be said: failed gates, missing calibration, warnings."""
+    found = [
+        f"{stage['stage']} fails: {reason}"
+        for stage in parity["stages"]
+        if stage["status"] == "fail"
+        for reason in stage["reasons"]
+    ]
+    if is_uncalibrated(manifest):
+        found.append(
+            "uncalibrated: the int8 ranges come from generated inputs; give real ones with "
+            "--calibration-data"
+        )
+    if parity["verdict"] == "skipped":
+        found.append("unverified: parity was not checked (--no-verify)")
+    elif parity["generated_samples"]:
+        found.append(
+            f"parity was measured on {parity['samples']} generated samples; give real ones with "
+            "--verify-data or --calibration-data"
+        )
+    return found + [f"warning: {text}" for text in manifest["warnings"]]
+
+
+def stage_rows(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the table's cells: of each stage the worst figure over its outputs."""
+    checked = {stage["stage"]: stage for stage in parity["stages"]}
+    return [_row(entry, checked.get(entry["name"]), parity) for entry in manifest["stages"]]
+
+
+def _row(
+    entry: Mapping[str, Any], stage: Mapping[str, Any] | None, parity: Mapping[str, Any]
+) -> dict[str, str]:
+    outputs = stage["outputs"] if stage else []
+    top1 = _worst(outputs, "top1_agreement", min)
+    status = stage["status"] if stage else "reference"
+    if not stage and entry["name"] != parity["reference"]:
+        status = _NONE
+    return {
+        "stage": entry["name"],
+        "file": entry["file"],
+        "size": format_bytes(entry["bytes"]),
+        "SQNR dB": format_db(_worst(outputs, "sqnr_db", min)),
+        "vs prev.": format_db(_worst(stage["previous"] if stage else [], "sqnr_db", min)),
+        "max abs": _format(_worst(outputs, "max_abs", max), "{:.2g}"),
+        "top-1": _format(None if top1 is None else 100 * top1, "{:.1f}%"),
+        "parity": status,
+        "seconds": _format(entry["seconds"], "{:.1f}"),
+    }
+
+
+def _worst(outputs: Iterable[Mapping[str, Any]], metric: str, choose: Any) -> float | None:
+    values = [item[metric] for item in outputs if item[metric] is not None]
+    return float(choose(values)) if values else None
+
+
+def format_db(value: float | None) -> str:
+    """Return decibels; what is beyond all telling is ``exact``."""
+    return "exact" if value is not None and value >= _EXACT_DB else _format(value, "{:.1f}")
+
+
+def format_bytes(count: int) -> str:
+    """Return a size for people: ``12.3 MB``, in powers of 1000."""
+    size, units = float(count), ["B", "kB", "MB", "GB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.0f} {units[0]}" if units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
+def _format(value: float | None, pattern: str) -> str:
+    return _NONE if value is None else pattern.format(value)
+
+
+def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    cells = [_COLUMNS, *(tuple(row[name] for name in _COLUMNS) for row in rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(_COLUMNS))]
+    lines = []
+    for row in cells:
+        first, *middle = (
+            text.ljust(width) if index in (0, len(row) - 1) else text.rjust(width)
+            for index, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append("  ".join((first, *middle)).rstrip())
+    return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
+
+
+def render_html(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """Return the report as one page without any reference to the outside, and without scripts."""
+    from jinja2 import Environment, StrictUndefined
+
+    template = resources.files("edgeconv").joinpath("templates/report.html").read_text()
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters.update(db=format_db, figure=_figure, percent=_percent)
+    page: str = environment.from_string(template).render(
+        manifest=manifest,
+        parity=parity,
+        headline=headline(manifest, parity),
+        notes=notes(manifest, parity),
+        rows=stage_rows(manifest, parity),
+        good=manifest["status"] == "complete" and parity["verdict"] == "pass",
+    )
+    return page
+
+
+def _figure(value: float | None) -> str:
+    return _format(value, "{:.3g}")
+
+
+def _percent(value: float | None) -> str:
+    return _format(None if value is None else 100 * value, "{:.1f}%")

@@ -1,0 +1,203 @@
+"""Where a conversion starts: the loaded model, its reference outputs, and the samples it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.errors import ConversionError, UsageError
+from edgeconv.job import Job
+from edgeconv.stages import AdoptOnnx, ExportOnnx
+from edgeconv.toolchain.stage import Stage
+
+if TYPE_CHECKING:
+    from edgeconv.convert.torch_model import TorchModel
+
+RunArtifact = Callable[[Artifact, Arrays], Arrays]
+"""Runs an artifact on samples, both as the source model has them."""
+
+
+class Source(Protocol):
+    """A loaded model."""
+
+    @property
+    def reference(self) -> str:
+        """What stages are compared with, ``torch`` or ``onnx``; a stage so named is not checked."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """What the first stage is given; its inputs are the model's."""
+
+    def first_stage(self) -> Stage:
+        """Return the stage that makes the ONNX file."""
+
+    def compute(self, onnx: Artifact, inputs: Arrays, run: RunArtifact) -> Arrays:
+        """Return the reference outputs by name, ``[sample, ...]``.
+
+        Args:
+            onnx: What the first stage made; it names the outputs.
+            inputs: Samples by input name, ``[sample, ...]``.
+            run: For a reference that is an artifact.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TorchSource:
+    """A PyTorch model; the reference is the model itself, run in this process."""
+
+    model: TorchModel
+    reference: str = "torch"
+
+    @property
+    def artifact(self) -> Artifact:
+        """The inputs; there is no file that a stage could read."""
+        return Artifact(Format.TORCH, Path(self.model.name), tuple(self.model.inputs), ())
+
+    def first_stage(self) -> Stage:
+        """Export it."""
+        return ExportOnnx(self.model)
+
+    def compute(
+        self,
+        onnx: Artifact,
+        inputs: Arrays,
+        run: RunArtifact,  # noqa: ARG002
+    ) -> Arrays:
+        """Run each sample.
+
+        Raises:
+            ConversionError: The ONNX file has another number of outputs.
+        """
+        count = len(next(iter(inputs.values())))
+        rows = [
+            self.model.run({name: array[index] for name, array in inputs.items()})
+            for index in range(count)
+        ]
+        if len(rows[0]) != len(onnx.outputs):
+            raise ConversionError(
+                f"the export has {len(onnx.outputs)} outputs",
+                where="onnx",
+                why=f"the model returns {len(rows[0])} tensors",
+            )
+        return {
+            spec.name: np.stack([row[index] for row in rows])
+            for index, spec in enumerate(onnx.outputs)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxSource:
+    """An ONNX file; the reference is onnxruntime."""
+
+    artifact: Artifact
+    reference: str = "onnx"
+
+    def first_stage(self) -> Stage:
+        """Copy it."""
+        return AdoptOnnx()
+
+    def compute(self, onnx: Artifact, inputs: Arrays, run: RunArtifact) -> Arrays:
+        """Run the file."""
+        return run(onnx, inputs)
+
+
+def load(job: Job) -> Source:
+    """Load the job's model.
+
+    Raises:
+        InvalidModel: It is missing, damaged, or not a model.
+        UsageError: More must be said: shapes, a factory, trust.
+    """
+    from edgeconv.convert.load import load_model
+    from edgeconv.convert.torch_model import from_module
+
+    if job.source is not None and not job.is_file:
+        if job.example_inputs is None:
+            raise UsageError(
+                "a module needs example inputs",
+                hint="edgeconv.convert(module, example_inputs)",
+            )
+        return TorchSource(from_module(job.source, job.example_inputs, job.name))
+    model = load_model(
+        job.source,
+        factory=job.factory,
+        input_shapes=job.input_shapes,
+        trust_pickle=job.trust_pickle,
+        seed=job.options.seed,
+    )
+    return OnnxSource(model) if isinstance(model, Artifact) else TorchSource(model)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The inputs that a conversion sees, by input name, ``[sample, ...]``, in source layout.
+
+    Attributes:
+        calibration: What ranges are taken from.
+        verification: What parity is measured on.
+        calibrated: Whether the calibration inputs were given, not generated.
+        generated: Whether the verification inputs were generated.
+    """
+
+    calibration: Arrays
+    verification: Arrays
+    calibrated: bool
+    generated: bool
+
+    @property
+    def count(self) -> int:
+        """Number of verification samples."""
+        return len(next(iter(self.verification.values())))
+
+
+def samples_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Samples:
+    """Load or generate the samples.
+
+    Parity is measured on the verification data; without it, on calibration samples that
+    calibration does not use, as far as there are any; without both, on generated inputs.
+
+    Raises:
+        InvalidData: The data does not fit the model's inputs.
+    """
+    options = job.options
+    wanted = options.calibration_samples + options.parity_samples
+    given = _given(job, job.calibration_data, inputs, wanted)
+    verification = _given(job, job.verify_data, inputs, options.parity_samples)
+    pool = given if given is not None else _generated(inputs, wanted, options.seed)
+    calibration, rest = _split(pool, options.calibration_samples, options.parity_samples)
+    return Samples(
+        calibration,
+        rest if verification is None else verification,
+        calibrated=given is not None,
+        generated=given is None and verification is None,
+    )
+
+
+def _split(pool: Arrays, calibration: int, parity: int) -> tuple[Arrays, Arrays]:
+    """Split off samples for parity; calibration keeps up to its number first."""
+    count = len(next(iter(pool.values())))
+    used = min(count, calibration)
+    first = min(used, max(0, count - parity))
+    return (
+        {name: array[:used] for name, array in pool.items()},
+        {name: array[first : first + parity] for name, array in pool.items()},
+    )
+
+
+def _given(job: Job, data: Any, inputs: tuple[TensorSpec, ...], limit: int) -> Arrays | None:
+    if data is None:
+        return None
+    from edgeconv.quantize.data import load_samples
+
+    return load_samples(data, inputs, limit=limit).arrays
+
+
+def _generated(inputs: tuple[TensorSpec, ...], count: int, seed: int) -> Arrays:
+    from edgeconv.quantize.data import generate_samples
+
+    return generate_samples(inputs, count, seed).arrays

@@ -1,0 +1,143 @@
+"""The stages every conversion goes through, from the source model to the quantized .tflite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgeconv import targets
+from edgeconv.artifacts import Artifact
+from edgeconv.errors import ConversionError
+from edgeconv.options import ConvertOptions
+from edgeconv.toolchain.pool import WorkerKind
+from edgeconv.toolchain.stage import Stage, StageContext
+
+if TYPE_CHECKING:
+    from edgeconv.convert.torch_model import TorchModel
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOnnx:
+    """PyTorch to ONNX, in this process."""
+
+    model: TorchModel
+    name: str = "onnx"
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:  # noqa: ARG002
+        """Export the model; `source` only names the inputs."""
+        from edgeconv.convert import torch_to_onnx
+
+        return torch_to_onnx.export(self.model, context.directory / f"{context.name}.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptOnnx:
+    """An ONNX file as it is, in the bundle: inputs pinned, shapes inferred, weights inside."""
+
+    name: str = "onnx"
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:
+        """Copy the file."""
+        from edgeconv.convert.onnx_file import adopt
+
+        return adopt(source, context.directory / f"{context.name}.onnx")
+
+
+@dataclass(frozen=True, slots=True)
+class TranslateToSavedModel:
+    """ONNX to SavedModel, by our translator."""
+
+    name: str = "saved_model"
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:
+        """Translate in the TensorFlow worker."""
+        answer = context.workers.call(
+            WorkerKind.TENSORFLOW,
+            "edgeconv.convert.onnx_to_saved_model:translate",
+            onnx=source.to_dict(),
+            directory=str(context.directory / f"{context.name}_saved_model"),
+            io_layout=context.options.io_layout,
+        )
+        return Artifact.from_dict(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertToTflite:
+    """SavedModel to float TFLite, by TensorFlow's converter."""
+
+    name: str = "tflite_fp32"
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:
+        """Convert in the TensorFlow worker."""
+        answer = context.workers.call(
+            WorkerKind.TENSORFLOW,
+            "edgeconv.convert.saved_model_to_tflite:convert",
+            saved_model=source.to_dict(),
+            path=str(context.directory / f"{context.name}_fp32.tflite"),
+        )
+        return Artifact.from_dict(answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """Float TFLite to a quantized one."""
+
+    mode: str
+
+    @property
+    def name(self) -> str:
+        """``tflite_int8``, ``tflite_fp16``, ``tflite_dynamic``."""
+        return f"tflite_{self.mode}"
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:
+        """Quantize in the quantizer's worker."""
+        integer = self.mode == "int8"
+        answer = context.workers.call(
+            WorkerKind.QUANTIZER,
+            "edgeconv.quantize.engine:quantize",
+            context.progress,
+            model=source.to_dict(),
+            path=str(context.directory / f"{context.name}_{self.mode}.tflite"),
+            mode=self.mode,
+            io_dtype=context.options.io_dtype,
+            samples=str(context.calibration) if integer else None,
+            calibrator=context.options.calibrator,
+        )
+        return Artifact.from_dict(answer)
+
+
+def plan(first: Stage, options: ConvertOptions) -> list[Stage]:
+    """Return the stages of a conversion, in order.
+
+    Args:
+        first: The stage that makes the ONNX file.
+        options: What else is wanted.
+    """
+    stages: list[Stage] = [first, TranslateToSavedModel(), ConvertToTflite()]
+    if options.quantize != "none":
+        stages.append(Quantize(options.quantize))
+    return [*stages, *targets.find(options.target).stages(options)]
+
+
+def require_outputs(artifact: Artifact, before: Artifact, stage: str) -> None:
+    """Require a stage to have kept the names and the order of inputs and outputs.
+
+    Args:
+        artifact: What the stage made.
+        before: What it was made from; without outputs where they were not known yet.
+        stage: Its name.
+
+    Raises:
+        ConversionError: An input or output is lost, renamed, or in another place.
+    """
+    pairs = [("inputs", artifact.inputs, before.inputs)]
+    if before.outputs:
+        pairs.append(("outputs", artifact.outputs, before.outputs))
+    for kind, found, expected in pairs:
+        names = [[spec.name for spec in specs] for specs in (found, expected)]
+        if names[0] != names[1]:
+            raise ConversionError(
+                f"the stage changed the {kind}",
+                where=stage,
+                why=f"they are {', '.join(names[0])}, expected {', '.join(names[1])}",
+            )

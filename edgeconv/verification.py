@@ -1,0 +1,226 @@
+"""Parity of every stage, against the reference and against the stage before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeconv import parity
+from edgeconv.arrays import read_npz, write_npz
+from edgeconv.artifacts import Arrays, Artifact
+from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
+from edgeconv.gates import Gate, Gates, gate_for
+from edgeconv.parity import OutputFigures
+from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.toolchain.runtimes import RUNTIMES
+
+PARITY_VERSION = 1
+
+PASS = "pass"
+FAIL = "fail"
+SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class StageParity:
+    """Parity of one stage.
+
+    Attributes:
+        stage: Name of the stage.
+        file: Its artifact's name in the bundle.
+        status: ``pass``, ``fail`` or ``skipped``.
+        gate: The limits that every output had to hold.
+        runtime: What ran the artifact, with its version; ``None`` where nothing did.
+        outputs: Figures against the reference.
+        previous_stage: The last stage before this one that could be run.
+        previous: Figures against that stage's outputs.
+        reasons: Why the stage failed, or was skipped.
+    """
+
+    stage: str
+    file: str
+    status: str
+    gate: Gate
+    runtime: str | None = None
+    outputs: tuple[OutputFigures, ...] = ()
+    previous_stage: str | None = None
+    previous: tuple[OutputFigures, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stage's entry in ``parity.json``."""
+        return {
+            "stage": self.stage,
+            "file": self.file,
+            "runtime": self.runtime,
+            "ran_on": "cpu" if self.runtime else None,
+            "fallback": None,
+            "status": self.status,
+            "gate": self.gate,
+            "reasons": list(self.reasons),
+            "outputs": [figures.to_dict() for figures in self.outputs],
+            "previous_stage": self.previous_stage,
+            "previous": [figures.to_dict() for figures in self.previous],
+            "worst_layers": [],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """The content of ``parity.json``.
+
+    Attributes:
+        model: The model's name.
+        reference: What every stage is compared with, ``torch`` or ``onnx``.
+        samples: Number of samples that the figures are taken over.
+        calibrated: Whether calibration saw real inputs.
+        generated: Whether the samples were generated, not given.
+        stages: One entry per stage.
+    """
+
+    model: str
+    reference: str
+    samples: int
+    calibrated: bool
+    generated: bool
+    stages: tuple[StageParity, ...]
+
+    @property
+    def verdict(self) -> str:
+        """``pass`` where every stage passed, ``skipped`` where none was checked."""
+        states = {stage.status for stage in self.stages}
+        if FAIL in states:
+            return FAIL
+        return PASS if PASS in states else SKIPPED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "schema_version": PARITY_VERSION,
+            "model": self.model,
+            "reference": self.reference,
+            "samples": self.samples,
+            "calibrated": self.calibrated,
+            "generated_samples": self.generated,
+            "stages": [stage.to_dict() for stage in self.stages],
+            "verdict": self.verdict,
+        }
+
+
+def run_artifact(
+    workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
+) -> tuple[Arrays, str]:
+    """Run an artifact on samples.
+
+    Args:
+        workers: Where to run it.
+        artifact: What to run.
+        inputs: Arrays by input name, ``[sample, ...]``, as the source model takes them.
+        scratch: Directory for the files that carry the arrays.
+
+    Returns:
+        The outputs by name, ``[sample, ...]``, in the source model's layout and in real numbers;
+        and the runtime with its version.
+
+    Raises:
+        WorkerError: The runtime failed.
+        InvalidModel: The file is not what the artifact says.
+    """
+    kind, function = RUNTIMES[artifact.format]
+    feeds, results = scratch / "feeds.npz", scratch / "results.npz"
+    write_npz(feeds, parity.store(inputs, artifact.inputs))
+    try:
+        answer = workers.call(
+            kind,
+            function,
+            artifact=artifact.to_dict(),
+            feeds=str(feeds),
+            results=str(results),
+        )
+        return parity.restore(read_npz(results), artifact.outputs), answer["runtime"]
+    finally:
+        feeds.unlink(missing_ok=True)
+        results.unlink(missing_ok=True)
+
+
+class Verifier:
+    """Checks one stage after the other; each check remembers the outputs for the next.
+
+    Args:
+        workers: Where artifacts run.
+        inputs: Samples by input name, ``[sample, ...]``, as the source model takes them.
+        gates: Overrides of the default gates.
+        scratch: Directory for temporary files.
+        reference: Name of the reference, ``torch`` or ``onnx``.
+    """
+
+    def __init__(
+        self,
+        workers: WorkerPool,
+        inputs: Arrays,
+        gates: Gates,
+        scratch: Path,
+        reference: str,
+    ) -> None:
+        self.reference_name = reference
+        self.inputs = inputs
+        self.reference: Arrays = {}
+        self.stages: list[StageParity] = []
+        self._workers = workers
+        self._gates = gates
+        self._scratch = scratch
+        self._previous_stage = reference
+        self._previous: Arrays = {}
+
+    def compute_reference(self, compute: Callable[[Arrays], Arrays]) -> None:
+        """Run the reference on the samples; all stages are compared with what it returns."""
+        self.reference = self._previous = compute(self.inputs)
+
+    def run(self, artifact: Artifact, inputs: Arrays) -> Arrays:
+        """Run an artifact, and return its outputs as the source model has them."""
+        return run_artifact(self._workers, artifact, inputs, self._scratch)[0]
+
+    def skip(self, stage: str, artifact: Artifact, why: str) -> None:
+        """Record a stage that is not checked."""
+        entry = StageParity(
+            stage, artifact.path.name, SKIPPED, gate_for(stage, self._gates), reasons=(why,)
+        )
+        self.stages.append(entry)
+
+    def check(self, stage: str, artifact: Artifact) -> None:
+        """Run a stage's artifact and compare. A runtime that fails on it fails the stage only."""
+        gate = gate_for(stage, self._gates)
+        try:
+            outputs, runtime = run_artifact(self._workers, artifact, self.inputs, self._scratch)
+        except (WorkerError, InvalidModel) as error:
+            reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
+            self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))
+            return
+        figures = parity.compare(self.reference, outputs)
+        reasons = _reasons(figures, gate)
+        self.stages.append(
+            StageParity(
+                stage,
+                artifact.path.name,
+                FAIL if reasons else PASS,
+                gate,
+                runtime,
+                figures,
+                self._previous_stage,
+                parity.compare(self._previous, outputs),
+                reasons,
+            )
+        )
+        self._previous_stage, self._previous = stage, outputs
+
+
+def _reasons(figures: tuple[OutputFigures, ...], gate: Mapping[str, float]) -> tuple[str, ...]:
+    return tuple(
+        f"output {item.name}: {text}" for item in figures for text in parity.failures(item, gate)
+    )
+
+
+def _one_line(error: EdgeconvError) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,58 @@
+"""What a stage of the pipeline is: something that turns an artifact into the next one.
+
+The pipeline is a list of stages. Whoever adds one implements `Stage` and lists it; nothing else
+needs to know of it, as long as `edgeconv.toolchain.runtimes` can run what it makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edgeconv.artifacts import Artifact
+from edgeconv.options import ConvertOptions
+from edgeconv.toolchain.pool import WorkerPool
+
+
+def _unheard(done: int, total: int) -> None:
+    """Take progress that nobody watches."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What every stage is given beside the artifact.
+
+    Attributes:
+        options: The conversion's options.
+        workers: The processes that native runtimes run in.
+        directory: Where the stage writes its artifact.
+        name: The model's name, which the artifact's file name starts with.
+        calibration: ``.npz`` of calibration inputs by name, ``[sample, ...]``, in the source
+            model's layout; ``None`` where no stage calibrates.
+        progress: Told (done, total) while the stage runs.
+    """
+
+    options: ConvertOptions
+    workers: WorkerPool
+    directory: Path
+    name: str
+    calibration: Path | None = None
+    progress: Callable[[int, int], None] = _unheard
+
+
+class Stage(Protocol):
+    """One hop of the pipeline."""
+
+    @property
+    def name(self) -> str:
+        """Name in reports and gates, ``"tflite_int8"``."""
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:
+        """Make the next artifact from the previous stage's.
+
+        Raises:
+            ConversionError: The model cannot be expressed.
+            WorkerError: A native runtime failed.
+        """
