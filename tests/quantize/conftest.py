@@ -18,6 +18,7 @@ from edgeconv.quantize.graph import Graph
 
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
+    "CONV_3D": "Conv3DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",
@@ -160,6 +161,7 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    schema = schema
     run = staticmethod(run)
     sqnr = staticmethod(sqnr)
 
