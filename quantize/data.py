@@ -1,0 +1,319 @@
+"""Calibration and verification inputs: read from what users have, checked against the model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeconv.arrays import write_npz
+from edgeconv.artifacts import Array, Arrays, TensorSpec
+from edgeconv.errors import InvalidData
+from edgeconv.quantize.conform import conform, conform_sample, shape_text
+from edgeconv.quantize.data_files import read_npy, read_npz_inputs
+from edgeconv.quantize.images import Normalisation, read_images
+from edgeconv.toolchain.user_code import (
+    failed,
+    import_function,
+    importable_from_here,
+    is_reference,
+)
+
+Source = str | Path | Array | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
+"""Where samples come from; see `load_samples`."""
+
+_KINDS = "an .npz or .npy file, a directory of images, or package.module:function"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Inputs of a model, in its own layout.
+
+    Attributes:
+        arrays: For each input ``[sample, *input shape]``, by name, in the model's order.
+        source: What they were read from.
+        generated: Whether they are random numbers instead of data.
+    """
+
+    arrays: Arrays
+    source: str
+    generated: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of samples."""
+        return len(next(iter(self.arrays.values())))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names, types, shapes and values, as hexadecimal digits."""
+        state = hashlib.sha256()
+        for name, array in self.arrays.items():
+            state.update(f"{name}\0{array.dtype.str}\0{shape_text(array.shape)}\0".encode())
+            state.update(np.ascontiguousarray(array).data)
+        return state.hexdigest()
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest value of each input."""
+        return {
+            name: (float(array.min()), float(array.max())) for name, array in self.arrays.items()
+        }
+
+    def __iter__(self) -> Iterator[Arrays]:
+        """Yield each sample: arrays of the inputs' own shapes, by name."""
+        for index in range(self.count):
+            yield {name: array[index] for name, array in self.arrays.items()}
+
+    def select(self, start: int, stop: int | None = None) -> Samples:
+        """Return the samples from ``start`` up to ``stop``, without copying them."""
+        arrays = {name: array[start:stop] for name, array in self.arrays.items()}
+        return Samples(arrays, self.source, self.generated)
+
+    def save(self, path: Path) -> None:
+        """Write the arrays, by input name, into an ``.npz`` file."""
+        write_npz(path, self.arrays)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what reports say of the samples."""
+        return {
+            "source": self.source,
+            "samples": self.count,
+            "generated": self.generated,
+            "sha256": self.digest,
+            "ranges": {name: list(limits) for name, limits in self.ranges.items()},
+        }
+
+
+def load_samples(
+    source: Source,
+    inputs: Sequence[TensorSpec],
+    *,
+    limit: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    option: str = "--calibration-data",
+) -> Samples:
+    """Read samples and check that they fit the model.
+
+    Args:
+        source: One of
+
+            - an ``.npz`` file: arrays under the names of the inputs, or ``in0``, ``in1``, ... or
+              ``arr_0``, ``arr_1``, ... in order. Arrays named like outputs or labels (``out0``,
+              ``y``, ``labels``, ...) are left out; any other name is an error;
+            - an ``.npy`` file, for models with one input;
+            - a directory of images, for models with one image input; see `read_images`;
+            - ``package.module:function``, or a function, or an iterable: it yields one sample at
+              a time, an array, a tuple in the order of the inputs, or a mapping by name;
+            - an array, or a mapping of arrays by input name.
+
+            Arrays of many samples have a leading sample axis, then the shape of the input; a
+            first dimension of 1 in that shape may be left out.
+        inputs: The model's inputs, in its own layout.
+        limit: The largest number of samples to read; functions are not asked for more.
+        mean: For images: subtracted from each channel, after scaling to 0..1.
+        std: For images: each channel is divided by it.
+        option: The command line option, for messages.
+
+    Raises:
+        InvalidData: The data cannot be read or does not fit the inputs.
+        UsageError: The function cannot be imported or fails.
+    """
+    if limit is not None and limit < 1:
+        raise InvalidData(f"the number of samples must be at least 1, not {limit}")
+    if isinstance(source, (str, Path)):
+        return _from_text(str(source), inputs, limit, Normalisation.of(mean, std), option)
+    if isinstance(source, Mapping):
+        arrays = {str(name): _as_array(array) for name, array in source.items()}
+        return _checked(arrays, inputs, limit, "arrays in memory")
+    if isinstance(source, np.ndarray) or hasattr(source, "detach"):
+        return _checked(_only(inputs, _as_array(source), option), inputs, limit, "array in memory")
+    return _from_iterable(source, inputs, limit, "function in memory")
+
+
+def generate_samples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Samples:
+    """Return random samples: standard normal numbers, or 0 and 1 for integers and booleans.
+
+    Integers stay that small because most are indices, and every table has two rows.
+
+    Args:
+        inputs: The model's inputs, in its own layout; their shapes are fixed.
+        count: The number of samples.
+        seed: Seed; the same seed gives the same samples.
+    """
+    random = np.random.default_rng(seed)
+    arrays: Arrays = {}
+    for spec in inputs:
+        shape = (count, *(int(size) for size in spec.source_shape if size is not None))
+        if np.dtype(spec.dtype).kind == "f":
+            arrays[spec.name] = random.standard_normal(shape, np.float32).astype(spec.dtype)
+        else:
+            arrays[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
+    return Samples(arrays, f"generated, seed {seed}", generated=True)
+
+
+def _from_text(
+    text: str,
+    inputs: Sequence[TensorSpec],
+    limit: int | None,
+    normalisation: Normalisation,
+    option: str,
+) -> Samples:
+    path = Path(text)
+    if path.is_dir():
+        name, images = read_images(path, inputs, limit, normalisation)
+        return _checked({name: images}, inputs, None, text)
+    if not path.exists() and is_reference(text):
+        function = import_function(text, option)
+        return _from_iterable(function, inputs, limit, text, f"{option} {text}")
+    head = _head(path, option)
+    if head.startswith(b"PK"):
+        return _checked(read_npz_inputs(path, [spec.name for spec in inputs]), inputs, limit, text)
+    if head.startswith(b"\x93NUMPY"):
+        return _checked(_only(inputs, read_npy(path), text), inputs, limit, text)
+    raise InvalidData(
+        "this is not calibration or verification data",
+        where=text,
+        why=f"its content starts with {head!r}",
+        hint=f"give {_KINDS}",
+    )
+
+
+def _head(path: Path, option: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+    except FileNotFoundError as error:
+        raise InvalidData(
+            "no such file or directory", where=str(path), hint=f"{option} takes {_KINDS}"
+        ) from error
+    except OSError as error:
+        raise InvalidData(
+            "the file cannot be read", where=str(path), why=error.strerror or ""
+        ) from error
+    if not head:
+        raise InvalidData("the file is empty", where=str(path), hint=f"give {_KINDS}")
+    return head
+
+
+def _only(inputs: Sequence[TensorSpec], array: Array, where: str) -> Arrays:
+    """Return an array without a name as the arrays of a model with one input."""
+    if len(inputs) != 1:
+        raise InvalidData(
+            "one array for a model with several inputs",
+            where=where,
+            why=f"its inputs are {', '.join(spec.name for spec in inputs)}",
+            hint="give an .npz file with an array for each",
+        )
+    return {inputs[0].name: array}
+
+
+def _checked(
+    arrays: Arrays, inputs: Sequence[TensorSpec], limit: int | None, where: str
+) -> Samples:
+    """Check arrays of many samples and bring them into the inputs' types."""
+    names = [spec.name for spec in inputs]
+    if set(arrays) != set(names):
+        raise wrong_names(names, list(arrays), where)
+    counts = {name: len(arrays[name]) if arrays[name].ndim else 0 for name in names}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InvalidData(
+            "the inputs have different numbers of samples",
+            where=where,
+            why=listed,
+            hint="the first axis of every array counts the samples",
+        )
+    return Samples(
+        {spec.name: conform(spec, arrays[spec.name][:limit], where) for spec in inputs}, where
+    )
+
+
+def wrong_names(expected: Sequence[str], found: Sequence[str], where: str) -> InvalidData:
+    """Return the error for arrays that are not the inputs."""
+    return InvalidData(
+        "the arrays are not named like the inputs of the model",
+        where=where,
+        why=f"expected {', '.join(expected)}; found {', '.join(found) or 'none'}",
+        hint="name them like the inputs, or in0, in1, ... in order",
+    )
+
+
+def _from_iterable(
+    source: Any, inputs: Sequence[TensorSpec], limit: int | None, where: str, shown: str = ""
+) -> Samples:
+    """Collect samples one by one; user code runs here, and only as far as it is needed."""
+    rows: list[list[Array]] = []
+    with importable_from_here():
+        iterator = _iterator(source, where, shown or where)
+        while limit is None or len(rows) < limit:
+            try:
+                items = list(islice(iterator, 1))
+            except Exception as error:
+                raise failed("the function failed", shown or where, error) from error
+            if not items:
+                break
+            rows.append(_row(items[0], inputs, f"{where}, sample {len(rows)}"))
+    if not rows:
+        raise InvalidData("there are no samples", where=where, hint="yield at least one")
+    columns = zip(*rows, strict=True)
+    arrays = {spec.name: np.stack(column) for spec, column in zip(inputs, columns, strict=True)}
+    return Samples(arrays, where)
+
+
+def _iterator(source: Any, where: str, shown: str) -> Iterator[Any]:
+    if callable(source):
+        try:
+            source = source()
+        except Exception as error:
+            raise failed("the function failed", shown, error) from error
+    try:
+        return iter(source)
+    except TypeError as error:
+        raise InvalidData(
+            f"this gave a {type(source).__name__}, not samples",
+            where=where,
+            hint="yield one sample at a time, or return a list of them",
+        ) from error
+
+
+def _row(item: Any, inputs: Sequence[TensorSpec], where: str) -> list[Array]:
+    names = [spec.name for spec in inputs]
+    if isinstance(item, Mapping):
+        if set(item) != set(names):
+            raise wrong_names(names, [str(name) for name in item], where)
+        values = [item[name] for name in names]
+    elif isinstance(item, (tuple, list)):
+        values = list(item)
+    else:
+        values = [item]
+    if len(values) != len(inputs):
+        raise InvalidData(
+            f"a sample has {len(values)} arrays, the model {len(inputs)} inputs",
+            where=where,
+            why=f"its inputs are {', '.join(names)}",
+            hint="yield inputs only, without labels: an array, a tuple, or a mapping by name",
+        )
+    return [
+        conform_sample(spec, _as_array(value), where)
+        for spec, value in zip(inputs, values, strict=True)
+    ]
+
+
+def _as_array(value: Any) -> Array:
+    """Return an array or a tensor of any library as an array."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    array = np.asarray(value)
+    if array.dtype == np.object_:
+        raise InvalidData(
+            f"a {type(value).__name__} is not an array of numbers",
+            hint="give numpy arrays or tensors",
+        )
+    return array
