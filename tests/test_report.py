@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from edgeconv import report
+from edgeconv.verification import PARITY_VERSION
+
+
+def stage(name: str, status: str = "pass", **figures: Any) -> dict[str, Any]:
+    output = {
+        "name": "<script>alert(1)</script>",
+        "max_abs": 1e-6,
+        "mean_abs": 1e-7,
+        "max_rel": 1e-3,
+        "peak_error": 1e-6,
+        "cosine": 1.0,
+        "sqnr_db": 120.0,
+        "top1_agreement": None,
+        "exact": None,
+    } | figures
+    return {
+        "stage": name,
+        "file": name,
+        "status": status,
+        "gate": {},
+        "runtime": "x 1",
+        "reasons": ["output y: sqnr_db 3 is below 80"] if status == "fail" else [],
+        "outputs": [output, {**output, "sqnr_db": 90.0}],
+        "previous_stage": None,
+        "previous": [output],
+    }
+
+
+def reports(*stages: dict[str, Any], **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    states = {item["status"] for item in stages}
+    verdict = "fail" if "fail" in states else "pass" if "pass" in states else "skipped"
+    spec = {
+        "name": "x",
+        "shape": [1, 4],
+        "dtype": "int8",
+        "layout": "source",
+        "scale": 0.1,
+        "zero_point": -3,
+    }
+    manifest = {
+        "status": "complete",
+        "failure": None,
+        "model": "m",
+        "created": "2026-01-01T00:00:00+00:00",
+        "command": ["edgeconv", "torch2tflite", "<m>.pt2"],
+        "options": {"quantize": "int8", "target": "cpu"},
+        "calibrated": True,
+        "warnings": [],
+        "tools": {"torch": "2"},
+        "inputs": [spec],
+        "outputs": [spec],
+        "stages": [
+            {"name": name, "file": f"{name}.bin", "bytes": 123456, "seconds": 1.25}
+            for name in ("onnx", *(item["stage"] for item in stages if item["stage"] != "onnx"))
+        ],
+    } | changes
+    parity = {
+        "schema_version": PARITY_VERSION,
+        "reference": "torch",
+        "samples": 16,
+        "generated_samples": False,
+        "stages": list(stages),
+        "verdict": verdict,
+    }
+    return manifest, parity
+
+
+def test_the_table_shows_the_worst_output_of_each_stage() -> None:
+    text = report.render_text(*reports(stage("onnx"), stage("tflite_int8", sqnr_db=300.0)))
+    onnx, int8 = (line.split() for line in text.splitlines()[4:6])
+    assert onnx == ["onnx", "123.5", "kB", "90.0", "120.0", "1e-06", "-", "pass"]
+    assert int8[4:6] == ["exact", "1e-06"] or int8[3:5] == ["90.0", "exact"]
+
+
+@pytest.mark.parametrize("status", ["pass", "fail", "skipped"])
+def test_the_text_fits_80_plain_columns(status: str) -> None:
+    manifest, parity = reports(
+        stage("onnx"),
+        stage("tflite_dynamic", status, max_abs=1.234e-38, top1_agreement=1.0, sqnr_db=-300.0),
+        model="a_name_" * 20,
+        calibrated=False,
+        warnings=["a long warning " * 20],
+    )
+    text = report.render_text(manifest, parity)
+    assert max(len(line) for line in text.splitlines()) <= report.WIDTH
+    assert text.isascii()
+    assert "\x1b" not in text
+
+
+def test_what_a_reader_must_not_miss_is_said_in_both_reports() -> None:
+    cases = {
+        "PARITY FAILED": reports(stage("onnx", "fail")),
+        "sqnr_db 3 is below 80": reports(stage("onnx", "fail")),
+        "UNCALIBRATED": reports(stage("onnx"), calibrated=False),
+        "NOT VERIFIED": reports(stage("onnx", "skipped")),
+        "FAILED at stage onnx": reports(
+            stage("onnx"), status="failed", failure={"where": "stage onnx"}
+        ),
+        "fell back": reports(stage("onnx"), warnings=["fell back"]),
+    }
+    for words, (manifest, parity) in cases.items():
+        assert words in report.render_text(manifest, parity)
+        assert words in report.render_html(manifest, parity)
+
+
+def test_float_models_are_never_called_uncalibrated() -> None:
+    manifest, parity = reports(
+        stage("onnx"), calibrated=False, options={"quantize": "fp16", "target": "cpu"}
+    )
+    assert "uncalibrated" not in report.render_text(manifest, parity).lower()
+    assert "uncalibrated" not in report.render_html(manifest, parity).lower()
+
+
+def test_the_page_is_self_contained_and_escapes_names() -> None:
+    page = report.render_html(*reports(stage("onnx"), stage("tflite_int8", reason="NaN")))
+    tags: list[tuple[str, dict[str, str | None]]] = []
+
+    class Collector(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            tags.append((tag, dict(attrs)))
+
+    Collector().feed(page)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in tags}
+    assert not any({"src", "href", "onload"} & attrs.keys() for _, attrs in tags)
+    assert not re.search(r"https?:|url\(|@import", page)
+    assert "prefers-color-scheme: dark" in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (14_300_000, "14.3 MB"),
+        (5 * 10**12, "5000.0 GB"),
+    ],
+)
+def test_sizes_are_readable(count: int, text: str) -> None:
+    assert report.format_bytes(count) == text
