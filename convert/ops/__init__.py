@@ -4,18 +4,50 @@ from __future__ import annotations
 
 from edgeconv.convert.ops import (
     activation,
+    bitwise,
+    blocks,
+    cast,
+    comparison,
     conv,
+    conv_transpose,
+    create,
     elementwise,
     indexing,
+    materialize,
     matmul,
     norm,
+    pad,
     pool,
     reduce,
     shape,
+    slicing,
+    softmax,
+    trigonometry,
 )
 from edgeconv.convert.registry import Registry
 
-FAMILIES = (activation, conv, elementwise, indexing, matmul, norm, pool, reduce, shape)
+FAMILIES = (
+    activation,
+    bitwise,
+    blocks,
+    cast,
+    comparison,
+    conv,
+    conv_transpose,
+    create,
+    elementwise,
+    indexing,
+    materialize,
+    matmul,
+    norm,
+    pad,
+    pool,
+    reduce,
+    shape,
+    slicing,
+    softmax,
+    trigonometry,
+)
 
 
 def default_registry() -> Registry:
