@@ -96,10 +96,11 @@ def arranged(value: Value, permutation: Sequence[int], shape: Shape | None = Non
         return np.asarray(moved if shape is None else moved.reshape(shape), order="C")
     movement = value.view.movement(permutation)
     final = movement.shape if shape is None else shape
-    if not movement.moves:
-        return reshaped(value.tensor, final)
-    split = reshaped(value.tensor, movement.split)
-    return reshaped(tf.transpose(split, movement.permutation), final)
+    tensor = value.tensor
+    if movement.moves:
+        for step in movement.steps():
+            tensor = tf.transpose(reshaped(tensor, step.split), step.permutation)
+    return reshaped(tensor, final)
 
 
 def reshaped(tensor: Tensor, shape: Shape) -> Tensor:

@@ -151,20 +151,8 @@ class View:
 
     def movement(self, permutation: Sequence[int]) -> Movement:
         """Return the cheapest reshape, transpose, reshape that stores ``permutation`` order."""
-        target = self.order(permutation)
-        starts = [
-            place
-            for place, factor in enumerate(target)
-            if place == 0 or factor != target[place - 1] + 1
-        ]
-        runs = [target[start:stop] for start, stop in pairwise([*starts, len(target)])]
-        sizes = self.sizes
-        stored_runs = sorted(runs)
-        return Movement(
-            split=tuple(product(sizes[factor] for factor in run) for run in stored_runs),
-            permutation=tuple(stored_runs.index(run) for run in runs),
-            shape=tuple(self.shape[axis] for axis in permutation),
-        )
+        shape = tuple(self.shape[axis] for axis in permutation)
+        return _compact(self.sizes, self.order(permutation), shape)
 
     def dimensions(self, axes: Sequence[int]) -> Shape | None:
         """Return the stored dimensions that hold some logical axes and nothing else, or None.
@@ -250,6 +238,56 @@ class Movement:
     def moves(self) -> bool:
         """Tell whether the transpose does anything."""
         return self.permutation != tuple(range(len(self.permutation)))
+
+    def steps(self, rank: int = 6) -> list[Movement]:
+        """Return movements of at most ``rank`` axes that together do the same.
+
+        Args:
+            rank: Most axes of one transpose; TFLite's TRANSPOSE takes six.
+        """
+        if not self.moves or len(self.permutation) <= rank:
+            return [self]
+        order = min(
+            _chunk_swaps(len(self.permutation)),
+            key=lambda swapped: len(_runs(_relative(self.permutation, swapped))),
+        )
+        middle = tuple(self.split[axis] for axis in order)
+        first = _compact(self.split, order, middle)
+        rest = _compact(middle, _relative(self.permutation, order), self.shape)
+        return [first, *rest.steps(rank)]
+
+
+def _chunk_swaps(count: int) -> Iterable[Shape]:
+    """Yield the orders of ``count`` axes that swap two neighbouring runs."""
+    for start in range(count):
+        for middle in range(start + 1, count):
+            for stop in range(middle + 1, count + 1):
+                head, tail = range(start), range(stop, count)
+                yield (*head, *range(middle, stop), *range(start, middle), *tail)
+
+
+def _relative(permutation: Sequence[int], order: Sequence[int]) -> Shape:
+    """Return the permutation that leads from axes in ``order`` to ``permutation``."""
+    return tuple(list(order).index(axis) for axis in permutation)
+
+
+def _runs(order: Sequence[int]) -> list[Shape]:
+    """Cut an order into its longest runs of consecutive numbers."""
+    starts = [
+        place for place, axis in enumerate(order) if place == 0 or axis != order[place - 1] + 1
+    ]
+    return [tuple(order[start:stop]) for start, stop in pairwise([*starts, len(order)])]
+
+
+def _compact(sizes: Sequence[int], order: Sequence[int], shape: Shape) -> Movement:
+    """Return the movement to an order of axes, axes that stay together being one."""
+    runs = _runs(order)
+    stored_runs = sorted(runs)
+    return Movement(
+        split=tuple(product(sizes[axis] for axis in run) for run in stored_runs),
+        permutation=tuple(stored_runs.index(run) for run in runs),
+        shape=shape,
+    )
 
 
 class _Regrouping:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -35,3 +36,12 @@ def torchvision() -> Iterator[ModuleType]:
         module = importlib.import_module("torchvision")
     yield module
     del library
+
+
+@pytest.fixture(scope="session")
+def real_models() -> Path:
+    """The folder of pretrained models and real inputs that lies beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "real_models"
+    if not folder.is_dir():
+        pytest.skip(f"the pretrained models are not at {folder}")
+    return folder

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from edgeconv.convert.passes.fold_batch_norm import fold_batch_norm
 from edgeconv.convert.passes.fold_pad import fold_pad
+from edgeconv.convert.passes.materialize_shared import materialize_shared
 
 Pass = Callable[[ir.Graph], int]
 """Rewrites a graph in place and returns how many places it changed."""
@@ -15,6 +16,7 @@ Pass = Callable[[ir.Graph], int]
 PASSES: tuple[Pass, ...] = (
     fold_batch_norm,
     fold_pad,
+    materialize_shared,  # last: its node would hide the transpose from other rewrites
 )
 
 

@@ -18,11 +18,10 @@ from edgeconv.errors import UnsupportedModel
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "nowhere": 1]>'
 
-CONV = """
-g (float[1,2,6,5] image) => (float[1,3,6,5] features)
-<float[3,2,3,3] w = {%s}>
-{ features = Conv<pads=[1,1,1,1]>(image, w) }
-""" % ",".join(str(0.01 * number) for number in range(54))
+WEIGHTS = ",".join(str(0.01 * number) for number in range(54))
+CONV = f"""g (float[1,2,6,5] image) => (float[1,3,6,5] features) <float[3,2,3,3] w = {{{WEIGHTS}}}>
+{{ features = Conv<pads=[1,1,1,1]>(image, w) }}
+"""
 
 
 def save(text: str, folder: Path) -> Path:
@@ -85,9 +84,7 @@ def _renamed(name: str) -> str:
 
 
 def test_an_input_that_is_an_output(assert_parity: Any) -> None:
-    assert_parity(
-        "g (float[1,3] x) => (float[1,3] y, float[1,3] z) { y = Identity(x) z = Abs(x) }"
-    )
+    assert_parity("g (float[1,3] x) => (float[1,3] y, float[1,3] z) { y = Identity(x) z = Abs(x) }")
 
 
 def test_every_unsupported_node_is_reported_at_once(tmp_path: Path) -> None:

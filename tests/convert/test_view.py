@@ -70,6 +70,12 @@ def test_moves_are_exact(
         np.testing.assert_array_equal(materialise(stored, view), logical)
     order = tuple(data.draw(st.permutations(range(logical.ndim))))
     np.testing.assert_array_equal(move(stored, view, order), logical.transpose(order))
+    moved = stored
+    for step in view.movement(order).steps(rank=4):
+        assert len(step.permutation) <= 4
+        moved = moved.reshape(step.split).transpose(step.permutation)
+    np.testing.assert_array_equal(moved.reshape([logical.shape[a] for a in order]),
+                                  logical.transpose(order))  # fmt: skip
     natural = view.natural_permutation()
     if natural is not None:
         assert not view.movement(natural).moves
