@@ -16,7 +16,7 @@ from edgeconv.convert.shapes import (
     parse_input_shapes,
     shapes_missing,
 )
-from edgeconv.convert.sniff import Kind, kind_of
+from edgeconv.convert.sniff import Kind, kind_of, require_checksums
 from edgeconv.convert.torch_files import (
     load_exported_program,
     load_state_dict,
@@ -70,6 +70,8 @@ def load_model(
         return _shaped(module, shapes, name, f"--model {factory}", "factory", seed)
     path = Path(source)
     kind = kind_of(path)
+    if kind not in (Kind.ONNX, Kind.PICKLE):
+        require_checksums(path)
     if factory is not None and kind not in (Kind.TORCH_SAVE, Kind.PICKLE):
         raise UsageError(
             f"--model {factory} makes no sense here",

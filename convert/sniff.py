@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from enum import StrEnum
 from pathlib import Path
 
@@ -170,6 +171,28 @@ def _refuse_bomb(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     stored = [entry for entry in entries if entry.compress_type == zipfile.ZIP_STORED]
     if any(entry.file_size > size for entry in stored):
         raise truncated(path, "zip archive")
+
+
+def require_checksums(path: Path) -> None:
+    """Require every member of a zip archive to have the checksum that it was written with.
+
+    PyTorch reads archives without looking at them: a changed weight would go unnoticed.
+
+    Raises:
+        InvalidModel: A member was changed after it was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            changed = archive.testzip()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, zlib.error) as error:
+        raise truncated(path, "zip archive") from error
+    if changed is not None:
+        raise InvalidModel(
+            "the zip archive is corrupt",
+            where=str(path),
+            why=f"the checksum of its member {changed} is wrong",
+            hint="copy or export the model again",
+        )
 
 
 def truncated(path: Path, kind: str) -> InvalidModel:

@@ -61,6 +61,7 @@ class Display:
         self._began: dict[str, float] = {}
         self._progress: Progress | None = None
         self._handler: _ConsoleHandler | None = None
+        self._before = (logging.NOTSET, True)
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -71,10 +72,10 @@ class Display:
             self._progress.start()
         self._handler = _ConsoleHandler(console)
         self._handler.setLevel(self._level())
-        logger = logging.getLogger("edgeconv")
-        logger.addHandler(self._handler)
-        logger.setLevel(min(self._level(), logging.WARNING))
-        logger.propagate = False
+        self._before = (_logger().level, _logger().propagate)
+        _logger().addHandler(self._handler)
+        _logger().setLevel(min(self._level(), logging.WARNING))
+        _logger().propagate = False
         return self
 
     def __exit__(
@@ -86,7 +87,9 @@ class Display:
         if self._progress is not None:
             self._progress.stop()
         if self._handler is not None:
-            logging.getLogger("edgeconv").removeHandler(self._handler)
+            _logger().removeHandler(self._handler)
+            level, _logger().propagate = self._before
+            _logger().setLevel(level)
 
     def started(self, step: str) -> None:
         """Show a step."""
@@ -112,6 +115,10 @@ class Display:
         if self._quiet:
             return logging.ERROR
         return logging.DEBUG if self._verbose else logging.WARNING
+
+
+def _logger() -> logging.Logger:
+    return logging.getLogger("edgeconv")
 
 
 class _ConsoleHandler(logging.Handler):

@@ -27,7 +27,7 @@ from edgeconv.errors import (
 )
 from edgeconv.job import Job
 from edgeconv.result import Result, describe_job, environment
-from edgeconv.sources import Samples, Source, load, samples_for
+from edgeconv.sources import Data, Source, data_for, load
 from edgeconv.stages import plan, require_outputs
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
@@ -103,25 +103,23 @@ class _Conversion:
         self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
         if self._job.options.quantize != "none":
             self._workers.start(WorkerKind.QUANTIZER)
-        samples = self._steps.run("data", lambda: samples_for(self._job, source.artifact.inputs))
+        data = self._steps.run("data", lambda: data_for(self._job, source.artifact.inputs))
         verifier = Verifier(
             self._workers,
-            samples.verification,
+            data.verification.arrays,
             self._job.options.gates,
             self._scratch,
             source.reference,
         )
-        failure = self._run_stages(source, samples, verifier)
+        failure = self._run_stages(source, data, verifier)
         self._steps.wait()
-        return self._finish(samples, verifier, failure)
+        return self._finish(data, verifier, failure)
 
-    def _run_stages(
-        self, source: Source, samples: Samples, verifier: Verifier
-    ) -> EdgeconvError | None:
+    def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> EdgeconvError | None:
         """Run the stages; return the error of one that failed after something worth keeping."""
         artifact = source.artifact
         calibration = self._scratch / "calibration.npz"
-        write_npz(calibration, samples.calibration)
+        data.calibration.save(calibration)
         for stage in plan(source.first_stage(), self._job.options):
             context = StageContext(
                 self._job.options,
@@ -173,9 +171,7 @@ class _Conversion:
         else:
             verifier.skip(name, artifact, "--no-verify")
 
-    def _finish(
-        self, samples: Samples, verifier: Verifier, failure: EdgeconvError | None
-    ) -> Result:
+    def _finish(self, data: Data, verifier: Verifier, failure: EdgeconvError | None) -> Result:
         """Write what goes beside the artifacts, and put the bundle in its place."""
         shutil.rmtree(self._scratch)
         vectors = bundle.vectors_of(verifier.inputs, verifier.reference)
@@ -183,13 +179,13 @@ class _Conversion:
         parity = ParityReport(
             self._job.name,
             verifier.reference_name,
-            samples.count,
-            samples.calibrated,
-            samples.generated,
+            data.verification.count,
+            data.calibrated,
+            data.verification.generated,
             tuple(verifier.stages),
         )
         bundle.write_json(self._directory / bundle.PARITY, parity.to_dict())
-        manifest = self._manifest(parity, failure)
+        manifest = self._manifest(data, parity, failure)
         page = report.render_html(manifest, parity.to_dict())
         (self._directory / bundle.REPORT).write_text(page)
         manifest["files"] = [
@@ -201,13 +197,16 @@ class _Conversion:
             raise _with_bundle(failure, str(self._writer.target), placed=placed)
         return Result(self._writer.target, manifest, parity.to_dict())
 
-    def _manifest(self, parity: ParityReport, failure: EdgeconvError | None) -> dict[str, Any]:
+    def _manifest(
+        self, data: Data, parity: ParityReport, failure: EdgeconvError | None
+    ) -> dict[str, Any]:
         last = self._entries[-1]
         return {
             "schema_version": bundle.SCHEMA_VERSION,
             "status": bundle.COMPLETE if failure is None else bundle.FAILED,
             "failure": None if failure is None else failure.to_dict(),
             **describe_job(self._job),
+            "data": data.to_dict(),
             "calibrated": parity.calibrated,
             "verified": parity.verdict != SKIPPED,
             "verdict": parity.verdict,

@@ -72,14 +72,12 @@ class Result:
 
 def describe_job(job: Job) -> dict[str, Any]:
     """Return what the manifest says of the call."""
-    data = {"calibration": job.calibration_data, "verification": job.verify_data}
     return {
         "model": job.name,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": list(job.command),
         "source": _describe_source(job),
         "options": job.options.to_dict(),
-        "data": {kind: None if source is None else _name(source) for kind, source in data.items()},
     }
 
 
@@ -88,10 +86,6 @@ def _describe_source(job: Job) -> dict[str, Any]:
         return {"file": None, "sha256": None, "factory": job.factory}
     path = Path(job.source)
     return {"file": str(path), "sha256": sha256_of(path), "factory": job.factory}
-
-
-def _name(data: Any) -> str:
-    return str(data) if isinstance(data, str | Path) else "given as a value"
 
 
 def environment() -> dict[str, str]:

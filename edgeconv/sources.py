@@ -12,6 +12,7 @@ import numpy as np
 from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
+from edgeconv.quantize.data import Samples, generate_samples, load_samples
 from edgeconv.stages import AdoptOnnx, ExportOnnx
 from edgeconv.toolchain.stage import Stage
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 RunArtifact = Callable[[Artifact, Arrays], Arrays]
 """Runs an artifact on samples, both as the source model has them."""
+
+
+# Generated inputs say nothing of real ranges; more of them would only take time.
+_GENERATED = 16
 
 
 class Source(Protocol):
@@ -134,28 +139,31 @@ def load(job: Job) -> Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """The inputs that a conversion sees, by input name, ``[sample, ...]``, in source layout.
+class Data:
+    """The inputs that a conversion sees.
 
     Attributes:
         calibration: What ranges are taken from.
         verification: What parity is measured on.
-        calibrated: Whether the calibration inputs were given, not generated.
-        generated: Whether the verification inputs were generated.
     """
 
-    calibration: Arrays
-    verification: Arrays
-    calibrated: bool
-    generated: bool
+    calibration: Samples
+    verification: Samples
 
     @property
-    def count(self) -> int:
-        """Number of verification samples."""
-        return len(next(iter(self.verification.values())))
+    def calibrated(self) -> bool:
+        """Whether the calibration inputs were given, not generated."""
+        return not self.calibration.generated
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's form."""
+        return {
+            "calibration": self.calibration.to_dict(),
+            "verification": self.verification.to_dict(),
+        }
 
 
-def samples_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Samples:
+def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
     """Load or generate the samples.
 
     Parity is measured on the verification data; without it, on calibration samples that
@@ -163,41 +171,31 @@ def samples_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Samples:
 
     Raises:
         InvalidData: The data does not fit the model's inputs.
+        UsageError: The function that yields it cannot be imported, or fails.
     """
     options = job.options
     wanted = options.calibration_samples + options.parity_samples
-    given = _given(job, job.calibration_data, inputs, wanted)
-    verification = _given(job, job.verify_data, inputs, options.parity_samples)
-    pool = given if given is not None else _generated(inputs, wanted, options.seed)
+    pool = _given(job, "--calibration-data", job.calibration_data, inputs, wanted)
+    given = _given(job, "--verify-data", job.verify_data, inputs, options.parity_samples)
+    if pool is None:
+        count = min(wanted, _GENERATED + options.parity_samples)
+        pool = generate_samples(inputs, count, options.seed)
     calibration, rest = _split(pool, options.calibration_samples, options.parity_samples)
-    return Samples(
-        calibration,
-        rest if verification is None else verification,
-        calibrated=given is not None,
-        generated=given is None and verification is None,
-    )
+    return Data(calibration, rest if given is None else given)
 
 
-def _split(pool: Arrays, calibration: int, parity: int) -> tuple[Arrays, Arrays]:
-    """Split off samples for parity; calibration keeps up to its number first."""
-    count = len(next(iter(pool.values())))
-    used = min(count, calibration)
-    first = min(used, max(0, count - parity))
-    return (
-        {name: array[:used] for name, array in pool.items()},
-        {name: array[first : first + parity] for name, array in pool.items()},
-    )
-
-
-def _given(job: Job, data: Any, inputs: tuple[TensorSpec, ...], limit: int) -> Arrays | None:
-    if data is None:
+def _given(
+    job: Job, option: str, source: Any, inputs: tuple[TensorSpec, ...], limit: int
+) -> Samples | None:
+    if source is None:
         return None
-    from edgeconv.quantize.data import load_samples
+    return load_samples(
+        source, inputs, limit=limit, mean=job.image_mean, std=job.image_std, option=option
+    )
 
-    return load_samples(data, inputs, limit=limit).arrays
 
-
-def _generated(inputs: tuple[TensorSpec, ...], count: int, seed: int) -> Arrays:
-    from edgeconv.quantize.data import generate_samples
-
-    return generate_samples(inputs, count, seed).arrays
+def _split(pool: Samples, calibration: int, parity: int) -> tuple[Samples, Samples]:
+    """Split off samples for parity; calibration keeps up to its number first."""
+    used = min(pool.count, calibration)
+    first = min(used, max(0, pool.count - parity))
+    return pool.select(0, used), pool.select(first, first + parity)

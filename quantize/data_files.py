@@ -28,7 +28,7 @@ def read_npz_inputs(path: Path, names: Sequence[str]) -> Arrays:
         InvalidData: It is damaged, needs unpickling, or its names are others.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             keys = _keys(list(archive.files), names, str(path))
             return {name: archive[key] for name, key in zip(names, keys, strict=True)}
     except _DAMAGE as error:

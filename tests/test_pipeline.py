@@ -27,8 +27,9 @@ from edgeconv.errors import (
 )
 from edgeconv.job import Job
 from edgeconv.options import ConvertOptions
+from edgeconv.quantize.data import Samples
 from edgeconv.result import Result
-from edgeconv.sources import Samples
+from edgeconv.sources import Data
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.stage import Stage, StageContext
 
@@ -89,7 +90,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
     stages = [FakeStage(name) for name in NAMES]
     found = Fakes(stages, FakeSource(stages[0]))
     rng = np.random.default_rng(0)
-    samples = {"x": rng.normal(size=(5, 1, 3)).astype(np.float32)}
+    samples = Samples({"x": rng.normal(size=(5, 1, 3)).astype(np.float32)}, "x.npz")
 
     def plan(first: Stage, options: ConvertOptions) -> Sequence[Stage]:
         assert first is stages[0]
@@ -107,11 +108,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         return {"y": inputs["x"] * 2 + noise}, "fake 1.0"
 
     monkeypatch.setattr(pipeline, "load", lambda job: found.source)
-    monkeypatch.setattr(
-        pipeline,
-        "samples_for",
-        lambda *_: Samples(samples, samples, calibrated=True, generated=False),
-    )
+    monkeypatch.setattr(pipeline, "data_for", lambda *_: Data(samples, samples))
     monkeypatch.setattr(pipeline, "plan", plan)
     monkeypatch.setattr(verification, "run_artifact", run_artifact)
     monkeypatch.setattr(WorkerPool, "start", lambda *_: None)
