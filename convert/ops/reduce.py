@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from edgeconv.convert.context import Context, axis_of
+from edgeconv.convert.lowering import widened
 from edgeconv.convert.registry import op
 from edgeconv.convert.value import Tensor, Value, canonical
 
@@ -63,16 +64,47 @@ def _changes_elements(name: str) -> bool:
     return name in ("ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp")
 
 
+def _widely(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Reduce in a wider dtype where TFLite lacks the tensor's."""
+
+    def reduce_widened(t: Tensor, **where: Any) -> Tensor:
+        return widened(lambda u: function(u, **where), t)
+
+    return reduce_widened
+
+
+def _extreme(function: Callable[..., Tensor], of_bool: Callable[..., Tensor]) -> Any:
+    """Reduce numbers with one function, and booleans with another."""
+
+    def reduce_extreme(t: Tensor, **where: Any) -> Tensor:
+        if t.dtype == tf.bool:
+            return of_bool(t, **where)
+        return widened(lambda u: function(u, **where), t)
+
+    return reduce_extreme
+
+
 def _sum_square(t: Tensor, **where: Any) -> Tensor:
-    return tf.reduce_sum(tf.square(t), **where)
+    return tf.reduce_sum(t * t, **where)
 
 
 def _l1(t: Tensor, **where: Any) -> Tensor:
-    return tf.reduce_sum(tf.abs(t), **where)
+    return tf.reduce_sum(tf.maximum(t, -t) if t.dtype == tf.int64 else tf.abs(t), **where)
+
+
+def _as_float(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Reduce integers as float32; the result is cut to an integer."""
+
+    def reduce_as_float(t: Tensor, **where: Any) -> Tensor:
+        if t.dtype.is_floating:
+            return function(t, **where)
+        return tf.cast(function(tf.cast(t, tf.float32), **where), t.dtype)
+
+    return reduce_as_float
 
 
 def _l2(t: Tensor, **where: Any) -> Tensor:
-    return tf.sqrt(_sum_square(t, **where))
+    return tf.sqrt(tf.reduce_sum(tf.square(t), **where))
 
 
 def _log_sum(t: Tensor, **where: Any) -> Tensor:
@@ -80,18 +112,19 @@ def _log_sum(t: Tensor, **where: Any) -> Tensor:
 
 
 def _log_sum_exp(t: Tensor, *, axis: Sequence[int], keepdims: bool) -> Tensor:
-    top = tf.reduce_max(t, axis=axis, keepdims=True)
+    """Take the maximum out of the sum; it is kept finite, for minus infinity less itself is NaN."""
+    top = tf.maximum(tf.reduce_max(t, axis=axis, keepdims=True), t.dtype.min)
     total = tf.math.log(tf.reduce_sum(tf.exp(t - top), axis=axis, keepdims=True)) + top
     return total if keepdims else tf.squeeze(total, axis=axis)
 
 
-reduce_mean = _reduction("ReduceMean", 18, tf.reduce_mean, keeps_sign=True)
-reduce_sum = _reduction("ReduceSum", 13, tf.reduce_sum, keeps_sign=True)
-reduce_max = _reduction("ReduceMax", 18, tf.reduce_max, keeps_sign=True)
-reduce_min = _reduction("ReduceMin", 18, tf.reduce_min, keeps_sign=True)
-reduce_prod = _reduction("ReduceProd", 18, tf.reduce_prod, keeps_sign=True)
-reduce_sum_square = _reduction("ReduceSumSquare", 18, _sum_square)
-reduce_l1 = _reduction("ReduceL1", 18, _l1)
-reduce_l2 = _reduction("ReduceL2", 18, _l2)
-reduce_log_sum = _reduction("ReduceLogSum", 18, _log_sum)
-reduce_log_sum_exp = _reduction("ReduceLogSumExp", 18, _log_sum_exp)
+reduce_mean = _reduction("ReduceMean", 18, _widely(tf.reduce_mean), keeps_sign=True)
+reduce_sum = _reduction("ReduceSum", 13, _widely(tf.reduce_sum), keeps_sign=True)
+reduce_max = _reduction("ReduceMax", 18, _extreme(tf.reduce_max, tf.reduce_any), keeps_sign=True)
+reduce_min = _reduction("ReduceMin", 18, _extreme(tf.reduce_min, tf.reduce_all), keeps_sign=True)
+reduce_prod = _reduction("ReduceProd", 18, _widely(tf.reduce_prod), keeps_sign=True)
+reduce_sum_square = _reduction("ReduceSumSquare", 18, _widely(_sum_square))
+reduce_l1 = _reduction("ReduceL1", 18, _widely(_l1))
+reduce_l2 = _reduction("ReduceL2", 18, _as_float(_l2))
+reduce_log_sum = _reduction("ReduceLogSum", 18, _as_float(_log_sum))
+reduce_log_sum_exp = _reduction("ReduceLogSumExp", 18, _as_float(_log_sum_exp))
