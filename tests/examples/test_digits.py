@@ -69,7 +69,7 @@ def test_the_saved_files_are_small_and_name_no_paths() -> None:
 @pytest.mark.slow
 def test_int8_is_within_one_point_of_torch(tmp_path: Path) -> None:
     bundle = tmp_path / "digits.edgeconv"
-    command = [sys.executable, "-m", "edgeconv.cli", "torch2tflite", str(EXAMPLE / "digits.pt2")]
+    command = [sys.executable, "-m", "edgeconv", "torch2tflite", str(EXAMPLE / "digits.pt2")]
     command += ["--quantize", "int8", "--calibration-data", str(EXAMPLE / "calibration.npz")]
     done = subprocess.run(
         [*command, "-o", str(bundle)], capture_output=True, text=True, check=False, cwd=tmp_path
