@@ -132,6 +132,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
 
 def train(images: Tensor, labels: Tensor) -> DigitsNet:
     """Return a network trained on ``(N, 1, 32, 32)`` images and ``(N,)`` labels."""
+    torch.set_num_threads(1)  # batches are small: a second thread would mostly wait
     torch.manual_seed(SEED)
     generator = torch.Generator().manual_seed(SEED)
     network = DigitsNet()
