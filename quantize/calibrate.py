@@ -32,8 +32,6 @@ def calibrate(
 ) -> dict[int, Range]:
     """Find the ranges of tensors of a float model.
 
-    The tensors are made outputs of a copy of the model, so that optimized kernels run it.
-
     Args:
         graph: The float graph.
         tensors: Indices of the float32 activations concerned.
@@ -48,30 +46,44 @@ def calibrate(
     Raises:
         InvalidData: There are no samples, or a tensor becomes NaN or infinite.
     """
+    if not samples:
+        raise InvalidData("calibration needs at least one sample")
     watched = {index: calibrator() for index in tensors}
-    views = views or {}
-    interpreter = _interpreter(graph, watched)
-    # Outputs may be renumbered, so tensors are read by their position among the outputs.
+    _observe(graph, watched, samples, views or {}, progress)
+    return {index: _checked(graph, index, watcher.range()) for index, watcher in watched.items()}
+
+
+def _observe(
+    graph: Graph,
+    watchers: Mapping[int, Calibrator],
+    samples: Sequence[Sequence[Array]],
+    views: Mapping[int, Callable[[Array], Array]],
+    progress: Progress | None,
+) -> None:
+    """Show the tensors' values to their calibrators, sample by sample.
+
+    The tensors are made outputs of a copy of the model, so that optimized kernels run it.
+    """
+    interpreter = _interpreter(graph, watchers)
+    # LiteRT may renumber tensors, so they are found by their place among the outputs.
     inputs = [detail["index"] for detail in interpreter.get_input_details()]
     outputs = [detail["index"] for detail in interpreter.get_output_details()]
-    computed = [index for index in watched if index not in graph.inputs]
+    computed = [index for index in watchers if index not in graph.inputs]
     places = dict(zip(computed, outputs[len(graph.outputs) :], strict=True))
     for count, sample in enumerate(samples, 1):
         for place, array in zip(inputs, sample, strict=True):
             interpreter.set_tensor(place, array)
         interpreter.invoke()
-        for index, watcher in watched.items():
+        for index, watcher in watchers.items():
             if index in places:
                 values = interpreter.tensor(places[index])()
             else:
                 values = sample[graph.inputs.index(index)]
             watcher.update(views[index](values) if index in views else values)
+            # The interpreter refuses to run while a view of its memory is held.
             del values
         if progress is not None:
             progress(count, len(samples))
-    if not samples:
-        raise InvalidData("calibration needs at least one sample")
-    return {index: _checked(graph, index, watcher.range()) for index, watcher in watched.items()}
 
 
 def _interpreter(graph: Graph, watched: Iterable[int]) -> Any:

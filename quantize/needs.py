@@ -7,7 +7,7 @@ need not cover them: what RELU cuts off, where LOGISTIC is flat, what a mask of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -33,6 +33,10 @@ _UNARY: dict[str, Range] = {
     "RELU_N1_TO_1": Range(-1.0, 1.0),
     "TANH": Range(-3.47, 3.47),
 }
+
+_HIDES_LOW = {"MAX_POOL_2D", "REDUCE_MAX", "ARG_MAX"}
+_HIDES_HIGH = {"REDUCE_MIN", "ARG_MIN"}
+"""Operators that ignore a low or a high padding value as long as there is another value."""
 
 _SOFTMAX_MARGIN = 8.0
 """A whole row of values that far, and the logarithm of the row's length, below the largest adds
@@ -82,6 +86,22 @@ def softmax_view(operator: OperatorT) -> Callable[[Array], Array]:
         return raised
 
     return raise_low
+
+
+def pads(graph: Graph, operator: OperatorT, readers: Sequence[OperatorT]) -> list[float]:
+    """Return the constant that a PADV2 pads with, unless its readers never let it through.
+
+    Args:
+        graph: The graph.
+        operator: Any operator.
+        readers: The operators that read its output.
+    """
+    if graph.op(operator) != "PADV2" or not graph.is_constant(operator.inputs[2]):
+        return []
+    value = float(graph.value(operator.inputs[2]).reshape(()))
+    names = {graph.op(reader) for reader in readers}
+    hidden = _HIDES_LOW if value < 0 else _HIDES_HIGH
+    return [] if names and names <= hidden else [value]
 
 
 def stored_range(graph: Graph, index: int) -> Range:

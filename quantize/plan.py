@@ -30,6 +30,9 @@ an output scale below those."""
 _PRODUCT_HEADROOM = 1 / 128
 """XNNPACK refuses weighted operators whose products are 256 or more output steps apart."""
 
+_LARGEST_PAD = 1e4
+"""A padding value that many times the tensor's width stands for infinity, and saturates."""
+
 _NO_RULE = Rule()
 
 
@@ -41,12 +44,14 @@ class _Tree:
         range: The real numbers to represent; ``None`` until known.
         fixed: Prescribed scale and zero point.
         returned: Whether the graph's caller reads it.
+        pads: Constants that it is padded with.
         reads: Operators that read it other than to move values, by position, with the input slot.
     """
 
     range: Range | None = None
     fixed: Affine | None = None
     returned: bool = False
+    pads: list[float] = field(default_factory=list)
     reads: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -61,11 +66,13 @@ class Plan:
         self._graph = graph
         activations = [index for index in range(len(graph.tensors)) if graph.is_activation(index)]
         self._parent = {index: index for index in activations}
+        self._producers = graph.producers()
         for operator in graph.operators:
             self._tie(operator)
         self._trees = {self._root(index): _Tree() for index in activations}
+        readers = graph.consumers()
         for position, operator in enumerate(graph.operators):
-            self._prescribe(operator)
+            self._prescribe(operator, readers)
             self._note_reads(position, operator)
         for index in graph.outputs:
             if index in self._parent:
@@ -97,8 +104,9 @@ class Plan:
         """
         for root, tree in self._trees.items():
             if tree.fixed is None:
-                found = ranges[root]
-                tree.range = tree.range.join(found) if tree.range else found
+                found = ranges[root].join(tree.range or ranges[root])
+                pads = [pad for pad in tree.pads if abs(pad) <= _LARGEST_PAD * found.width]
+                tree.range = Range.of(min(found.low, *pads, 0.0), max(found.high, *pads, 0.0))
         operators = self._graph.operators
         roots = [index for operator in operators for index in operator.outputs]
         for root in (*reversed(roots), *self._graph.inputs):
@@ -146,13 +154,21 @@ class Plan:
             return
         tied = [index for index in operator.outputs if index in self._parent]
         source = _first_float(self._graph, operator)
-        if source in self._parent:
+        if source in self._parent and not self._pads_beyond(operator, self._root(source)):
             tied.insert(0, source)
         for index in tied[1:]:
             self._parent[self._root(index)] = self._root(tied[0])
 
-    def _prescribe(self, operator: OperatorT) -> None:
-        """Set the prescribed scales, and the ranges of constants that move into a tree."""
+    def _pads_beyond(self, operator: OperatorT, root: int) -> bool:
+        """Tell whether an operator pads a tree of prescribed scale with what that cannot hold."""
+        producer = self._producers.get(root)
+        fixed = self._rule(producer).fixed if producer is not None else None
+        limits = EVERYTHING if fixed is None else Affine(*fixed).limits
+        pads = needs.pads(self._graph, operator, ())
+        return any(not limits.low <= pad <= limits.high for pad in pads)
+
+    def _prescribe(self, operator: OperatorT, readers: Mapping[int, list[OperatorT]]) -> None:
+        """Set the prescribed scales, and note the constants that move into a tree."""
         graph, rule = self._graph, self._rule(operator)
         for index in operator.outputs:
             if index not in self._parent:
@@ -165,6 +181,7 @@ class Plan:
                 source = _first_float(graph, operator)
                 if graph.is_constant(source):
                     self._tree(index).range = stored_range(graph, source)
+                self._tree(index).pads += needs.pads(graph, operator, readers.get(index, []))
 
     def _note_reads(self, position: int, operator: OperatorT) -> None:
         moved = self._rule(operator).scaling is Scaling.SAME
@@ -208,7 +225,9 @@ class Plan:
         joint = tree.range.join(other.range)
         if joint.width <= _CLOSE * min(tree.range.width, other.range.width):
             other.range = joint
-        elif not self._joined_only(tree) or self._narrowest(tree) != position:
+        elif (
+            joint != other.range or not self._joined_only(tree) or self._narrowest(tree) != position
+        ):
             return
         other.returned |= tree.returned
         other.reads += tree.reads

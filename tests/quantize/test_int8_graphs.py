@@ -195,6 +195,15 @@ def test_a_tensor_joined_with_itself(lab: Any) -> None:
     _close(lab, artifact, lab.quantize(artifact, rows), rows, 30.0)
 
 
+def test_a_join_that_needs_less_does_not_cut_what_another_needs(lab: Any) -> None:
+    model = lab.model()
+    x = model.input(1, 6, 6, 4)
+    above = model.op("MAXIMUM", x, model.constant(0.5))
+    artifact = lab.save(model, model.op("CONCATENATION", x, above, axis=3))
+    rows = _rows((1, 6, 6, 4))
+    _close(lab, artifact, lab.quantize(artifact, rows), rows, 35.0)
+
+
 def test_a_dense_block_joins_every_feature_with_all_before(lab: Any) -> None:
     model = lab.model()
     features = [model.input(1, 6, 6, 4)]
@@ -235,6 +244,18 @@ def test_a_lowest_number_as_pad_does_not_spoil_the_range(lab: Any) -> None:
     padded = model.op("PADV2", model.input(1, 6, 6, 4), pads, model.constant(_LOWEST))
     pool = {"strideH": 2, "strideW": 2, "filterHeight": 2, "filterWidth": 2}
     artifact = lab.save(model, model.op("MAX_POOL_2D", padded, **pool))
+    rows = _rows((1, 6, 6, 4))
+    _close(lab, artifact, lab.quantize(artifact, rows), rows, 35.0)
+
+
+@pytest.mark.parametrize("before", ["ABS", "LOGISTIC"])
+@pytest.mark.parametrize("pad", [-3.0, 0.5, 20.0])
+def test_a_pad_that_is_read_keeps_its_value(lab: Any, before: str, pad: float) -> None:
+    model = lab.model()
+    pads = model.constant([[0, 0], [1, 1], [1, 1], [0, 0]], "int32")
+    x = model.op(before, model.input(1, 6, 6, 4))
+    padded = model.op("PADV2", x, pads, model.constant(pad))
+    artifact = lab.save(model, model.op("TRANSPOSE", padded, model.constant([0, 3, 1, 2], "int32")))
     rows = _rows((1, 6, 6, 4))
     _close(lab, artifact, lab.quantize(artifact, rows), rows, 35.0)
 
