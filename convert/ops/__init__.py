@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeconv.convert.ops import (
     activation,
+    attention,
     bitwise,
     blocks,
     cast,
@@ -22,6 +23,8 @@ from edgeconv.convert.ops import (
     pool,
     quantized,
     reduce,
+    scatter,
+    sequence,
     shape,
     slicing,
     softmax,
@@ -32,6 +35,7 @@ from edgeconv.convert.registry import Registry
 
 FAMILIES = (
     activation,
+    attention,
     bitwise,
     blocks,
     cast,
@@ -50,6 +54,8 @@ FAMILIES = (
     pool,
     quantized,
     reduce,
+    scatter,
+    sequence,
     shape,
     slicing,
     softmax,
