@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgeconv.artifacts import Array
 from edgeconv.convert.registry import Unsupported
@@ -16,10 +18,13 @@ class Context:
     Attributes:
         opset: Version of the node's domain in the model.
         outputs: For each of the node's outputs, whether it is wanted.
+        nested: Translates a graph that is one of the node's attributes: takes the graph and a
+            value for each of its inputs, returns the values of its outputs.
     """
 
     opset: int
     outputs: tuple[bool, ...]
+    nested: Callable[[Any, Sequence[Value]], list[Value]]
 
     def constant(self, value: Value, what: str) -> Array:
         """Return a value's array.

@@ -61,11 +61,7 @@ class Translator:
         """
         self._refused = self.uncovered()
         self._values = dict(inputs)
-        for name, initializer in self._graph.initializers.items():
-            if initializer.const_value is not None:
-                self._values[name] = Value.of(_array(initializer.const_value))
-        for node in self._graph:
-            self._translate(node)
+        self._walk(self._graph)
         if self._refused:
             raise UnsupportedModel(STAGE, self._refused, hint=_HINT)
         return {str(output.name): self._values[str(output.name)] for output in self._graph.outputs}
@@ -74,6 +70,26 @@ class Translator:
     def values(self) -> Mapping[str, Value]:
         """Every value translated so far, by ONNX name."""
         return self._values
+
+    def _walk(self, graph: ir.Graph) -> None:
+        for name, initializer in graph.initializers.items():
+            if initializer.const_value is not None:
+                self._values[name] = Value.of(_array(initializer.const_value))
+        for node in graph:
+            self._translate(node)
+
+    def _nested(self, graph: ir.Graph, inputs: Sequence[Value]) -> list[Value]:
+        """Translate a graph that is an attribute; it sees the values around it."""
+        formal = [str(value.name) for value in graph.inputs]
+        self._values |= dict(zip(formal, inputs, strict=True))
+        missing = [node.op_type for node in graph if self._find(node) is None]
+        if missing:
+            raise Unsupported(f"its subgraph needs {', '.join(missing)}")
+        self._walk(graph)
+        names = [str(output.name) for output in graph.outputs]
+        if any(name not in self._values for name in names):
+            raise Unsupported("its subgraph has unsupported nodes")
+        return [self._values[name] for name in names]
 
     def _opset(self, node: ir.Node) -> int:
         return self._opsets.get(node.domain, 1)
@@ -104,7 +120,7 @@ class Translator:
         attributes = {name: _attribute(attr) for name, attr in node.attributes.items()}
         positional, named = bind(function, inputs, attributes)
         wanted = tuple(bool(out.uses()) or out.is_graph_output() for out in node.outputs)
-        context = Context(opset=self._opset(node), outputs=wanted)
+        context = Context(self._opset(node), wanted, self._nested)
         with tf.name_scope(scope_name(str(node.outputs[0].name))):
             result = function(context, *positional, **named)
         return (result,) if isinstance(result, Value) else result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -73,6 +74,30 @@ def attention(
         y = y.transpose((0, 2, 1, 3)).reshape((*q.shape[:2], y.shape[1] * y.shape[3]))
     matrix = Value.of(scores[qk_matmul_output_mode])
     return (y, Value.of(key), Value.of(value), matrix)[: len(g.outputs)]
+
+
+@op("FlexAttention", domain="ai.onnx.preview")
+def flex_attention(
+    g: Context,
+    q: Value,
+    k: Value,
+    v: Value,
+    *,
+    prob_mod: Any = None,
+    scale: float | None = None,
+    score_mod: Any = None,
+    softmax_precision: int = 1,
+) -> Value:
+    """FlexAttention: subgraphs may change the scores and the probabilities."""
+    query, key, value = (arranged(x, (0, 1, 2, 3)) for x in (q, k, v))
+    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = Value.of(grouped_matmul(query * np.float32(factor), key, transpose=True))
+    if score_mod is not None:
+        scores = g.nested(score_mod, [scores])[0]
+    weights = Value.of(tf.nn.softmax(arranged(scores, (0, 1, 2, 3))))
+    if prob_mod is not None:
+        weights = g.nested(prob_mod, [weights])[0]
+    return Value.of(grouped_matmul(arranged(weights, (0, 1, 2, 3)), value))
 
 
 def _heads(x: Value, heads: int) -> Tensor:

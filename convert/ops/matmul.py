@@ -6,8 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from edgeconv.convert.context import Context
+from edgeconv.convert.lowering import widened
+from edgeconv.convert.ops.elementwise import binary, is_float
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, aligned, arranged, loose, reshaped
+from edgeconv.convert.value import Tensor, Value, arranged, loose, reshaped
 
 
 @op("Gemm", since=7)
@@ -29,14 +31,17 @@ def gemm(
     if c is None or beta == 0:
         return Value.of(y)
     bias = c if beta == 1 else c.map(lambda t: t * np.asarray(beta, c.dtype))
-    if bias.constant is not None and bias.constant.size == y.shape[1]:
-        return Value.of(tf.nn.bias_add(y, bias.constant.ravel()))
-    tensors, view = aligned([Value.of(y), bias])
-    return Value(tf.add(*tensors), view)
+    columns = bias.constant is not None and bias.shape in ((y.shape[1],), (1, y.shape[1]))
+    if columns and is_float(bias):
+        return Value.of(tf.nn.bias_add(y, np.ravel(bias.tensor)))
+    return binary(tf.add, Value.of(y), bias)
 
 
 def _product_2d(left: Value, right: Value, alpha: float = 1.0) -> Tensor:
     """Multiply [M, K] by [K, N]; constant weights follow the stored order of K."""
+    if not is_float(left):
+        y = _integer_product(left, right)
+        return y if alpha == 1 else y * np.asarray(alpha, left.dtype)
     weights = right.constant
     if weights is None:
         rows, transposed = _operand(right)
@@ -72,7 +77,17 @@ def matmul(g: Context, a: Value, b: Value) -> Value:
     return y if len(shape) == y.rank else y.reshape(tuple(shape))
 
 
+def _integer_product(left: Value, right: Value) -> Tensor:
+    """Multiply matrices of integers, which TFLite's kernels do not: multiply all, then add."""
+    a = arranged(left, range(left.rank))
+    b = arranged(right, range(right.rank))
+    expanded = tf.expand_dims(a, -1), tf.expand_dims(b, -3)
+    return widened(lambda x, y: tf.reduce_sum(tf.multiply(x, y), axis=-2), *expanded)
+
+
 def _matmul(left: Value, right: Value) -> Value:
+    if not is_float(left):
+        return Value.of(_integer_product(left, right))
     if right.constant is not None and right.rank == 2:
         return _linear(left, right)
     a, a_swapped = _operand(left)
