@@ -95,13 +95,21 @@ class TorchModel:
             raise _run_failed(self, error) from error
         return [_array(leaf) for leaf in pytree.tree_leaves(outputs) if leaf is not None]
 
+    def run_examples(self) -> list[Array]:
+        """Run the model on its example inputs.
+
+        Raises:
+            InvalidModel: The model failed.
+        """
+        return self._outputs(self.example_inputs)
+
     def check(self) -> TorchModel:
         """Run the model twice on its example inputs and return it.
 
         Raises:
             InvalidModel: It fails, has no outputs, or answers differently the second time.
         """
-        first, second = self._outputs(self.example_inputs), self._outputs(self.example_inputs)
+        first, second = self.run_examples(), self.run_examples()
         if not first:
             raise InvalidModel("the model returns no tensor", where=self.where)
         same = len(first) == len(second) and all(map(_equal, first, second))
