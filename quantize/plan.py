@@ -225,14 +225,16 @@ class Plan:
         joint = tree.range.join(other.range)
         if joint.width <= _CLOSE * min(tree.range.width, other.range.width):
             other.range = joint
-        elif (
-            joint != other.range or not self._joined_only(tree) or self._narrowest(tree) != position
-        ):
+        elif not self._merges_coarsely(position, tree, joint == other.range):
             return
         other.returned |= tree.returned
         other.reads += tree.reads
         self._parent[source] = target
         del self._trees[source]
+
+    def _merges_coarsely(self, position: int, tree: _Tree, covered: bool) -> bool:
+        """Tell whether a tree may take a wider range: no reader would see it in a finer scale."""
+        return covered and self._joined_only(tree) and self._narrowest(tree) == position
 
     def _joined_only(self, tree: _Tree) -> bool:
         """Tell whether none but joining operators read a tree."""
