@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from edgeconv import bundle, report, targets
@@ -74,6 +75,18 @@ def convert(job: Job, observer: Observer | None = None) -> Result:
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """The stage that failed, after others that are worth keeping."""
+
+    stage: str
+    error: EdgeconvError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's form."""
+        return {**self.error.to_dict(), "stage": self.stage}
+
+
 class _Conversion:
     """One run of the pipeline, writing into `BundleWriter.directory`."""
 
@@ -115,8 +128,8 @@ class _Conversion:
         self._steps.wait()
         return self._finish(data, verifier, failure)
 
-    def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> EdgeconvError | None:
-        """Run the stages; return the error of one that failed after something worth keeping."""
+    def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> _Failure | None:
+        """Run the stages; return how one failed after something worth keeping."""
         artifact = source.artifact
         calibration = self._scratch / "calibration.npz"
         data.calibration.save(calibration)
@@ -134,10 +147,10 @@ class _Conversion:
             try:
                 artifact = self._run_stage(stage, artifact, context)
             except (ConversionError, WorkerError) as error:
-                failure = _at_stage(stage.name, error)
+                located = _at_stage(stage.name, error)
                 if not self._worth_keeping(error):
-                    raise failure from error
-                return failure
+                    raise located from error
+                return _Failure(stage.name, located)
             self._submit_checks(stage.name, artifact, source, verifier)
         return None
 
@@ -171,7 +184,7 @@ class _Conversion:
         else:
             verifier.skip(name, artifact, "--no-verify")
 
-    def _finish(self, data: Data, verifier: Verifier, failure: EdgeconvError | None) -> Result:
+    def _finish(self, data: Data, verifier: Verifier, failure: _Failure | None) -> Result:
         """Write what goes beside the artifacts, and put the bundle in its place."""
         shutil.rmtree(self._scratch)
         vectors = bundle.vectors_of(verifier.inputs, verifier.reference)
@@ -194,11 +207,11 @@ class _Conversion:
         ]
         placed = self._writer.finish(manifest)
         if failure is not None:
-            raise _with_bundle(failure, str(self._writer.target), placed=placed)
+            raise _with_bundle(failure.error, str(self._writer.target), placed=placed)
         return Result(self._writer.target, manifest, parity.to_dict())
 
     def _manifest(
-        self, data: Data, parity: ParityReport, failure: EdgeconvError | None
+        self, data: Data, parity: ParityReport, failure: _Failure | None
     ) -> dict[str, Any]:
         last = self._entries[-1]
         return {

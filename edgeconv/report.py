@@ -24,17 +24,26 @@ def render_text(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
     """Return the report for the terminal: at most `WIDTH` columns, no colour, no final newline."""
     lines = [headline(manifest, parity), ""]
     lines += _table(stage_rows(manifest, parity))
+    lines += _outputs(parity)
     for note in notes(manifest, parity):
         lines += ["", *textwrap.wrap(note, WIDTH - 2, subsequent_indent="  ")]
     return "\n".join(lines)
 
 
+def _outputs(parity: Mapping[str, Any]) -> list[str]:
+    """Return the last stage's figures per output, where there are several."""
+    stage = parity["stages"][-1] if parity["stages"] else {"outputs": []}
+    if len(stage["outputs"]) < 2:
+        return []
+    figures = ", ".join(f"{item['name']} {format_db(item['sqnr_db'])}" for item in stage["outputs"])
+    text = f"{stage['stage']}, SQNR dB of each output: {figures}"
+    return ["", *textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")]
+
+
 def headline(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
     """Return the verdict in one line."""
     if manifest["status"] == "failed":
-        verdict = (
-            f"FAILED at {manifest['failure'].get('where') or manifest['failure'].get('stage')}"
-        )
+        verdict = f"FAILED at stage {manifest['failure']['stage']}"
     else:
         verdict = {
             "pass": "parity passed at every stage",

@@ -236,6 +236,7 @@ def test_a_crash_in_a_stage_keeps_the_finished_ones(
     assert str(job.target) in str(caught.value)
     bundle = open_bundle(job.target, allow_failed=True)
     assert not bundle.complete
+    assert bundle.manifest["failure"]["stage"] == "saved_model"
     assert list(bundle.artifacts) == ["onnx"]
     assert [stage["stage"] for stage in bundle.parity()["stages"]] == ["onnx"]
     with pytest.raises(InvalidModel):

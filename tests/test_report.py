@@ -76,9 +76,10 @@ def reports(*stages: dict[str, Any], **changes: Any) -> tuple[dict[str, Any], di
 
 def test_the_table_shows_the_worst_output_of_each_stage() -> None:
     text = report.render_text(*reports(stage("onnx"), stage("tflite_int8", sqnr_db=300.0)))
+    assert "300" not in text
     onnx, int8 = (line.split() for line in text.splitlines()[4:6])
     assert onnx == ["onnx", "123.5", "kB", "90.0", "120.0", "1e-06", "-", "pass"]
-    assert int8[4:6] == ["exact", "1e-06"] or int8[3:5] == ["90.0", "exact"]
+    assert int8[1:] == ["123.5", "kB", "90.0", "exact", "1e-06", "-", "pass"]
 
 
 @pytest.mark.parametrize("status", ["pass", "fail", "skipped"])
@@ -102,9 +103,7 @@ def test_what_a_reader_must_not_miss_is_said_in_both_reports() -> None:
         "sqnr_db 3 is below 80": reports(stage("onnx", "fail")),
         "UNCALIBRATED": reports(stage("onnx"), calibrated=False),
         "NOT VERIFIED": reports(stage("onnx", "skipped")),
-        "FAILED at stage onnx": reports(
-            stage("onnx"), status="failed", failure={"where": "stage onnx"}
-        ),
+        "FAILED at stage onnx": reports(stage("onnx"), status="failed", failure={"stage": "onnx"}),
         "fell back": reports(stage("onnx"), warnings=["fell back"]),
     }
     for words, (manifest, parity) in cases.items():
