@@ -12,6 +12,7 @@ from tensorflow.lite.python.convert import ConverterError
 
 from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, TensorSpec
+from edgeconv.convert.distinct_outputs import copy_shared_outputs
 from edgeconv.convert.saved_model import SIGNATURE
 from edgeconv.errors import ConversionError, UnsupportedModel, UnsupportedNode
 
@@ -91,6 +92,10 @@ def _name_and_order(model: Any, source: Artifact) -> None:
     signature = model.signatureDefs[0]
     graph.inputs = _ordered(graph, signature.inputs, source.inputs)
     graph.outputs = _ordered(graph, signature.outputs, source.outputs)
+    copy_shared_outputs(model, graph)
+    entries = {_text(entry.name): entry for entry in signature.outputs}
+    for spec, index in zip(source.outputs, graph.outputs, strict=True):
+        entries[spec.name].tensorIndex = int(index)
     taken = {tflite.tensor_name(tensor) for tensor in graph.tensors}
     for spec, index in zip(
         (*source.inputs, *source.outputs), (*graph.inputs, *graph.outputs), strict=True
@@ -104,10 +109,7 @@ def _name_and_order(model: Any, source: Artifact) -> None:
 
 
 def _ordered(graph: Any, signature: Any, specs: tuple[TensorSpec, ...]) -> Any:
-    indices = {
-        entry.name.decode() if isinstance(entry.name, bytes) else entry.name: entry.tensorIndex
-        for entry in signature
-    }
+    indices = {_text(entry.name): entry.tensorIndex for entry in signature}
     for spec in specs:
         if spec.name not in indices:
             raise ConversionError(
@@ -121,6 +123,10 @@ def _ordered(graph: Any, signature: Any, specs: tuple[TensorSpec, ...]) -> Any:
                 why=f"{spec.name} is {found} instead of {spec.dtype}",
             )
     return np.array([indices[spec.name] for spec in specs], np.int32)
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
 
 
 def _unused(name: str, taken: set[str]) -> str:
