@@ -30,7 +30,7 @@ from edgeconv.options import ConvertOptions
 from edgeconv.quantize.data import Samples
 from edgeconv.result import Result
 from edgeconv.sources import Data
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import Stage, StageContext
 
 INPUT = TensorSpec.plain("x", (1, 3), "float32")
@@ -243,6 +243,22 @@ def test_a_crash_in_a_stage_keeps_the_finished_ones(
         open_bundle(job.target)
     fakes.stage("saved_model").hook = None
     assert convert(job).passed
+
+
+def test_a_real_abort_of_a_worker_keeps_the_finished_stages(
+    fakes: Fakes, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = FakeStage.run
+
+    def aborting(self: FakeStage, source: Artifact, context: StageContext) -> Artifact:
+        if self.name == "tflite_int8":
+            context.workers.call(WorkerKind.QUANTIZER, "os:abort")
+        return run(self, source, context)
+
+    monkeypatch.setattr(FakeStage, "run", aborting)
+    with pytest.raises(WorkerCrashed, match=r"stage tflite_int8, quantizer worker.*SIGABRT"):
+        convert(job)
+    assert list(open_bundle(job.target, allow_failed=True).artifacts) == list(NAMES[:3])
 
 
 def test_a_model_that_cannot_be_quantized_keeps_its_float_version(fakes: Fakes, job: Job) -> None:

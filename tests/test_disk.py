@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgeconv import disk
+
+
+def test_a_directorys_digest_is_what_sha256sum_says(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "x").write_text("x")
+    (tmp_path / "a").write_text("a")
+    command = "find * -type f | sort | xargs sha256sum | sha256sum"
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert disk.sha256_of(tmp_path) == done.stdout.split()[0]
+    assert disk.size_of(tmp_path) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (OSError(errno.ENOSPC, "x"), True),
+        (OSError(errno.EFBIG, "x"), True),
+        (OSError(errno.EACCES, "x"), False),
+        (RuntimeError(f"write failed: {os.strerror(errno.ENOSPC)}; file a"), True),
+        (RuntimeError("something else"), False),
+    ],
+)
+def test_a_full_disk_is_recognised(error: Exception, *, full: bool) -> None:
+    assert disk.is_disk_full(error) is full
