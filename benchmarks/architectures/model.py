@@ -58,14 +58,17 @@ class Architecture:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     settle: bool = True
 
-    def build(self, seed: int = 0) -> torch.nn.Module:
-        """Return the module with random weights, in evaluation mode."""
+    def create(self) -> torch.nn.Module:
+        """Return the module as its library initialises it, in evaluation mode."""
         module_name, _, function = self.factory.partition(":")
+        factory = getattr(importlib.import_module(module_name), function)
+        module: torch.nn.Module = factory(**self.arguments)
+        return module.eval()
+
+    def build(self, seed: int = 0) -> torch.nn.Module:
+        """Return the module with random weights that make its outputs worth comparing."""
         with seeded(seed):
-            module: torch.nn.Module = getattr(importlib.import_module(module_name), function)(
-                **self.arguments
-            )
-            module.eval()
+            module = self.create()
             if self.settle:
                 settle(module, lambda batch: self.example(seed + 1, batch))
         return module

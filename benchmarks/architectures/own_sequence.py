@@ -102,7 +102,8 @@ class Causal(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         """Return features of the same length."""
         inner = self.conv(functional.pad(sequence, (self.padding, 0)))
-        return functional.relu(self.norm(inner)) + self.skip(sequence)
+        outer: Tensor = functional.relu(self.norm(inner)) + self.skip(sequence)
+        return outer
 
 
 def tcn() -> nn.Module:
@@ -138,7 +139,8 @@ class Separator(nn.Module):
         encoded = self.encoder(wave).relu()
         masks = self.mask(encoded).unflatten(1, (2, 32)).sigmoid()
         sources = (encoded[:, None] * masks).flatten(0, 1)
-        return self.decoder(sources).unflatten(0, (-1, 2)).squeeze(2)
+        separated: Tensor = self.decoder(sources).unflatten(0, (-1, 2)).squeeze(2)
+        return separated
 
 
 def separator() -> nn.Module:

@@ -174,6 +174,7 @@ class Yolo(nn.Module):
         self.heads = nn.ModuleList(
             nn.Sequential(silu(c, c, 3), nn.Conv2d(c, 4 * bins + classes, 1)) for c in (48, 64)
         )
+        self.steps: Tensor
         self.register_buffer("steps", torch.arange(bins, dtype=torch.float32))
 
     def forward(self, image: Tensor) -> Tensor:

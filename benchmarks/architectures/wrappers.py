@@ -89,3 +89,17 @@ class CausalModel(_Field):
         """Return the wanted field; the input is ``[N, T]``."""
         positions = torch.arange(input_ids.shape[1])[None]
         return self._get(input_ids=input_ids, position_ids=positions)
+
+
+class FirstOutput(nn.Module):
+    """A model of one image that returns one tensor, also where it returned a dictionary."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the first output."""
+        found = self.model(image)
+        first: Tensor = next(iter(found.values())) if isinstance(found, dict) else found
+        return first

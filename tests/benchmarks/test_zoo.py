@@ -5,11 +5,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks import zoo
-from benchmarks.architectures import TEN, all_architectures, find
-
-torch = pytest.importorskip("torch")
+from benchmarks.architectures import TEN, Architecture, all_architectures, find
 
 
 def test_there_are_enough_distinct_architectures() -> None:
@@ -28,7 +27,7 @@ def test_the_ten_are_there_with_their_sizes() -> None:
 
 @pytest.mark.parametrize("entry", [e for e in all_architectures() if e.source == "own"],
                          ids=lambda entry: entry.name)  # fmt: skip
-def test_own_networks_have_outputs_that_are_worth_comparing(entry: zoo.Architecture) -> None:
+def test_own_networks_have_outputs_that_are_worth_comparing(entry: Architecture) -> None:
     with torch.no_grad():
         module = entry.build()
         outputs = module(*entry.example(7))
@@ -56,6 +55,7 @@ def test_batch_norm_statistics_fit_the_data() -> None:
     norm.register_forward_hook(lambda _layer, inputs, _output: seen.append(inputs[0]))
     with torch.no_grad():
         module(*entry.example(5, batch=8))
+    assert norm.running_var is not None
     variance = seen[0].var(dim=(0, 2, 3))
     assert (norm.running_var / variance).log().abs().max() < 0.5
 
@@ -71,7 +71,7 @@ def test_status_tells_the_kinds_of_failure_apart() -> None:
 
 def test_the_report_counts_and_explains(tmp_path: Path) -> None:
     seconds = dict.fromkeys(zoo.STAGES, 1.0)
-    outcomes = {
+    outcomes: dict[str, zoo.Outcome] = {
         "unet": {"stage": "done", "status": "pass", "sqnr_db": 120.0, "seconds": seconds},
         "gru": {
             "stage": "saved_model",
