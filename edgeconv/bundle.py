@@ -148,7 +148,11 @@ class BundleWriter:
         while True:
             partial = self._sibling("partial", secrets.token_hex(4))
             partial.mkdir()
-            lock = _lock(partial)
+            try:
+                lock = _lock(partial)
+            except OSError:
+                # Some network file systems have no locks; nobody can tidy there either.
+                lock = -1
             if lock is not None and partial.exists():
                 break
         self._partial, self._lock = partial, lock
@@ -156,10 +160,11 @@ class BundleWriter:
     def _tidy(self) -> None:
         """Remove what runs that died left behind, and put back what one was about to replace."""
         for partial in self._siblings("partial"):
-            lock = _lock(partial)
-            if lock is not None:
-                shutil.rmtree(partial, ignore_errors=True)
-                os.close(lock)
+            with suppress(OSError):
+                lock = _lock(partial)
+                if lock is not None:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    os.close(lock)
         for old in self._siblings("replaced"):
             if os.path.lexists(self.target):
                 shutil.rmtree(old, ignore_errors=True)
@@ -340,16 +345,23 @@ def _missing(directory: Path) -> list[Path]:
 
 
 def _lock(directory: Path) -> int | None:
-    """Lock a directory; ``None`` where somebody holds it or it is gone."""
+    """Lock a directory; ``None`` where somebody holds it or it is gone.
+
+    Raises:
+        OSError: The file system has no locks.
+    """
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
+    except FileNotFoundError:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

@@ -125,7 +125,7 @@ class _Conversion:
             source.reference,
         )
         failure = self._run_stages(source, data, verifier)
-        self._steps.wait()
+        self._wait(source, failure)
         return self._finish(data, verifier, failure)
 
     def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> _Failure | None:
@@ -153,6 +153,14 @@ class _Conversion:
                 return _Failure(stage.name, located)
             self._submit_checks(stage.name, artifact, source, verifier)
         return None
+
+    def _wait(self, source: Source, failure: _Failure | None) -> None:
+        """Wait for the checks. A reference that cannot be run ends the conversion."""
+        try:
+            self._steps.wait()
+        except WorkerError as error:
+            located = _at_stage(f"reference ({source.reference})", error)
+            raise (failure.error if failure else located) from error
 
     def _run_stage(self, stage: Stage, before: Artifact, context: StageContext) -> Artifact:
         artifact = self._steps.run(stage.name, lambda: stage.run(before, context))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from edgeconv.bundle import artifact_of
 from edgeconv.disk import sha256_of
 from edgeconv.job import Job
 from edgeconv.report import is_uncalibrated
+from edgeconv.toolchain.runtimes.samples import core_count
 
 _TOOLS = (
     "edgeconv",
@@ -97,5 +97,5 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     found["platform"] = platform.platform()
-    found["machine"] = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+    found["machine"] = f"{platform.machine()}, {core_count()} cores"
     return found

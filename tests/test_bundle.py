@@ -176,6 +176,18 @@ def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(tmp_path: Pat
     assert names(tmp_path) == ["m"]
 
 
+def test_a_file_system_without_locks_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (tmp_path / ".m.partial-1").mkdir()
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    assert make(tmp_path / "m")
+    assert names(tmp_path) == [".m.partial-1", "m"]
+
+
 def test_a_bundle_that_a_killed_run_had_set_aside_comes_back(tmp_path: Path) -> None:
     make(tmp_path / "m", content="old")
     (tmp_path / "m").rename(tmp_path / ".m.replaced-00")

@@ -25,16 +25,17 @@ STAGES = ["onnx", "saved_model", "tflite_fp32", "tflite_int8"]
 
 
 def test_help_is_quick_and_lists_what_exists(edgeconv: Run) -> None:
+    # CPU time, which is what an idle machine's clock shows; here other tests use the cores too.
     def seconds() -> float:
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = edgeconv("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0
         assert "torch2tflite" in done.stdout
         assert done.stderr == ""
-        return time.perf_counter() - began
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # The quickest of several: other test processes use the cores too.
-    assert min(seconds() for _ in range(5)) < 0.5
+    assert min(seconds() for _ in range(3)) < 0.5
 
 
 def test_importing_the_library_is_quick() -> None:
@@ -194,6 +195,14 @@ def test_unsupported_operators_are_listed_together(edgeconv: Run, tmp_path: Path
     assert "Bernoulli" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["random.onnx"]
+
+
+def test_a_stage_that_takes_too_long_is_named(
+    edgeconv: Run, onnx_model: Path, tmp_path: Path
+) -> None:
+    done = edgeconv("torch2tflite", onnx_model, "--timeout=0.01", "-o", "out", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "stage saved_model, TensorFlow worker: no answer within 0.01 seconds" in done.stderr
 
 
 def test_a_full_disk_leaves_nothing(onnx_model: Path, tmp_path: Path) -> None:

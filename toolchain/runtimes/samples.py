@@ -19,7 +19,14 @@ _MOST_THREADS = 4
 
 def thread_count() -> int:
     """Return how many threads a runtime should use."""
-    return max(1, min(_MOST_THREADS, len(os.sched_getaffinity(0))))
+    return min(_MOST_THREADS, core_count())
+
+
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def run_samples(
