@@ -39,13 +39,14 @@ def test_help_is_quick_and_lists_what_exists(edgeconv: Run) -> None:
 
 
 def test_importing_the_library_is_quick() -> None:
-    code = "import sys, edgeconv; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    code = (
+        "import sys, time; began = time.process_time(); import edgeconv\n"
+        "print(time.process_time() - began, *sys.modules)"
     )
-    assert not {"numpy", "torch", "tensorflow", "click", "rich"} & set(done.stdout.split())
-    total = next(line for line in done.stderr.splitlines() if line.endswith(" edgeconv"))
-    assert int(total.split("|")[1]) < 200_000
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, *modules = done.stdout.split()
+    assert float(seconds) < 0.2
+    assert not {"numpy", "torch", "tensorflow", "click", "rich"} & set(modules)
 
 
 def test_version(edgeconv: Run) -> None:
