@@ -1,7 +1,8 @@
-"""Convolutions. Source of the semantics: ONNX operator spec, Conv and ConvTranspose."""
+"""Convolutions. Source of the semantics: ONNX operator spec, Conv."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from edgeconv.artifacts import Array
 from edgeconv.convert.context import Context
-from edgeconv.convert.padding import Pads, Window, pad_or_same, pad_spatial, resolve_pads, seen_pads
+from edgeconv.convert.padding import Pads, Window, pad_or_same, resolve_pads, seen_pads
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, arranged, channels_last, loose
 from edgeconv.convert.view import Shape, View
@@ -35,7 +36,7 @@ def conv(
     padding = resolve_pads(auto_pad, pads, x.shape[2:], window)
     padding = seen_pads(padding, x.shape[2:], window)
     if spatial_rank == 1:
-        flat = _conv2d(_as_image(x), _as_image(w), b, group, _as_2d(window), ((0, 0), *padding))
+        flat = _conv2d(as_image(x), as_image(w), b, group, as_2d(window), ((0, 0), *padding))
         return flat.reshape((flat.shape[0], flat.shape[1], flat.shape[3]))
     if spatial_rank == 2:
         return _conv2d(x, w, b, group, window, padding)
@@ -44,12 +45,18 @@ def conv(
     raise Unsupported(f"{spatial_rank} spatial axes", "TFLite convolves over 1, 2 or 3")
 
 
-def _as_image(value: Value) -> Value:
+def as_image(value: Value) -> Value:
+    """Present a signal [N, C, L] as an image of one row."""
     return value.reshape((value.shape[0], value.shape[1], 1, value.shape[2]))
 
 
-def _as_2d(window: Window) -> Window:
-    return Window((1, *window.size), (1, *window.strides), (1, *window.dilations))
+def as_2d(window: Window) -> Window:
+    """Return a window over an image of one row.
+
+    Along the axis of size 1 any stride and dilation do the same; TensorFlow's depthwise
+    convolution wants them equal.
+    """
+    return Window((1, *window.size), window.strides * 2, window.dilations * 2)
 
 
 def _conv2d(x: Value, w: Value, b: Value | None, group: int, window: Window, pads: Pads) -> Value:
@@ -64,15 +71,17 @@ def _conv2d(x: Value, w: Value, b: Value | None, group: int, window: Window, pad
     kernel = _with_input_order(arranged(w, (2, 3, 1, 0)), order)
     image, mode = pad_or_same(image, pads, x.shape[2:], window)
     y = tf.nn.conv2d(image, kernel, window.strides, mode, dilations=window.dilations)
-    return Value.of(_with_bias(y, b), (0, 2, 3, 1))
+    return Value.of(with_bias(y, b), (0, 2, 3, 1))
 
 
 def _with_input_order(kernel: Tensor, order: Array | None) -> Tensor:
     return kernel if order is None else np.ascontiguousarray(kernel[:, :, order])
 
 
-def _with_bias(y: Tensor, b: Value | None) -> Tensor:
-    return y if b is None else tf.nn.bias_add(y, b.tensor)
+def with_bias(y: Tensor, b: Value | None) -> Tensor:
+    """Add a bias per channel to a channels-last tensor."""
+    """Add the bias; TensorFlow's CPU runtime fuses BiasAdd into grouped convolutions, and fails."""
+    return y if b is None else tf.add(y, b.tensor)
 
 
 def _depthwise(x: Value, w: Value, b: Value | None, window: Window, pads: Pads) -> Value:
@@ -122,116 +131,41 @@ def _reordered(result: Value, source: View) -> Value:
 
 
 def _conv3d(x: Value, w: Value, b: Value | None, group: int, window: Window, pads: Pads) -> Value:
-    if group != 1:
-        raise Unsupported(f"a 3-D convolution with group={group}", "use group=1")
+    """Convolve a volume; TensorFlow's CPU kernel has neither groups nor dilation."""
     image = arranged(x, channels_last(5))
-    kernel = arranged(w, (2, 3, 4, 1, 0))
+    kernel = dilated(arranged(w, (2, 3, 4, 1, 0)), window.dilations)
     image, mode = pad_or_same(image, pads, x.shape[2:], window)
-    strides, dilations = (1, *window.strides, 1), (1, *window.dilations, 1)
-    y = tf.nn.conv3d(image, kernel, strides, mode, dilations=dilations)
-    return Value.of(_with_bias(y, b), channels_last(5))
-
-
-@op("ConvTranspose")
-def conv_transpose(
-    g: Context,
-    x: Value,
-    w: Value,
-    b: Value | None = None,
-    *,
-    auto_pad: str = "NOTSET",
-    dilations: Sequence[int] | None = None,
-    group: int = 1,
-    kernel_shape: Sequence[int] | None = None,
-    output_padding: Sequence[int] | None = None,
-    output_shape: Sequence[int] | None = None,
-    pads: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> Value:
-    """ConvTranspose: x [N, C, spatial...], w [C, M / group, kernel...], b [M]."""
-    spatial_rank = x.rank - 2
-    window = Window.of(kernel_shape or w.shape[2:], strides, dilations)
-    extra = tuple(output_padding or (0,) * spatial_rank)
-    padding = _transposed_pads(auto_pad, pads, x.shape[2:], window, extra, output_shape)
-    if spatial_rank == 1:
-        flat = _transposed_groups(
-            _as_image(x), _as_image(w), b, group, _as_2d(window), ((0, 0), *padding), (0, *extra)
-        )
-        return flat.reshape((flat.shape[0], flat.shape[1], flat.shape[3]))
-    if spatial_rank == 2:
-        return _transposed_groups(x, w, b, group, window, padding, extra)
-    raise Unsupported(f"{spatial_rank} spatial axes", "use 1 or 2")
-
-
-def _transposed_pads(
-    auto_pad: str,
-    pads: Sequence[int] | None,
-    spatial: Shape,
-    window: Window,
-    extra: Shape,
-    output_shape: Sequence[int] | None,
-) -> Pads:
-    """Return what is cut off the full output at both ends of each axis."""
-    rank = len(spatial)
-    if auto_pad == "VALID" or (auto_pad == "NOTSET" and output_shape is None):
-        flat = list(pads) if pads is not None and auto_pad == "NOTSET" else [0] * (2 * rank)
-        return tuple((flat[axis], flat[axis + rank]) for axis in range(rank))
-    wanted = tuple(
-        output_shape or (size * s for size, s in zip(spatial, window.strides, strict=True))
-    )
-    result = []
-    for axis in range(rank):
-        full = (spatial[axis] - 1) * window.strides[axis] + window.extent[axis] + extra[axis]
-        total = full - wanted[len(wanted) - rank + axis]
-        small, large = total // 2, total - total // 2
-        result.append((small, large) if auto_pad == "SAME_UPPER" else (large, small))
-    return tuple(result)
-
-
-def _transposed_groups(
-    x: Value, w: Value, b: Value | None, group: int, window: Window, pads: Pads, extra: Shape
-) -> Value:
-    image = arranged(x, (0, 2, 3, 1))
-    kernel = arranged(w, (2, 3, 1, 0))
-    if group == 1:
-        y = _transposed(image, kernel, window, pads, extra)
-    else:
-        images = tf.split(image, group, axis=3)
-        kernels = (
-            np.split(kernel, group, axis=3)
-            if isinstance(kernel, np.ndarray)
-            else tf.split(kernel, group, axis=3)
-        )
-        parts = [
-            _transposed(*pair, window, pads, extra) for pair in zip(images, kernels, strict=True)
-        ]
-        y = tf.concat(parts, axis=3)
-    return Value.of(_with_bias(y, b), (0, 2, 3, 1))
-
-
-def _transposed(image: Tensor, kernel: Tensor, window: Window, pads: Pads, extra: Shape) -> Tensor:
-    """Transposed convolution: the full output, cut or padded to ``pads`` and ``extra``.
-
-    TRANSPOSE_CONV has no dilation, so a dilated kernel is written out with its zeros.
-    """
-    kernel = _dilated(kernel, window.dilations)
-    batch, height, width, _ = image.shape
-    sizes = [
-        (size - 1) * stride + extent
-        for size, stride, extent in zip((height, width), window.strides, window.extent, strict=True)
+    strides = (1, *window.strides, 1)
+    images, kernels = [image], [kernel]
+    if group > 1:
+        images, kernels = tf.split(image, group, axis=4), split_constant(kernel, group, axis=4)
+    parts = [
+        tf.nn.conv3d(part, filters, strides, mode)
+        for part, filters in zip(images, kernels, strict=True)
     ]
-    shape = [batch, *sizes, kernel.shape[2]]
-    y = tf.nn.conv2d_transpose(image, kernel, shape, window.strides, "VALID")
-    cut = tuple((-before, more - after) for (before, after), more in zip(pads, extra, strict=True))
-    return pad_spatial(y, cut)
+    y = parts[0] if group == 1 else tf.concat(parts, axis=4)
+    return Value.of(with_bias(y, b), channels_last(5))
 
 
-def _dilated(kernel: Tensor, dilations: Shape) -> Tensor:
-    if set(dilations) == {1}:
-        return kernel
-    if not isinstance(kernel, np.ndarray):
-        raise Unsupported("dilations with weights computed at run time")
-    extents = [(size - 1) * d + 1 for size, d in zip(kernel.shape[:2], dilations, strict=True)]
-    sparse = np.zeros((*extents, *kernel.shape[2:]), kernel.dtype)
-    sparse[:: dilations[0], :: dilations[1]] = kernel
-    return sparse
+def split_constant(tensor: Tensor, parts: int, axis: int) -> list[Tensor]:
+    """Split evenly; an array stays an array."""
+    if isinstance(tensor, np.ndarray):
+        return np.split(tensor, parts, axis)
+    return list(tf.split(tensor, parts, axis))
+
+
+def dilated(kernel: Tensor, dilations: Shape) -> Tensor:
+    """Write out the zeros of a dilated kernel whose first axes are spatial."""
+    for axis, dilation in enumerate(dilations):
+        size = kernel.shape[axis]
+        if dilation == 1 or size == 1:
+            continue
+        lead, rest = tuple(kernel.shape[:axis]), tuple(kernel.shape[axis + 1 :])
+        pad, reshape = (
+            (np.pad, np.reshape) if isinstance(kernel, np.ndarray) else (tf.pad, tf.reshape)
+        )
+        rows = reshape(kernel, (math.prod(lead) * size, 1, math.prod(rest)))
+        spread = pad(rows, ((0, 0), (0, dilation - 1), (0, 0)))
+        whole = reshape(spread, (*lead, size * dilation, *rest))
+        kernel = whole[(slice(None),) * axis + (slice((size - 1) * dilation + 1),)]
+    return kernel

@@ -1,17 +1,20 @@
-"""Operators that move, cut or repeat elements without computing with them."""
+"""Operators that present the same elements in another shape, or repeat them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from edgeconv.convert.context import Context, axis_of
+from edgeconv.convert.lowering import dtypes, widened
 from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Value, arranged, canonical, canonical_permutation
+from edgeconv.convert.value import Value, canonical
 from edgeconv.convert.view import DYNAMIC, Shape, product
+
+_TILE = dtypes("float32", "int32", "int64", "uint8", "bool")
 
 
 @op("Identity")
@@ -44,19 +47,6 @@ def dropout_inputs(
 
 def _kept(g: Context, x: Value) -> tuple[Value, ...]:
     return (x, Value.of(np.ones(x.shape, bool))) if len(g.outputs) > 1 else (x,)
-
-
-@op("Cast")
-def cast(g: Context, x: Value, *, to: int, saturate: int = 1, round_mode: str = "up") -> Value:
-    """Cast between the dtypes that TensorFlow has."""
-    import onnx
-
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(to)
-    if dtype.kind not in "fiub":
-        raise Unsupported(f"a cast to {onnx.TensorProto.DataType.Name(to)}")
-    if dtype == x.dtype:
-        return x
-    return x.map(lambda t: tf.cast(t, dtype), nonnegative=x.nonnegative)
 
 
 @op("Transpose")
@@ -125,180 +115,6 @@ def _unsqueeze(x: Value, axes: Sequence[int]) -> Value:
     return x.reshape(tuple(1 if axis in new else next(sizes) for axis in range(rank)))
 
 
-@op("Concat", since=4)
-def concat(g: Context, *values: Value, axis: int) -> Value:
-    """Concat, in the stored order of its largest operand that is not constant."""
-    if len(values) == 1:
-        return values[0]
-    axis = axis_of(axis, values[0].rank)
-    computed = [value for value in values if value.constant is None]
-    lead = max(computed, key=lambda value: abs(int(np.prod(value.shape))))
-    permutation = canonical_permutation(lead)
-    tensors = [arranged(value, permutation) for value in values]
-    y = Value.of(tf.concat(tensors, permutation.index(axis)), permutation)
-    return Value(y.tensor, y.view, all(value.nonnegative for value in values))
-
-
-@op("Split", since=2)
-def split_attribute(
-    g: Context, x: Value, *, axis: int = 0, split: Sequence[int] | None = None
-) -> tuple[Value, ...]:
-    """Split with its sizes as an attribute."""
-    return _split(g, x, axis, split)
-
-
-@op("Split", since=13)
-def split_input(
-    g: Context, x: Value, split: Value | None = None, *, axis: int = 0, num_outputs: int = 0
-) -> tuple[Value, ...]:
-    """Split with its sizes as an input."""
-    return _split(g, x, axis, None if split is None else g.integers(split, "split"))
-
-
-def _split(g: Context, x: Value, axis: int, sizes: Sequence[int] | None) -> tuple[Value, ...]:
-    axis = axis_of(axis, x.rank)
-    count = len(g.outputs)
-    if sizes is None:
-        size = -(-x.shape[axis] // count)
-        sizes = [min(size, x.shape[axis] - start) for start in range(0, size * count, size)]
-    t, permutation = canonical(x)
-    even = len(set(sizes)) == 1
-    parts = tf.split(t, len(sizes) if even else list(sizes), permutation.index(axis))
-    values = [Value.of(part, permutation) for part in parts]
-    return tuple(Value(value.tensor, value.view, x.nonnegative) for value in values)
-
-
-@op("Slice")
-def slice_attributes(
-    g: Context, x: Value, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] = ()
-) -> Value:
-    """Slice with its bounds as attributes."""
-    return _slice(x, starts, ends, axes or range(len(starts)), [1] * len(starts))
-
-
-@op("Slice", since=10)
-def slice_inputs(
-    g: Context,
-    x: Value,
-    starts: Value,
-    ends: Value,
-    axes: Value | None = None,
-    steps: Value | None = None,
-) -> Value:
-    """Slice with its bounds as inputs."""
-    first = g.integers(starts, "starts")
-    return _slice(
-        x,
-        first,
-        g.integers(ends, "ends"),
-        range(len(first)) if axes is None else g.integers(axes, "axes"),
-        [1] * len(first) if steps is None else g.integers(steps, "steps"),
-    )
-
-
-def _slice(
-    x: Value,
-    starts: Sequence[int],
-    ends: Sequence[int],
-    axes: Sequence[int],
-    steps: Sequence[int],
-) -> Value:
-    ranges = {
-        axis_of(axis, x.rank): range(x.shape[axis_of(axis, x.rank)])[start:end:step]
-        for start, end, axis, step in zip(starts, ends, axes, steps, strict=True)
-    }
-    if all(span == range(x.shape[axis]) for axis, span in ranges.items()):
-        return x
-    if any(x.shape[axis] == DYNAMIC for axis in ranges):
-        raise Unsupported("a slice along an axis whose size is known at run time only")
-    t, permutation = canonical(x)
-    backwards = [axis for axis, span in ranges.items() if span.step < 0 and len(span) > 1]
-    forward = {axis: span[::-1] if axis in backwards else span for axis, span in ranges.items()}
-    index: list[Any] = [slice(None)] * x.rank
-    for axis, span in forward.items():
-        stop = span[-1] + 1 if span else span.start
-        index[permutation.index(axis)] = slice(span.start, stop, max(span.step, 1))
-    y = t[tuple(index)]
-    if backwards:
-        y = tf.reverse(y, [permutation.index(axis) for axis in backwards])
-    return Value(y, Value.of(y, permutation).view, x.nonnegative)
-
-
-@op("Pad")
-def pad_attributes(
-    g: Context, x: Value, *, mode: str = "constant", pads: Sequence[int], value: float = 0.0
-) -> Value:
-    """Pad with its amounts as an attribute."""
-    return _pad(x, mode, pads, value)
-
-
-@op("Pad", since=11)
-def pad_inputs(
-    g: Context,
-    x: Value,
-    pads: Value,
-    constant_value: Value | None = None,
-    axes: Value | None = None,
-    *,
-    mode: str = "constant",
-) -> Value:
-    """Pad with its amounts as an input."""
-    amounts = list(g.integers(pads, "pads"))
-    if axes is not None:
-        count = len(amounts) // 2
-        whole = [0] * (2 * x.rank)
-        for place, axis in enumerate(g.integers(axes, "axes")):
-            whole[axis_of(axis, x.rank)] = amounts[place]
-            whole[axis_of(axis, x.rank) + x.rank] = amounts[place + count]
-        amounts = whole
-    fill = 0.0 if constant_value is None else g.constant(constant_value, "constant_value").item()
-    return _pad(x, mode, amounts, fill)
-
-
-def _pad(x: Value, mode: str, pads: Sequence[int], fill: float) -> Value:
-    pairs = [(pads[axis], pads[axis + x.rank]) for axis in range(x.rank)]
-    if any(side < 0 for pair in pairs for side in pair):
-        x = _cropped(x, pairs)
-        pairs = [(max(before, 0), max(after, 0)) for before, after in pairs]
-    if not any(side for pair in pairs for side in pair):
-        return x
-    t, permutation = canonical(x)
-    stored = [pairs[axis] for axis in permutation]
-    if mode == "constant":
-        y = tf.pad(t, stored, constant_values=np.asarray(fill, x.dtype))
-    elif mode == "reflect":
-        y = tf.pad(t, stored, mode="REFLECT")
-    elif mode in ("edge", "wrap"):
-        y = t
-        for axis, pair in enumerate(stored):
-            y = _pad_by_copies(y, axis, pair, wrap=mode == "wrap")
-    else:
-        raise Unsupported(f"mode {mode}", "use constant, reflect, edge or wrap")
-    nonnegative = x.nonnegative and (mode != "constant" or fill >= 0)
-    return Value(y, Value.of(y, permutation).view, nonnegative)
-
-
-def _cropped(x: Value, pairs: Sequence[tuple[int, int]]) -> Value:
-    starts = [max(-before, 0) for before, _ in pairs]
-    ends = [size + min(after, 0) for size, (_, after) in zip(x.shape, pairs, strict=True)]
-    return _slice(x, starts, ends, range(x.rank), [1] * x.rank)
-
-
-def _pad_by_copies(t: Any, axis: int, pair: tuple[int, int], *, wrap: bool) -> Any:
-    if not any(pair):
-        return t
-    size = t.shape[axis]
-    positions = np.arange(-pair[0], size + pair[1])
-    positions = positions % size if wrap else positions.clip(0, size - 1)
-    lead, tail = positions[: pair[0]], positions[pair[0] + size :]
-    parts = [_taken(t, lead, axis), t, _taken(t, tail, axis)]
-    return tf.concat([part for part in parts if part is not None], axis)
-
-
-def _taken(t: Any, positions: Any, axis: int) -> Any:
-    return tf.gather(t, positions.astype(np.int32), axis=axis) if len(positions) else None
-
-
 @op("Expand", since=8)
 def expand(g: Context, x: Value, shape: Value) -> Value:
     """Expand by numpy's broadcasting rules."""
@@ -315,8 +131,11 @@ def expand(g: Context, x: Value, shape: Value) -> Value:
 def tile(g: Context, x: Value, repeats: Value) -> Value:
     """Tile."""
     counts = g.integers(repeats, "repeats")
+    if set(counts) <= {1}:
+        return x
     t, permutation = canonical(x)
-    y = tf.tile(t, [counts[axis] for axis in permutation])
+    multiples = [counts[axis] for axis in permutation]
+    y = widened(lambda part: tf.tile(part, multiples), t, native=_TILE)
     return Value(y, Value.of(y, permutation).view, x.nonnegative)
 
 
@@ -329,27 +148,10 @@ def shape_of_value(g: Context, x: Value, *, start: int = 0, end: int | None = No
 @op("Size")
 def size_of_value(g: Context, x: Value) -> Value:
     """Size, a constant because shapes are."""
-    return Value.of(np.array(np.prod(_static(x), dtype=np.int64)))
+    return Value.of(np.array(math.prod(_static(x)), np.int64))
 
 
 def _static(x: Value) -> Shape:
     if DYNAMIC in x.shape:
         raise Unsupported("a shape known at run time only", "give --input-shape")
     return x.shape
-
-
-@op("DepthToSpace")
-def depth_to_space(g: Context, x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
-    """DepthToSpace: x [N, C, H, W]."""
-    if mode == "CRD":
-        batch, channels, height, width = x.shape
-        inner = channels // blocksize**2
-        split = x.reshape((batch, inner, blocksize**2, height, width))
-        x = split.transpose((0, 2, 1, 3, 4)).reshape(x.shape)
-    return Value.of(tf.nn.depth_to_space(arranged(x, (0, 2, 3, 1)), blocksize), (0, 2, 3, 1))
-
-
-@op("SpaceToDepth")
-def space_to_depth(g: Context, x: Value, *, blocksize: int) -> Value:
-    """SpaceToDepth: x [N, C, H, W]."""
-    return Value.of(tf.nn.space_to_depth(arranged(x, (0, 2, 3, 1)), blocksize), (0, 2, 3, 1))

@@ -1,0 +1,158 @@
+"""Operators that join tensors and cut pieces out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from edgeconv.convert.context import Context, axis_of
+from edgeconv.convert.lowering import dtypes, widened
+from edgeconv.convert.registry import Unsupported, op
+from edgeconv.convert.value import Tensor, Value, arranged, canonical, canonical_permutation
+from edgeconv.convert.view import DYNAMIC
+
+_REVERSE_SEQUENCE = dtypes("float32", "int32", "int64")
+
+
+@op("Concat", since=4)
+def concat(g: Context, *values: Value, axis: int) -> Value:
+    """Concat, in the stored order of its largest operand that is not constant."""
+    if len(values) == 1:
+        return values[0]
+    axis = axis_of(axis, values[0].rank)
+    computed = [value for value in values if value.constant is None]
+    lead = max(computed, key=lambda value: abs(int(np.prod(value.shape))))
+    permutation = canonical_permutation(lead)
+    tensors = [arranged(value, permutation) for value in values]
+    y = Value.of(tf.concat(tensors, permutation.index(axis)), permutation)
+    return Value(y.tensor, y.view, all(value.nonnegative for value in values))
+
+
+@op("Split", since=2)
+def split_attribute(
+    g: Context, x: Value, *, axis: int = 0, split: Sequence[int] | None = None
+) -> tuple[Value, ...]:
+    """Split with its sizes as an attribute."""
+    return _split(g, x, axis, split)
+
+
+@op("Split", since=13)
+def split_input(
+    g: Context, x: Value, split: Value | None = None, *, axis: int = 0, num_outputs: int = 0
+) -> tuple[Value, ...]:
+    """Split with its sizes as an input."""
+    return _split(g, x, axis, None if split is None else g.integers(split, "split"))
+
+
+def _split(g: Context, x: Value, axis: int, sizes: Sequence[int] | None) -> tuple[Value, ...]:
+    axis = axis_of(axis, x.rank)
+    _known(x, [axis])
+    count = len(g.outputs)
+    if sizes is None:
+        size = -(-x.shape[axis] // count)
+        sizes = [min(size, x.shape[axis] - start) for start in range(0, size * count, size)]
+    t, permutation = canonical(x)
+    parts = _parts(t, list(sizes), permutation.index(axis), x.dtype)
+    values = [Value.of(part, permutation) for part in parts]
+    return tuple(Value(value.tensor, value.view, x.nonnegative) for value in values)
+
+
+def _parts(t: Tensor, sizes: list[int], axis: int, dtype: np.dtype[Any]) -> list[Tensor]:
+    """Split a stored tensor; TFLite's SPLIT takes no bool, its STRIDED_SLICE does."""
+    if len(sizes) == 1:
+        return [t]
+    if dtype == np.bool_:
+        stops = np.cumsum(sizes).tolist()
+        spans = zip([0, *stops[:-1]], stops, strict=True)
+        lead = (slice(None),) * axis
+        return [t[(*lead, slice(start, stop))] for start, stop in spans]
+    even = len(set(sizes)) == 1
+    return list(tf.split(t, len(sizes) if even else sizes, axis))
+
+
+@op("Slice")
+def slice_attributes(
+    g: Context, x: Value, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] = ()
+) -> Value:
+    """Slice with its bounds as attributes."""
+    return sliced(x, starts, ends, axes or range(len(starts)), [1] * len(starts))
+
+
+@op("Slice", since=10)
+def slice_inputs(
+    g: Context,
+    x: Value,
+    starts: Value,
+    ends: Value,
+    axes: Value | None = None,
+    steps: Value | None = None,
+) -> Value:
+    """Slice with its bounds as inputs."""
+    first = g.integers(starts, "starts")
+    return sliced(
+        x,
+        first,
+        g.integers(ends, "ends"),
+        range(len(first)) if axes is None else g.integers(axes, "axes"),
+        [1] * len(first) if steps is None else g.integers(steps, "steps"),
+    )
+
+
+def sliced(
+    x: Value,
+    starts: Sequence[int],
+    ends: Sequence[int],
+    axes: Sequence[int],
+    steps: Sequence[int],
+) -> Value:
+    """Cut a box out of a value; bounds count and clamp as Python's do.
+
+    Raises:
+        Unsupported: A sliced axis has a size known at run time only.
+    """
+    places = [axis_of(axis, x.rank) for axis in axes]
+    _known(x, places)
+    ranges = {
+        axis: range(x.shape[axis])[start:end:step]
+        for start, end, axis, step in zip(starts, ends, places, steps, strict=True)
+    }
+    if all(span == range(x.shape[axis]) for axis, span in ranges.items()):
+        return x
+    t, permutation = canonical(x)
+    index: list[Any] = [slice(None)] * x.rank
+    for axis, span in ranges.items():
+        index[permutation.index(axis)] = _as_slice(span)
+    y = t[tuple(index)]
+    return Value(y, Value.of(y, permutation).view, x.nonnegative)
+
+
+def _as_slice(span: range) -> slice:
+    if not span:
+        return slice(0, 0)
+    if span.step > 0:
+        return slice(span[0], span[-1] + 1, span.step)
+    return slice(span[0], span[-1] - 1 if span[-1] else None, span.step)
+
+
+def _known(x: Value, axes: Sequence[int]) -> None:
+    if any(x.shape[axis] == DYNAMIC for axis in axes):
+        raise Unsupported("an axis whose size is known at run time only is cut")
+
+
+@op("ReverseSequence")
+def reverse_sequence(
+    g: Context, x: Value, sequence_lens: Value, *, batch_axis: int = 1, time_axis: int = 0
+) -> Value:
+    """ReverseSequence: the first elements of each sequence backwards, the rest as it is."""
+    t, permutation = canonical(x)
+    lengths = arranged(sequence_lens, (0,))
+    time, batch = (permutation.index(axis_of(axis, x.rank)) for axis in (time_axis, batch_axis))
+    y = widened(
+        lambda part: tf.reverse_sequence(part, lengths, seq_axis=time, batch_axis=batch),
+        t,
+        native=_REVERSE_SEQUENCE,
+    )
+    return Value(y, Value.of(y, permutation).view, x.nonnegative)
