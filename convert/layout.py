@@ -16,16 +16,20 @@ CHANNEL_OPS = frozenset(
         "AveragePool",
         "BatchNormalization",
         "Conv",
+        "ConvInteger",
         "ConvTranspose",
         "DeformConv",
         "DepthToSpace",
         "GlobalAveragePool",
+        "GlobalLpPool",
         "GlobalMaxPool",
         "GridSample",
         "GroupNormalization",
         "InstanceNormalization",
         "LRN",
+        "LpPool",
         "MaxPool",
+        "QLinearConv",
         "Resize",
         "SpaceToDepth",
         "Upsample",
@@ -35,11 +39,16 @@ CHANNEL_OPS = frozenset(
 
 AXIS_KEEPERS = frozenset(
     {
-        "Abs", "Add", "Cast", "Ceil", "Celu", "Clip", "Concat", "Div", "Dropout", "Elu", "Erf",
-        "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max",
-        "Mean", "Min", "Mish", "Mul", "Neg", "PRelu", "Pad", "Pow", "Reciprocal", "Relu", "Round",
-        "Selu", "Sigmoid", "Sign", "Slice", "Softmax", "Softplus", "Softsign", "Split", "Sqrt",
-        "Sub", "Sum", "Tanh", "ThresholdedRelu", "Where",
+        "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift",
+        "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu",
+        "Clip", "Concat", "Cos", "Cosh", "CumSum", "DequantizeLinear", "Div", "Dropout", "Elu",
+        "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid",
+        "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual",
+        "Log", "LogSoftmax", "LpNormalization", "Max", "Mean", "MeanVarianceNormalization", "Min",
+        "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "QuantizeLinear",
+        "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Slice",
+        "Softmax", "Softplus", "Softsign", "Split", "Sqrt", "Sub", "Sum", "SwiGLU", "Swish", "Tan",
+        "Tanh", "ThresholdedRelu", "Where", "Xor",
     }
 )  # fmt: skip
 """Operators whose output axes are their input axes."""

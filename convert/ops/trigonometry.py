@@ -76,7 +76,8 @@ def _acosh(t: Tensor) -> Tensor:
 
 
 def _atanh(t: Tensor) -> Tensor:
-    return np.float32(0.5) * log1p(2 * t / (1 - t))
+    size = tf.abs(t)
+    return np.float32(0.5) * tf.sign(t) * log1p(2 * size / (1 - size))
 
 
 def _float_function(name: str, function: Callable[[Tensor], Tensor]) -> Callable[..., Any]:

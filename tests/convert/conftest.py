@@ -78,7 +78,7 @@ def assert_parity(tmp_path: Path) -> AssertParity:
         expected = _expected(proto, arrays, reference)
         folder = tmp_path / str(next(numbers))
         folder.mkdir()
-        onnx.save(proto, folder / "model.onnx")
+        onnx.save(onnx.shape_inference.infer_shapes(proto), folder / "model.onnx")
         graph = load_graph(folder / "model.onnx")
         saved = build(graph, folder / "saved_model", io_layout, default_registry())
         _compare("SavedModel", saved, _run_tensorflow(saved, arrays), expected, rtol, atol)
