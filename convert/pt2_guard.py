@@ -51,53 +51,21 @@ _TREES = frozenset(
 _TREE_KEY = re.compile(r"[\w.\- /]*")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _SYMBOL = re.compile(r"(?:s|u|z|zf|zuf|ps|i)\d+")
+# The texts in `sympy.srepr`: Symbol('s77', positive=True), Float('1.5', precision=53).
+_QUOTED = re.compile(r"\b(?:Symbol\('[A-Za-z_]\w*'|Float\('[-+.\dEe]+')")
 _SYMBOLIC = re.compile(r"[\w\s+\-*/%(),.<>=!&|~]*")
 _FUNCTIONS = frozenset(
-    [
-        "FloorDiv",
-        "ModularIndexing",
-        "Where",
-        "PythonMod",
-        "Mod",
-        "CleanDiv",
-        "CeilToInt",
-        "FloorToInt",
-        "CeilDiv",
-        "LShift",
-        "RShift",
-        "PowByNatural",
-        "FloatPow",
-        "FloatTrueDiv",
-        "IntTrueDiv",
-        "IsNonOverlappingAndDenseIndicator",
-        "TruncToFloat",
-        "TruncToInt",
-        "RoundToInt",
-        "RoundDecimal",
-        "ToFloat",
-        "Identity",
-        "Max",
-        "Min",
-        "Eq",
-        "Ne",
-        "Ge",
-        "Gt",
-        "Le",
-        "Lt",
-        "And",
-        "Or",
-        "Not",
-        "Abs",
-        "floor",
-        "ceiling",
-        "sqrt",
-        "oo",
-        "int_oo",
-        "true",
-        "false",
-        "True",
-        "False",
-    ]
+    re.findall(
+        r"\w+",
+        """FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt CeilDiv LShift
+        RShift PowByNatural FloatPow FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator
+        TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat Identity Max Min Eq Ne Ge Gt Le Lt
+        And Or Not Abs floor ceiling sqrt oo int_oo true false True False
+        Symbol Integer Float Rational Half Add Mul Pow Equality Unequality LessThan GreaterThan
+        StrictLessThan StrictGreaterThan BooleanTrue BooleanFalse Infinity NegativeInfinity
+        positive negative nonnegative nonpositive integer real finite zero nonzero even odd
+        precision""",
+    )
 )
 
 Reader = Callable[[str], bytes]
@@ -120,9 +88,9 @@ def scan(names: list[str], read: Reader) -> None:
     """
     if len(set(names)) != len(names):
         raise Refused("two members have one name")
+    if compiled := [name for name in names if name.startswith("data/aotinductor/")]:
+        raise Refused(f"it holds compiled code ({compiled[0]})")
     for name in names:
-        if name.startswith("data/aotinductor/"):
-            raise Refused(f"it holds compiled code ({name})")
         if name.startswith("models/") and name.endswith(".json"):
             _scan_program(_json(read(name), name))
         elif name.endswith("_config.json") and name.startswith(("data/weights/", "data/const")):
@@ -247,8 +215,9 @@ def _scan_target(target: str) -> None:
 
 
 def _scan_symbolic(text: str) -> None:
-    words = _WORD.findall(text)
-    plain = _SYMBOLIC.fullmatch(text) is not None and re.search(r"\.\s*[A-Za-z_]", text) is None
+    bare = _QUOTED.sub("Symbol(", text)
+    words = _WORD.findall(bare)
+    plain = _SYMBOLIC.fullmatch(bare) is not None and re.search(r"\.\s*[A-Za-z_]", bare) is None
     known = all(_SYMBOL.fullmatch(word) or word in _FUNCTIONS for word in words)
     _require(plain and known, "symbolic size", text)
 

@@ -6,13 +6,13 @@ import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.convert import pt2_guard
 from edgeconv.convert.pickle_guard import imported_by_file
+from edgeconv.convert.quiet import quiet
 from edgeconv.convert.sniff import Kind, kind_of, truncated
 from edgeconv.errors import InvalidModel, UsageError
 
@@ -44,7 +44,7 @@ def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.Exp
     try:
         if not trust_pickle:
             _scan(path)
-        with path.open("rb") as file, _quiet("torch.export", "torch._export"):
+        with path.open("rb") as file, quiet():
             return torch.export.load(file)
     except pt2_guard.Refused as refused:
         raise UsageError(
@@ -92,7 +92,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
             hint="no exported model does that; do not trust this file",
         )
     try:
-        with _quiet():
+        with quiet():
             module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
     except Exception as error:
         raise _damaged(path, "TorchScript archive", error) from error
@@ -224,21 +224,3 @@ def _damaged(path: Path, kind: str, error: Exception) -> InvalidModel:
         hint="it may be damaged, or made by another version of PyTorch: " + result.hint,
         details="".join(traceback.format_exception(error)),
     )
-
-
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Silence loggers and warnings of PyTorch; a failure is reported by the error it raises."""
-    import warnings
-
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.artifacts import TensorSpec
+from edgeconv.convert.quiet import quiet
 from edgeconv.convert.shapes import (
     ShapesLike,
     as_input_shapes,
@@ -137,7 +138,8 @@ def _export_again(
 
     args, kwargs = _arranger(program)(random_inputs(specs, seed))
     try:
-        return torch.export.export(program.module(), args, kwargs)
+        with quiet():
+            return torch.export.export(program.module(), args, kwargs)
     except Exception as error:
         lines = str(error).strip().splitlines()
         raise UsageError(
@@ -177,7 +179,8 @@ def _model(
     program: ExportedProgram, name: str, specs: tuple[TensorSpec, ...], seed: int, where: str
 ) -> TorchModel:
     try:
-        module = program.module()
+        with quiet():
+            module = program.module()
     except Exception as error:
         raise InvalidModel(
             "the program cannot be turned into a module",

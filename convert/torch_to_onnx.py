@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from edgeconv.artifacts import Artifact
-from edgeconv.convert.onnx_file import MAX_INLINE, describe_onnx, write_onnx
 from edgeconv.convert.export_errors import Failure, cause_of, export_failed
+from edgeconv.convert.onnx_file import MAX_INLINE, describe_onnx, write_onnx
 from edgeconv.convert.torch_model import TorchModel, evaluating
 
 if TYPE_CHECKING:
@@ -65,11 +65,8 @@ def export(model: TorchModel, path: Path, *, warn: Callable[[str], None] | None 
             failures.append(Failure(label, error, chatter.getvalue()))
             continue
         if failures:
-            _warn(
-                f"torch's exporter failed ({cause_of(failures[0].error)}); the TorchScript exporter "
-                "was used instead",
-                warn,
-            )
+            cause = cause_of(failures[0].error)
+            _warn(f"torch's exporter failed ({cause}); its TorchScript exporter was used", warn)
         if places := _frozen_branches(caught):
             _warn(f"the export keeps only the path that the example input takes at {places}", warn)
         return artifact
@@ -118,6 +115,8 @@ def _export_torchscript(model: TorchModel, path: Path) -> Artifact:
             input_names=list(model.input_names),
             output_names=_plain_output_names(model),
             opset_version=_TORCHSCRIPT_OPSET,
+            # `evaluating` has set the mode; the module of an exported program refuses to be set.
+            training=torch.onnx.TrainingMode.PRESERVE,
         )
         return _save(ir.load(draft), model, path)
 
