@@ -41,15 +41,16 @@ class _Run:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.outcome: dict[str, Any] = {"stage": "start", "seconds": {}}
+        self.outcome: dict[str, Any] = {"stage": "start", "seconds": {}, "cpu_seconds": {}}
 
     def stage(self, name: str, action: Callable[[], Any]) -> Any:
         self.update(stage=name)
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         try:
             result = action()
         finally:
             self.outcome["seconds"][name] = round(time.perf_counter() - started, 2)
+            self.outcome["cpu_seconds"][name] = round(time.process_time() - cpu, 2)
             self.outcome["peak_mb"] = peak_mb()
         self.update()
         return result
@@ -226,13 +227,17 @@ def serve(requests: Iterable[str], answers: TextIO) -> None:
 
 
 def _forked(name: str, directory: Path, timeout: float) -> str:
-    """Check an architecture in a forked process; return how it ended, ``""`` for well."""
+    """Check an architecture in a forked process; return how it ended, ``""`` for well.
+
+    It is ended with this process when the one that asks has died.
+    """
     log = directory / "log.txt"
+    client = os.getppid()
     child = os.fork()
     if child == 0:
         _child(name, directory, log)
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and os.getppid() == client:
         ended, state = os.waitpid(child, os.WNOHANG)
         if ended:
             code = os.waitstatus_to_exitcode(state)

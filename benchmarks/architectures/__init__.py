@@ -24,7 +24,7 @@ TEN = (
 
 def all_architectures() -> tuple[Architecture, ...]:
     """Return every architecture; the quick ones come first."""
-    sources = (own, torchvision_models, transformers_models, timm_models)
+    sources = (own, transformers_models, torchvision_models, timm_models)
     return tuple(entry for source in sources for entry in source.architectures())
 
 
