@@ -8,6 +8,7 @@ import tensorflow as tf
 from edgeconv.convert.context import Context
 from edgeconv.convert.lowering import cast, dtype_of, widened
 from edgeconv.convert.ops.elementwise import binary, is_float, unary
+from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.registry import op
 from edgeconv.convert.value import Tensor, Value, aligned
 
@@ -161,12 +162,14 @@ def hard_sigmoid(g: Context, x: Value, *, alpha: float = 0.2, beta: float = 0.5)
     return x.map(function, nonnegative=True)
 
 
+@op("HardSwish", domain=DOMAIN)
 @op("HardSwish", since=14)
 def hard_swish(g: Context, x: Value) -> Value:
     """HardSwish, x * relu6(x + 3) / 6."""
     return x.map(lambda t: t * tf.nn.relu6(t + 3.0) * np.float32(1 / 6))
 
 
+@op("Gelu", domain=DOMAIN)
 @op("Gelu", since=20)
 def gelu(g: Context, x: Value, *, approximate: str = "none") -> Value:
     """Gelu, exact (erf) or approximate (tanh)."""

@@ -11,6 +11,7 @@ from edgeconv.artifacts import Array
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.ops.elementwise import binary
 from edgeconv.convert.ops.reduce import reduced
+from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, arranged, canonical, channels_last
 from edgeconv.convert.view import product
@@ -168,6 +169,7 @@ def mean_variance_normalization(g: Context, x: Value, *, axes: Sequence[int] = (
     return binary(tf.divide, centred, deviation)
 
 
+@op("LpNormalization", domain=DOMAIN)
 @op("LpNormalization")
 def lp_normalization(g: Context, x: Value, *, axis: int = -1, p: int = 2) -> Value:
     """LpNormalization; a vector of zeros stays one.

@@ -8,6 +8,9 @@ import onnx_ir as ir
 
 from edgeconv.convert.passes.fold_batch_norm import fold_batch_norm
 from edgeconv.convert.passes.fold_pad import fold_pad
+from edgeconv.convert.passes.fuse_gelu import fuse_gelu
+from edgeconv.convert.passes.fuse_hard_swish import fuse_hard_swish
+from edgeconv.convert.passes.fuse_l2_normalize import fuse_l2_normalize
 from edgeconv.convert.passes.materialize_shared import materialize_shared
 
 Pass = Callable[[ir.Graph], int]
@@ -16,6 +19,9 @@ Pass = Callable[[ir.Graph], int]
 PASSES: tuple[Pass, ...] = (
     fold_batch_norm,
     fold_pad,
+    fuse_gelu,
+    fuse_hard_swish,
+    fuse_l2_normalize,
     materialize_shared,  # last: its node would hide the transpose from other rewrites
 )
 
