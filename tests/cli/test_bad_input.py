@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,10 +219,10 @@ def test_an_output_that_is_somebody_elses(
     assert "is not a bundle" in refused(onnx_model, "--force", output="thesis")
 
 
-def test_an_existing_bundle(
-    refused: Callable[..., str], onnx_model: Path, digits_bundle: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(digits_bundle, tmp_path / "b.edgeconv")
+def test_an_existing_bundle(refused: Callable[..., str], onnx_model: Path, tmp_path: Path) -> None:
+    manifest = {"schema_version": 1, "status": "complete", "stages": []}
+    (tmp_path / "b.edgeconv").mkdir()
+    (tmp_path / "b.edgeconv" / "manifest.json").write_text(json.dumps(manifest))
     assert "--force" in refused(onnx_model, output="b.edgeconv")
 
 
