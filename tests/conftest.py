@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,15 @@ import pytest
 
 # Operators that torchvision's Python part refers to while it is imported.
 _OPERATORS = ("nms", "qnms")
+
+
+def pytest_configure() -> None:
+    """Keep torch to one thread, here and in workers: test processes already fill the cores.
+
+    OpenMP's threads wait for each other in busy loops, which multiplies the time that small
+    models take as soon as there are more threads than cores.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

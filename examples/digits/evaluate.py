@@ -62,6 +62,7 @@ def evaluate(bundle: Path) -> dict[str, float]:
 
 def main() -> None:
     """Evaluate the bundle named on the command line, by default the one in this directory."""
+    torch.set_num_threads(1)  # images are small: a second thread would mostly wait
     bundle = Path(sys.argv[1] if len(sys.argv) > 1 else "digits.edgeconv")
     for name, accuracy in evaluate(bundle).items():
         print(f"{name:>12}  top-1 {accuracy:.2%}")
