@@ -48,6 +48,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "ai_edge_litert": (
         "edgeconv.tflite",
         "edgeconv.quantize",
+        "edgeconv.convert.distinct_outputs",
         "edgeconv.convert.saved_model_to_tflite",
         "edgeconv.toolchain.runtimes.litert",
     ),
