@@ -9,11 +9,12 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgeconv.convert import passes
+from edgeconv.convert.passes.materialize_shared import materialize_shared
 
 
 def attention() -> onnx.ModelProto:
     random = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, np.ndarray[Any, Any]] = {
         "w": random.standard_normal((8, 24)).astype(np.float32),
         "split": np.array([1, 5, 3, 2, 4], np.int64),
         "i0": np.array(0, np.int64),
@@ -49,6 +50,6 @@ def test_attention_moves_its_data_twice(assert_parity: Any) -> None:
 
 
 def test_without_the_pass_each_part_moves(assert_parity: Any, monkeypatch: Any) -> None:
-    kept = tuple(p for p in passes.PASSES if p is not passes.materialize_shared)
+    kept = tuple(rewrite for rewrite in passes.PASSES if rewrite is not materialize_shared)
     monkeypatch.setattr(passes, "PASSES", kept)
     assert assert_parity(attention()).count("TRANSPOSE") > 2
