@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical
+from edgeconv.convert.value import Tensor, Value, arranged, canonical, reshaped, shape_of
 from edgeconv.convert.view import product
 
 LastAxis = Callable[[Tensor], Tensor]
+_LARGEST_RANK = 4  # of TFLite's SOFTMAX and LOG_SOFTMAX
 
 
 @op("Softmax")
@@ -63,7 +64,8 @@ def _over_axis(x: Value, axis: int, function: LastAxis, *, nonnegative: bool = F
     if permutation[-1] != axis:
         permutation = (*(a for a in permutation if a != axis), axis)
         t = arranged(x, permutation)
-    y = Value.of(function(t), permutation)
+    rows = reshaped(t, (product(shape_of(t)[:-1]), x.shape[axis])) if x.rank > _LARGEST_RANK else t
+    y = Value.of(reshaped(function(rows), shape_of(t)), permutation)
     return Value(y.tensor, y.view, nonnegative)
 
 
