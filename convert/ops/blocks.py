@@ -11,6 +11,7 @@ from edgeconv.convert.context import Context
 from edgeconv.convert.lowering import dtypes, widened
 from edgeconv.convert.ops.conv_transpose import transposed
 from edgeconv.convert.padding import Window
+from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Value, arranged
 
@@ -20,6 +21,7 @@ _SPACE_TO_DEPTH = dtypes("float32", "int32", "int64")
 
 
 @op("DepthToSpace")
+@op("DepthToSpace", domain=DOMAIN)
 def depth_to_space(g: Context, x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
     """DepthToSpace: x [N, C, H, W]; in mode CRD the block's position is inside the channel."""
     batch, channels, height, width = x.shape
@@ -34,6 +36,7 @@ def depth_to_space(g: Context, x: Value, *, blocksize: int, mode: str = "DCR") -
 
 
 @op("SpaceToDepth")
+@op("SpaceToDepth", domain=DOMAIN)
 def space_to_depth(g: Context, x: Value, *, blocksize: int, mode: str = "DCR") -> Value:
     """SpaceToDepth: x [N, C, H, W]; in mode CRD the block's position is inside the channel."""
     y = widened(

@@ -118,7 +118,7 @@ def non_max_suppression(
         if max_output_boxes_per_class is None
         else g.integers(max_output_boxes_per_class, "max_output_boxes_per_class")[0]
     )
-    overlap = 0.0 if iou_threshold is None else float(g.constant(iou_threshold, "iou").item())
+    overlap = 0.0 if iou_threshold is None else g.constant(iou_threshold, "iou_threshold").item()
     least = (
         -np.inf
         if score_threshold is None
@@ -144,11 +144,13 @@ def _selected(
 ) -> Tensor:
     """Return the rows of one class of one image."""
     most, overlap, least = limits
+    # ONNX suppresses above the threshold, LiteRT from it on: the next number does for both.
+    above = min(np.nextafter(np.float32(overlap), np.float32(2)), np.float32(1))
     chosen, valid = tf.raw_ops.NonMaxSuppressionV4(
         boxes=boxes,
         scores=scores,
         max_output_size=most,
-        iou_threshold=overlap,
+        iou_threshold=above,
         score_threshold=max(least, float(np.finfo(np.float32).min)),
         pad_to_max_output_size=True,
     )

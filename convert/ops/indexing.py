@@ -174,8 +174,7 @@ def one_hot(g: Context, indices: Value, depth: Value, values: Value, *, axis: in
     t = tf.cast(arranged(indices, range(indices.rank)), tf.int32)
     if not indices.nonnegative:
         t = tf.where(t < 0, t + size, t)
-    pair = values.constant
-    off, on = (pair[0], pair[1]) if pair is not None else tf.unstack(values.tensor)
+    off, on = values.tensor[0], values.tensor[1]
     dtype = np.dtype(values.dtype)
     return Value.of(tf.one_hot(t, size, on, off, axis=place, dtype=dtype))
 

@@ -7,7 +7,9 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from edgeconv.convert.passes.fold_batch_norm import fold_batch_norm
+from edgeconv.convert.passes.fold_channel_order import fold_channel_order
 from edgeconv.convert.passes.fold_pad import fold_pad
+from edgeconv.convert.passes.fuse_depth_to_space import fuse_depth_to_space
 from edgeconv.convert.passes.fuse_gelu import fuse_gelu
 from edgeconv.convert.passes.fuse_hard_swish import fuse_hard_swish
 from edgeconv.convert.passes.fuse_l2_normalize import fuse_l2_normalize
@@ -22,6 +24,8 @@ PASSES: tuple[Pass, ...] = (
     fuse_gelu,
     fuse_hard_swish,
     fuse_l2_normalize,
+    fuse_depth_to_space,
+    fold_channel_order,  # after batch norm is in the weights, and after shuffles are found
     materialize_shared,  # last: its node would hide the transpose from other rewrites
 )
 
