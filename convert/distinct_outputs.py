@@ -30,8 +30,8 @@ def _copy(model: Any, graph: Any, index: int) -> int:
     shape = source.shapeSignature if source.shapeSignature is not None else source.shape
     sizes = np.asarray([] if shape is None else shape, np.int32)
     name = tflite.tensor_name(source) + "_copy"
-    wanted = tflite.add_tensor(model, graph, name + "_shape", sizes.shape, "int32", value=sizes)
-    target = tflite.add_tensor(model, graph, name, np.abs(sizes), tflite.dtype_of(source))
+    wanted = tflite.add_tensor(model, graph, name + "_shape", [sizes.size], "int32", value=sizes)
+    target = tflite.add_tensor(model, graph, name, np.abs(sizes).tolist(), tflite.dtype_of(source))
     graph.tensors[target].shapeSignature = source.shapeSignature
     operator = schema.OperatorT()
     operator.opcodeIndex = tflite.opcode_index(model, "RESHAPE", 1)

@@ -66,6 +66,9 @@ def _operand(value: Value) -> tuple[Tensor, bool]:
 @op("MatMul")
 def matmul(g: Context, a: Value, b: Value) -> Value:
     """MatMul with numpy's rules for vectors and batches."""
+    if a.rank == 1 and b.rank == 2 and b.constant is None:
+        # The converter would fold the reshape of one row into a product of rank 1, and refuse it.
+        return matmul(g, b.transpose((1, 0)), a)
     left = a.reshape((1, *a.shape)) if a.rank == 1 else a
     right = b.reshape((*b.shape, 1)) if b.rank == 1 else b
     y = _matmul(left, right)

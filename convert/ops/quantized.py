@@ -130,7 +130,7 @@ def conv_integer(
     strides: Sequence[int] | None = None,
 ) -> Value:
     """ConvInteger: int32 sums."""
-    window = {
+    window: dict[str, Any] = {
         "auto_pad": auto_pad, "dilations": dilations, "group": group,
         "kernel_shape": kernel_shape, "pads": pads, "strides": strides,
     }  # fmt: skip
@@ -160,7 +160,7 @@ def qlinear_conv(
     strides: Sequence[int] | None = None,
 ) -> Value:
     """QLinearConv; the weights' scale and zero point per tensor or per output channel."""
-    window = {
+    window: dict[str, Any] = {
         "auto_pad": auto_pad, "dilations": dilations, "group": group,
         "kernel_shape": kernel_shape, "pads": pads, "strides": strides,
     }  # fmt: skip
@@ -214,8 +214,16 @@ def _requantized(sums: Value, scale: Value, zero: Value) -> Value:
 
 
 def _quantized(x: Value, scale: Value, zero: Value | None, dtype: np.dtype[Any]) -> Value:
-    """Return round(x / scale) + zero, saturated; halves go to the even neighbour."""
-    return _limited(binary(tf.divide, x, scale).map(tf.round), zero, dtype)
+    """Return round(x / scale) + zero, saturated; halves go to the even neighbour.
+
+    TensorFlow replaces a division by a constant with a product with its approximate inverse, which
+    misses halves. Where the inverse is exact, that is for powers of two, the product is taken here.
+    """
+    if scale.constant is not None and np.all(np.frexp(scale.constant)[0] == 0.5):
+        ratio = binary(tf.multiply, x, Value.of(1 / scale.constant))
+    else:
+        ratio = binary(tf.divide, x, scale)
+    return _limited(ratio.map(tf.round), zero, dtype)
 
 
 def _limited(steps: Value, zero: Value | None, dtype: np.dtype[Any]) -> Value:
