@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from edgeconv.artifacts import Array
 from edgeconv.convert.context import Context
 from edgeconv.convert.origin import origin_of
+from edgeconv.convert.reference_ops import CORRECTED
 from edgeconv.convert.registry import Registry, Unsupported, bind
 from edgeconv.convert.value import Value
 from edgeconv.errors import UnsupportedModel, UnsupportedNode
@@ -190,4 +191,5 @@ def _evaluate(node: onnx.NodeProto, opset: int, arrays: Sequence[Array | None]) 
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in names]
     graph = onnx.helper.make_graph([node], "fold", inputs, outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return [np.asarray(array) for array in ReferenceEvaluator(model).run(names, feeds)]
+    evaluator = ReferenceEvaluator(model, new_ops=list(CORRECTED))
+    return [np.asarray(array) for array in evaluator.run(names, feeds)]

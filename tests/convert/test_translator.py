@@ -157,6 +157,16 @@ def test_constants_are_computed_at_conversion(assert_parity: Any) -> None:
     assert set(assert_parity(text).operators) <= {"RESHAPE"}
 
 
+def test_gathering_from_a_long_constant_is_computed_at_conversion(assert_parity: Any) -> None:
+    table = ", ".join(str(7 * number % 40) for number in range(40))
+    text = f"""g (float[1,3] x) => (float[1,3] y)
+    <int64[1,40] table = {{{table}}}, int64[1,3] at = {{39, -1, 33}}>
+    {{ i = GatherElements<axis=-1>(table, at)
+      f = Cast<to=1>(i)
+      y = Mul(x, f) }}"""
+    assert set(assert_parity(text).operators) == {"MUL"}
+
+
 def test_scope_names_are_legal() -> None:
     assert scope_name("/layer1/conv:0") == "./layer1/conv_0"
     assert scope_name("val_3") == "val_3"
