@@ -16,8 +16,8 @@ DTYPES = ["float", "int32", "int64", "int8", "uint8", "bool"]
 def test_gather_along_every_axis(assert_any_layout: Any, axis: int) -> None:
     size = (4, 5, 6)[axis]
     a, b = {0: ("2,2,5,6", "5,6"), 1: ("4,2,2,6", "4,6"), -1: ("4,5,2,2", "4,5")}[axis]
-    text = f"""g (float[4,5,6] x, int64[2,2] i, int64 j) => (float[{a}] a, float[{b}] b, float[{b}] c,
-        float[{a}] d, float[p,q,r] e, float[s,t,u] f)
+    text = f"""g (float[4,5,6] x, int64[2,2] i, int64 j) => (float[{a}] a, float[{b}] b,
+        float[{b}] c, float[{a}] d, float[p,q,r] e, float[s,t,u] f)
         <int64[2,2] k = {{0, -1, 2, 0}}, int64 one = {{-2}}, int64[2] even = {{1, 3}},
          int64[3] back = {{-1, -2, -3}}> {{
         a = Gather <axis = {axis}> (x, i)  b = Gather <axis = {axis}> (x, j)
@@ -46,7 +46,8 @@ def test_gather_elements(assert_any_layout: Any) -> None:
 
 def test_gather_nd(assert_any_layout: Any) -> None:
     assert_any_layout(
-        """g (float[2,3,4] x, int64[2,2] i, int64[2,1] j) => (float[2,4] a, float[2,4] b, float[2] c)
+        """g (float[2,3,4] x, int64[2,2] i, int64[2,1] j) =>
+        (float[2,4] a, float[2,4] b, float[2] c)
         <int64[2,3] k = {0, -1, 1, 1, 0, -2}> {
         a = GatherND(x, i)  b = GatherND <batch_dims = 1> (x, j)  c = GatherND(x, k) }""",
         {"i": [[0, -1], [-2, 2]], "j": [[1], [-1]]},
