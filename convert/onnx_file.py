@@ -16,7 +16,6 @@ from edgeconv.convert.shapes import (
     as_input_shapes,
     require_fit,
     shape_dynamic,
-    shapes_missing,
 )
 from edgeconv.convert.sniff import truncated
 from edgeconv.errors import InvalidModel
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 # Protobuf messages end at 2 GiB; some room is left for what shape inference adds.
 MAX_INLINE = 1_900_000_000
+# Small constants stay inside in any case; shape inference reads them.
+_INLINE_TENSOR = 1024
 
 
 def open_onnx(path: Path, input_shapes: ShapesLike = None) -> Artifact:
@@ -111,10 +112,13 @@ def write_onnx(model: ModelProto, path: Path, *, base: Path, inline: bool) -> Ar
         onnx.load_external_data_for_model(model, str(base))
         draft = Path(folder) / path.name
         data = path.name + ".data"
-        onnx.save_model(model, draft, save_as_external_data=True, location=data)
+        onnx.save_model(
+            model, draft, save_as_external_data=True, location=data, size_threshold=_INLINE_TENSOR
+        )
         onnx.shape_inference.infer_shapes_path(str(draft), strict_mode=False, data_prop=True)
         _check(draft, shown=path)
-        (Path(folder) / data).replace(path.with_name(data))
+        if (Path(folder) / data).exists():  # tensors below a kilobyte stay inside
+            (Path(folder) / data).replace(path.with_name(data))
         draft.replace(path)
     return describe_onnx(path)
 
@@ -251,11 +255,7 @@ def _fixed_inputs(graph: GraphProto, given: InputShapes, where: str) -> tuple[Te
 
 def _fixed_input(value: ValueInfoProto, given: Shape | None, where: str) -> TensorSpec:
     dtype = _dtype(value, where)
-    declared = _declared_shape(value)
-    if declared is None:
-        if given is None:
-            raise shapes_missing(where, "model with inputs of unknown rank", [value.name])
-        return TensorSpec.plain(value.name, given, dtype)
+    declared = _declared_shape(value) or []
     if given is not None:
         require_fit(where, value.name, declared, given)
         return TensorSpec.plain(value.name, given, dtype)

@@ -147,6 +147,9 @@ def _members(path: Path) -> list[str]:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise truncated(path, "zip archive") from error
+    # A truncated archive may end inside a member that is a whole archive itself.
+    if entries and min(entry.header_offset for entry in entries) != 0:
+        raise truncated(path, "zip archive")
     _refuse_bomb(path, entries)
     names = [entry.filename for entry in entries]
     if len(set(names)) != len(names):

@@ -230,9 +230,11 @@ def _checked(
             why=listed,
             hint="the first axis of every array counts the samples",
         )
-    return Samples(
-        {spec.name: conform(spec, arrays[spec.name][:limit], where) for spec in inputs}, where
-    )
+    checked: Arrays = {}
+    for spec in inputs:
+        array = arrays[spec.name]
+        checked[spec.name] = conform(spec, array[:limit] if array.ndim else array, where)
+    return Samples(checked, where)
 
 
 def wrong_names(expected: Sequence[str], found: Sequence[str], where: str) -> InvalidData:

@@ -65,7 +65,7 @@ _DAMAGE = (
 
 def _damaged(path: Path, error: Exception) -> InvalidData:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "allow_pickle" in text:
+    if "allow_pickle" in text or "Python objects" in text:
         return InvalidData(
             "the file holds Python objects, and loading those runs code from it",
             where=str(path),

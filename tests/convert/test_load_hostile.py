@@ -183,6 +183,14 @@ def in_guard(program: Any, marker: Path) -> None:
     program["guards_code"] = [code(marker)]
 
 
+def in_guard_on_inputs(program: Any, marker: Path) -> None:
+    program["guards_code"] = [f"L['x'].size()[0] > 1, {code(marker)}"]
+
+
+def in_guard_text(program: Any, marker: Path) -> None:
+    program["guards_code"] = [f"L['x'] == \"', {code(marker)}\""]
+
+
 def in_value_name(program: Any, marker: Path) -> None:
     name = f"a={code(marker)}"
     program["graph_module"]["graph"]["nodes"][0]["name"] = name
@@ -255,6 +263,8 @@ def in_tree_key(program: Any, marker: Path) -> None:
         in_hint,
         in_range,
         in_guard,
+        in_guard_on_inputs,
+        in_guard_text,
         in_value_name,
         in_argument_name,
         in_parameter_name,
