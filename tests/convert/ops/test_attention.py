@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeconv.errors import UnsupportedModel
+
 
 def test_grouped_heads_are_not_repeated(assert_parity: Any) -> None:
     text = """g (float[2,4,3,8] q, float[2,2,5,8] k, float[2,2,5,6] v) => (float[2,4,3,6] y) {
@@ -54,3 +56,21 @@ def test_linear_attention(assert_parity: Any) -> None:
         y, state = LinearAttention <q_num_heads = 2, kv_num_heads = 1> (q, k, v, , d, b) }"""
     feeds = {"d": -np.abs(np.random.default_rng(0).standard_normal((1, 3, 4)))}
     assert_parity(text, feeds, opset=27, reference="onnx", rtol=1e-4)
+
+
+FLEX = """<ir_version: 13, opset_import: ["": 26, "ai.onnx.preview": 1]>
+    g (float[1,4,3,8] q, float[1,2,5,8] k, float[1,2,5,6] v) =>
+    (float[1,4,3,6] y) {{
+        y = ai.onnx.preview.FlexAttention <
+            score_mod = scores (float[1,4,3,5] s) => (float[1,4,3,5] t) {{ {body} }}
+        > (q, k, v) }}"""
+
+
+def test_a_subgraph_changes_the_scores(assert_parity: Any) -> None:
+    body = "c = Constant <value = float {2.0}> () d = Tanh(s) t = Mul(d, c)"
+    assert_parity(FLEX.format(body=body), reference="onnx")
+
+
+def test_what_a_subgraph_lacks_is_named(assert_parity: Any) -> None:
+    with pytest.raises(UnsupportedModel, match="subgraph needs RandomNormalLike"):
+        assert_parity(FLEX.format(body="t = RandomNormalLike(s)"), reference="onnx")
