@@ -83,7 +83,11 @@ def test_maximum_with_indices(
 @pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_in_tflite(assert_parity: Any, kind: str, rank: int) -> None:
-    attributes = {"kernel_shape": [3] * rank, "strides": [2] * rank, "pads": [1, 0] * rank}
+    attributes: dict[str, Any] = {
+        "kernel_shape": [3] * rank,
+        "strides": [2] * rank,
+        "pads": [1, 0] * rank,
+    }
     assert_parity(pool_model(kind, [1, 2, 7, 6, 5][: rank + 2], **attributes))
 
 
