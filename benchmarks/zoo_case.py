@@ -10,6 +10,7 @@ is known how far a process came that was killed.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -19,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -134,6 +136,9 @@ def load() -> None:
     from edgeconv.convert.torch_to_onnx import export
 
     torchvision()
+    for library in ("timm", "transformers"):
+        with suppress(ImportError):
+            importlib.import_module(library)
     _build_registry_once()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory:
