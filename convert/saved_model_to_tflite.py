@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import ConverterError
+from tensorflow.lite.python.convert import ConverterError, convert_saved_model
 
 from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, TensorSpec
@@ -43,10 +43,20 @@ def convert(saved_model: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _converted(directory: Path) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(directory), signature_keys=[SIGNATURE])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    """Run the converter's native part on the SavedModel.
+
+    `tf.lite.TFLiteConverter` calls the same function, but loads and saves the whole graph in
+    Python twice before, which for large weights takes longer than the conversion.
+    """
     try:
-        content: bytes = converter.convert()
+        content: bytes = convert_saved_model(
+            saved_model_dir=str(directory),
+            saved_model_version=1,
+            saved_model_tags={tf.saved_model.SERVING},
+            saved_model_exported_names=[SIGNATURE],
+            target_ops=[tf.lite.OpsSet.TFLITE_BUILTINS],
+            enable_composite_direct_lowering=True,
+        )
     except ConverterError as error:
         raise _explain(error) from error
     return content
