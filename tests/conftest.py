@@ -16,12 +16,13 @@ _OPERATORS = ("nms", "qnms")
 
 
 def pytest_configure() -> None:
-    """Keep torch to one thread, here and in workers: test processes already fill the cores.
+    """Keep torch to one thread, here and in workers, where test processes fill the cores.
 
     OpenMP's threads wait for each other in busy loops, which multiplies the time that small
     models take as soon as there are more threads than cores.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on the CPU at every start
 
 
 @pytest.fixture(scope="session")
