@@ -61,9 +61,7 @@ class Builder:
             [_info(name, self.shapes[name]) for name in outputs],
             self.weights,
         )
-        return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10
-        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
 def _info(name: str, shape: Shape) -> onnx.ValueInfoProto:
