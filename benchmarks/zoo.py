@@ -85,9 +85,10 @@ class Server:
 
     def stop(self) -> None:
         """End the process."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
+        if self._process is not None:
+            # Without requests it ends itself.
+            with self._process:
+                pass
 
 
 def status(outcome: Mapping[str, Any]) -> str:
