@@ -20,11 +20,14 @@ class Context:
         outputs: For each of the node's outputs, whether it is wanted.
         nested: Translates a graph that is one of the node's attributes: takes the graph and a
             value for each of its inputs, returns the values of its outputs.
+        weight: Takes a constant operand of a product or a convolution, and returns what stands
+            for it in the graph; large ones are best kept out of the graph itself.
     """
 
     opset: int
     outputs: tuple[bool, ...]
     nested: Callable[[Any, Sequence[Value]], list[Value]]
+    weight: Callable[[Array], Any]
 
     def constant(self, value: Value, what: str) -> Array:
         """Return a value's array.

@@ -16,7 +16,7 @@ from edgeconv.convert.layout import image_values
 from edgeconv.convert.ops import default_registry
 from edgeconv.convert.passes import run_passes
 from edgeconv.convert.registry import Registry
-from edgeconv.convert.saved_model import write_saved_model
+from edgeconv.convert.saved_model import Weights, write_saved_model
 from edgeconv.convert.translator import Translator
 from edgeconv.convert.value import Value, arranged, channels_last
 from edgeconv.convert.view import DYNAMIC, Shape
@@ -61,13 +61,14 @@ def build(model: ir.Model, directory: Path, io_layout: str, registry: Registry) 
     )
     names = [str(value.name) for value in graph.outputs]
     outputs: list[TensorSpec] = []
+    weights = Weights()
 
     def function(*tensors: Any) -> list[Any]:
         feeds = {
             spec.name: Value.of(tensor, spec.permutation)
             for spec, tensor in zip(inputs, tensors, strict=True)
         }
-        values = Translator(model, registry).run(feeds)
+        values = Translator(model, registry, weights.hold).run(feeds)
         results = []
         for name in names:
             permutation = _order(name, values[name].rank, images)
@@ -76,7 +77,7 @@ def build(model: ir.Model, directory: Path, io_layout: str, registry: Registry) 
             results.append(tensor)
         return results
 
-    write_saved_model(function, inputs, names, directory)
+    write_saved_model(weights, function, inputs, names, directory)
     return Artifact(Format.SAVED_MODEL, directory, inputs, tuple(outputs))
 
 

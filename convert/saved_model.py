@@ -7,23 +7,49 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.ops.resource_variable_ops import ResourceVariable
 
-from edgeconv.artifacts import TensorSpec
+from edgeconv.artifacts import Array, TensorSpec
 
 SIGNATURE = "serving_default"
+_SMALL = 1 << 17  # bytes; below that a constant is the faster one
+
+
+class Weights(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
+    """The module that is saved: it holds large weights as variables.
+
+    A constant is part of the graph, which TensorFlow copies a dozen times while it traces, saves
+    and converts; a variable is saved once, beside the graph.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: list[Any] = []
+
+    def hold(self, array: Array) -> Any:
+        """Return a variable with the array's value, or a small array itself."""
+        if array.nbytes < _SMALL:
+            return array
+        with tf.init_scope():
+            variable = ResourceVariable(np.ascontiguousarray(array), trainable=False)
+        self.weights.append(variable)
+        return variable
 
 
 def write_saved_model(
+    module: tf.Module,
     function: Callable[..., Sequence[Any]],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[str],
     directory: Path,
 ) -> None:
-    """Trace a function and save it as a ``tf.Module`` with one signature.
+    """Trace a function and save it with its module under one signature.
 
     Args:
+        module: Holds the variables that the function reads.
         function: Takes one tensor for each input, returns one for each output.
         inputs: The inputs in order; shapes and dtypes are the stored ones.
         outputs: Names of the outputs in order.
@@ -41,7 +67,7 @@ def write_saved_model(
 
     concrete = tf.function(traced, autograph=False, input_signature=specs).get_concrete_function()
     shutil.rmtree(directory, ignore_errors=True)
-    tf.saved_model.save(tf.Module(), str(directory), signatures={SIGNATURE: concrete})
+    tf.saved_model.save(module, str(directory), signatures={SIGNATURE: concrete})
     renames = dict(zip(input_keys, (spec.name for spec in inputs), strict=True))
     renames |= dict(zip(output_keys, outputs, strict=True))
     _rename(directory / "saved_model.pb", renames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,11 +31,18 @@ class Translator:
     Args:
         model: The model; its graph is in topological order and its functions are inlined.
         registry: Translations to use.
+        weight: See `Context.weight`; by default weights are constants of the graph.
     """
 
-    def __init__(self, model: ir.Model, registry: Registry) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        registry: Registry,
+        weight: Callable[[Array], Any] = lambda array: array,
+    ) -> None:
         self._graph = model.graph
         self._registry = registry
+        self._weight = weight
         self._opsets = dict(model.opset_imports)
         self._values: dict[str, Value] = {}
         self._refused: list[UnsupportedNode] = []
@@ -121,7 +128,7 @@ class Translator:
         attributes = {name: _attribute(attr) for name, attr in node.attributes.items()}
         positional, named = bind(function, inputs, attributes)
         wanted = tuple(bool(out.uses()) or out.is_graph_output() for out in node.outputs)
-        context = Context(self._opset(node), wanted, self._nested)
+        context = Context(self._opset(node), wanted, self._nested, self._weight)
         with tf.name_scope(scope_name(str(node.outputs[0].name))):
             result = function(context, *positional, **named)
         return (result,) if isinstance(result, Value) else result

@@ -36,10 +36,10 @@ def conv(
     padding = resolve_pads(auto_pad, pads, x.shape[2:], window)
     padding = seen_pads(padding, x.shape[2:], window)
     if spatial_rank == 1:
-        flat = _conv2d(as_image(x), as_image(w), b, group, as_2d(window), ((0, 0), *padding))
+        flat = _conv2d(g, as_image(x), as_image(w), b, group, as_2d(window), ((0, 0), *padding))
         return flat.reshape((flat.shape[0], flat.shape[1], flat.shape[3]))
     if spatial_rank == 2:
-        return _conv2d(x, w, b, group, window, padding)
+        return _conv2d(g, x, w, b, group, window, padding)
     if spatial_rank == 3:
         return _conv3d(x, w, b, group, window, padding)
     raise Unsupported(f"{spatial_rank} spatial axes", "TFLite convolves over 1, 2 or 3")
@@ -59,7 +59,9 @@ def as_2d(window: Window) -> Window:
     return Window((1, *window.size), window.strides * 2, window.dilations * 2)
 
 
-def _conv2d(x: Value, w: Value, b: Value | None, group: int, window: Window, pads: Pads) -> Value:
+def _conv2d(
+    g: Context, x: Value, w: Value, b: Value | None, group: int, window: Window, pads: Pads
+) -> Value:
     channels = x.shape[1]
     if group == channels and group > 1 and len(set(window.strides)) == 1:
         return _depthwise(x, w, b, window, pads)
@@ -69,6 +71,8 @@ def _conv2d(x: Value, w: Value, b: Value | None, group: int, window: Window, pad
         image, _, elements = loose(x, (0, 2, 3, 1), [1])
         order = elements[1]
     kernel = _with_input_order(arranged(w, (2, 3, 1, 0)), order)
+    if isinstance(kernel, np.ndarray):
+        kernel = g.weight(kernel)
     image, mode = pad_or_same(image, pads, x.shape[2:], window)
     y = tf.nn.conv2d(image, kernel, window.strides, mode, dilations=window.dilations)
     return Value.of(with_bias(y, b), (0, 2, 3, 1))
@@ -79,8 +83,10 @@ def _with_input_order(kernel: Tensor, order: Array | None) -> Tensor:
 
 
 def with_bias(y: Tensor, b: Value | None) -> Tensor:
-    """Add a bias per channel to a channels-last tensor."""
-    """Add the bias; TensorFlow's CPU runtime fuses BiasAdd into grouped convolutions, and fails."""
+    """Add a bias per channel to a channels-last tensor.
+
+    Not as BiasAdd, which TensorFlow's CPU runtime fuses into grouped convolutions, and fails.
+    """
     return y if b is None else tf.add(y, b.tensor)
 
 

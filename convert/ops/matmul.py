@@ -27,7 +27,7 @@ def gemm(
     """Gemm: alpha * a' b' + beta * c."""
     left = a.transpose((1, 0)) if transA else a
     right = b.transpose((1, 0)) if transB else b
-    y = _product_2d(left, right, alpha)
+    y = _product_2d(g, left, right, alpha)
     if c is None or beta == 0:
         return Value.of(y)
     bias = c if beta == 1 else c.map(lambda t: t * np.asarray(beta, c.dtype))
@@ -37,7 +37,7 @@ def gemm(
     return binary(tf.add, Value.of(y), bias)
 
 
-def _product_2d(left: Value, right: Value, alpha: float = 1.0) -> Tensor:
+def _product_2d(g: Context, left: Value, right: Value, alpha: float) -> Tensor:
     """Multiply [M, K] by [K, N]; constant weights follow the stored order of K."""
     if not is_float(left):
         y = _integer_product(left, right)
@@ -50,7 +50,8 @@ def _product_2d(left: Value, right: Value, alpha: float = 1.0) -> Tensor:
     x, _, elements = loose(left, (0, 1), [1])
     order = elements[1]
     weights = weights if order is None else weights[order]
-    return tf.matmul(x, weights if alpha == 1 else weights * np.asarray(alpha, weights.dtype))
+    scaled = weights if alpha == 1 else weights * np.asarray(alpha, weights.dtype)
+    return tf.matmul(x, g.weight(scaled))
 
 
 def _operand(value: Value) -> tuple[Tensor, bool]:
@@ -71,7 +72,7 @@ def matmul(g: Context, a: Value, b: Value) -> Value:
         return matmul(g, b.transpose((1, 0)), a)
     left = a.reshape((1, *a.shape)) if a.rank == 1 else a
     right = b.reshape((*b.shape, 1)) if b.rank == 1 else b
-    y = _matmul(left, right)
+    y = _matmul(g, left, right)
     shape = list(y.shape)
     if b.rank == 1:
         shape.pop(-1)
@@ -88,17 +89,17 @@ def _integer_product(left: Value, right: Value) -> Tensor:
     return widened(lambda x, y: tf.reduce_sum(tf.multiply(x, y), axis=-2), *expanded)
 
 
-def _matmul(left: Value, right: Value) -> Value:
+def _matmul(g: Context, left: Value, right: Value) -> Value:
     if not is_float(left):
         return Value.of(_integer_product(left, right))
     if right.constant is not None and right.rank == 2:
-        return _linear(left, right)
+        return _linear(g, left, right)
     a, a_swapped = _operand(left)
     b, b_swapped = _operand(right)
     return Value.of(tf.matmul(a, b, transpose_a=a_swapped, transpose_b=b_swapped))
 
 
-def _linear(x: Value, weights: Value) -> Value:
+def _linear(g: Context, x: Value, weights: Value) -> Value:
     """Multiply by a constant matrix, which follows the stored order of x's last axis.
 
     The rows keep whatever order they are stored in.
@@ -111,5 +112,7 @@ def _linear(x: Value, weights: Value) -> Value:
         rows = x.view.as_rows()
         assert rows is not None, "a tensor in ONNX's order has its last axis last"
     order = x.view.axis_elements(x.rank - 1)
-    y = tf.matmul(reshaped(x.tensor, rows.stored_shape), kernel[order])
+    if not np.array_equal(order, np.arange(len(order))):
+        kernel = kernel[order]
+    y = tf.matmul(reshaped(x.tensor, rows.stored_shape), g.weight(kernel))
     return Value(y, rows.with_last(kernel.shape[1]))
