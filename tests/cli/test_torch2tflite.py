@@ -227,12 +227,17 @@ def start(
     model: Path, directory: Path, besides: Path | None = None
 ) -> tuple[subprocess.Popen[str], list[int]]:
     """Start a conversion, wait until it has written something, return its worker processes."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgeconv", "torch2tflite", str(model), "-o", "out"],
-        cwd=directory,
-        text=True,
-        stderr=subprocess.PIPE,
-    )
+    # A job that a shell put in the background ignores SIGINT, and its children inherit that.
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edgeconv", "torch2tflite", str(model), "-o", "out"],
+            cwd=directory,
+            text=True,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        signal.signal(signal.SIGINT, kept)
     deadline = time.monotonic() + 60
     while not [p for p in directory.glob(".out.partial-*/*.onnx") if p.parent != besides]:
         assert process.poll() is None
