@@ -104,7 +104,7 @@ def cases() -> list[Case]:
             _case(test, *pair)
             for test in collected
             if _in_scope(test)
-            for pair in test.data_sets[:1]
+            for pair in (test.data_sets or ())[:1]
         ),
         key=lambda case: case.name,
     )

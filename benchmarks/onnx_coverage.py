@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.node_cases import Case, cases
+from edgeconv.arrays import write_npz
 from edgeconv.errors import EdgeconvError, WorkerCrashed
 from edgeconv.toolchain.worker import Worker
 
@@ -114,8 +115,8 @@ def store(case: Case, directory: Path) -> None:
     """Write a case to a directory for `check`."""
     directory.mkdir(parents=True)
     (directory / "model.onnx").write_bytes(case.model.SerializeToString())
-    np.savez(directory / "inputs.npz", **case.inputs)
-    np.savez(directory / "outputs.npz", **case.outputs)
+    write_npz(directory / "inputs.npz", case.inputs)
+    write_npz(directory / "outputs.npz", case.outputs)
 
 
 def run(selected: Sequence[Case], jobs: int) -> dict[str, Outcome]:
