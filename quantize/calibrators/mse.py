@@ -14,6 +14,10 @@ _LARGEST_CLIP = 0.75
 """The tightest candidate keeps a quarter of the distance from zero to the extreme value."""
 
 
+_LEAST = 1e-30
+"""Values below are as good as zero: the width of their bins has no reciprocal in float32."""
+
+
 class MeanSquaredError:
     """Keeps a histogram of fixed size, and picks the clip with the least expected error.
 
@@ -38,7 +42,7 @@ class MeanSquaredError:
         self._low = float(np.minimum(self._low, low))
         self._high = float(np.maximum(self._high, high))
         peak = max(abs(low), abs(high))
-        if not np.isfinite(peak) or peak == 0.0:
+        if not np.isfinite(peak) or peak < _LEAST:
             return
         self._reach(peak)
         width = 2 * self._half / _BINS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -40,6 +40,8 @@ def test_minmax_is_the_extremes_of_all_samples(samples: list[Array]) -> None:
 
 
 @given(_SAMPLES)
+@example([np.array([1.1754944e-38], np.float32)])
+@example([np.array([-1e-39, 1e-39], np.float32), np.array([3e38, -3e38], np.float32)])
 @settings(deadline=None, max_examples=50)
 def test_mse_stays_within_the_extremes(samples: list[Array]) -> None:
     values = np.concatenate([sample.reshape(-1) for sample in samples])
