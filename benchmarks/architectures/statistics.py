@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _BATCH, _BATCHES = 4, 2
 _NEXT_TO_ZERO = 0.01
+_LEAST_VARIANCE = 0.01  # of the mean over channels
 
 Example = Callable[[int], tuple["torch.Tensor", ...]]
 """Makes inputs for a batch size."""
@@ -92,3 +93,6 @@ def _calibrate(module: torch.nn.Module, example: Example) -> None:
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
         layer.eval()
+        # A channel that is constant on these batches would amplify rounding without bounds.
+        if layer.running_var is not None:
+            layer.running_var.clamp_(min=float(layer.running_var.mean()) * _LEAST_VARIANCE)

@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.architectures.model import Architecture, image
+from benchmarks.architectures.model import Architecture, Input, image
 
 if TYPE_CHECKING:
     import torch
@@ -66,12 +66,14 @@ def architectures() -> tuple[Architecture, ...]:
         for table, kind in kinds
         for family, name, size in table
     ]  # fmt: skip
-    # The detector without its post-processing, whose number of results depends on the data.
-    found.append(
-        Architecture(
-            "ssdlite320_heads", "torchvision", "ssdlite_heads", f"{here}:ssdlite_heads", image(320)
-        )
-    )
+    # The detectors without their post-processing, whose number of results depends on the data.
+    boxes = Input((8, 4))
+    found += [
+        Architecture("ssdlite320_heads", "torchvision", "ssdlite_heads", f"{here}:ssdlite_heads",
+                     image(320)),
+        Architecture("fasterrcnn_heads", "torchvision", "faster_rcnn_heads",
+                     f"{here}:fasterrcnn_heads", (*image(320), boxes)),
+    ]  # fmt: skip
     return tuple(found)
 
 
@@ -80,7 +82,7 @@ def torchvision() -> ModuleType:
 
     PyPI's wheels for Linux are built for CUDA; next to a CPU build of torch their native library
     cannot be loaded. The operators that its Python part refers to are then declared here, and
-    ``nms`` is implemented with torch's own operators.
+    what the detectors need of them is implemented with torch's own operators.
     """
     import sys
 
@@ -90,7 +92,14 @@ def torchvision() -> ModuleType:
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
     _declare()
-    return importlib.import_module("torchvision")
+    module = importlib.import_module("torchvision")
+    # It asks whether the native library is there.
+    module.ops.boxes._assert_has_ops = _nothing
+    return module
+
+
+def _nothing() -> None:
+    """In place of a check; TorchScript compiles it."""
 
 
 def _declare() -> None:
@@ -105,6 +114,7 @@ def _declare() -> None:
     )
     torch.library.define("torchvision::roi_align", align)
     torch.library.impl("torchvision::nms", "CPU", _nms)
+    torch.library.impl("torchvision::roi_align", "CPU", _roi_align)
 
 
 def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
@@ -122,6 +132,37 @@ def _nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> tor
         common = (high - low).clamp(min=0).prod(dim=1)
         order = rest[common <= iou_threshold * (area[best] + area[rest] - common)]
     return torch.tensor(kept, dtype=torch.int64)
+
+
+def _roi_align(
+    features: torch.Tensor,
+    rois: torch.Tensor,
+    scale: float,
+    height: int,
+    width: int,
+    samples: int,
+    aligned: bool,
+) -> torch.Tensor:
+    """RoIAlign for regions inside the image: bilinear samples, averaged in each cell."""
+    import torch
+    from torch.nn import functional
+
+    corners = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
+    start, size = corners[:, :2], corners[:, 2:] - corners[:, :2]
+    size = size if aligned else size.clamp(min=1)
+    axes = []
+    for axis, (cells, length) in enumerate(
+        ((width, features.shape[3]), (height, features.shape[2]))
+    ):
+        steps = (torch.arange(cells * samples) + 0.5) / (cells * samples)
+        points = start[:, axis, None] + size[:, axis, None] * steps
+        axes.append(points * 2 / (length - 1) - 1)
+    shape = (len(rois), height * samples, width * samples)
+    grid = torch.stack([axes[0][:, None].expand(shape), axes[1][:, :, None].expand(shape)], 3)
+    sampled = functional.grid_sample(
+        features[rois[:, 0].long()], grid, padding_mode="border", align_corners=True
+    )
+    return functional.avg_pool2d(sampled, samples)
 
 
 def classifier(name: str) -> torch.nn.Module:
@@ -145,7 +186,10 @@ def detector(name: str) -> torch.nn.Module:
     """Build a whole detector, post-processing included, for one image."""
     from benchmarks.architectures.wrappers import Detector
 
-    return Detector(segmenter(name))
+    detector = segmenter(name)
+    if hasattr(detector, "roi_heads"):
+        detector.roi_heads.score_thresh = 0.0  # random weights are never sure
+    return Detector(detector)
 
 
 def ssdlite_heads() -> torch.nn.Module:
@@ -153,3 +197,10 @@ def ssdlite_heads() -> torch.nn.Module:
     from benchmarks.architectures.wrappers import DetectorHeads
 
     return DetectorHeads(segmenter("ssdlite320_mobilenet_v3_large"))
+
+
+def fasterrcnn_heads() -> torch.nn.Module:
+    """Build Faster R-CNN's parts with given boxes in place of the proposals that it chooses."""
+    from benchmarks.architectures.wrappers import TwoStageHeads
+
+    return TwoStageHeads(segmenter("fasterrcnn_mobilenet_v3_large_320_fpn"))

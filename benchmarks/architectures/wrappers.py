@@ -35,6 +35,27 @@ class DetectorHeads(nn.Module):
         return found["cls_logits"], found["bbox_regression"]
 
 
+class TwoStageHeads(nn.Module):
+    """A torchvision two-stage detector with boxes given, without its post-processing."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.backbone, self.proposals = model.backbone, model.rpn.head
+        self.heads = model.roi_heads
+
+    def forward(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the anchors' objectness, and class scores and offsets of boxes ``[N, 4]``."""
+        features = self.backbone(image)["0"]
+        scores, _ = self.proposals([features])
+        one, two = boxes.sigmoid().split(2, 1)
+        corners = torch.cat([torch.minimum(one, two), torch.maximum(one, two)], 1)
+        regions = torch.cat([torch.zeros_like(corners[:, :1]), corners * image.shape[3]], 1)
+        scale = features.shape[3] / image.shape[3]
+        crops = torch.ops.torchvision.roi_align(features, regions, scale, 7, 7, 2, False)  # noqa: FBT003
+        found = self.heads.box_predictor(self.heads.box_head(crops))
+        return scores[0], found[0], found[1]
+
+
 class _Field(nn.Module):
     """A model whose result has several fields, of which one is wanted."""
 
