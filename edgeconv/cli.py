@@ -1,211 +1,38 @@
-"""The command line: options in, exit code out. Everything between is the library's."""
+"""The command line: its subcommands, and what happens to signals and exit codes."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, get_args
+from typing import NoReturn
 
 import click
 
-from edgeconv import options as choices
-from edgeconv.console import EXIT_GATE, EXIT_INTERRUPTED, EXIT_USAGE, Display, reported
-from edgeconv.errors import UsageError
-from edgeconv.gates import parse_gate
-from edgeconv.options import ConvertOptions
-
-_DEFAULTS = ConvertOptions()
+from edgeconv.commands import COMMANDS
+from edgeconv.console import EXIT_INTERRUPTED, EXIT_USAGE
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InOrder(click.Group):
+    """Lists the subcommands in the order they were added."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="edgeconv", message="%(prog)s %(version)s")
 def cli() -> None:
     """Take a PyTorch model to edge hardware, and prove that it still computes the same."""
 
 
-def _choice(kind: Any) -> click.Choice[str]:
-    return click.Choice(get_args(kind))
-
-
-@cli.command()
-@click.argument("model", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--model",
-    "factory",
-    metavar="MODULE:FACTORY",
-    help="Function that builds the module, for a state dict or without any file.",
-)
-@click.option(
-    "--input-shape",
-    "input_shapes",
-    multiple=True,
-    metavar="[NAME=]1,3,224,224",
-    help="Shape of an input, where the file has none. Repeatable.",
-)
-@click.option(
-    "--trust-pickle", is_flag=True, help="Load pickled modules: this runs code from the file."
-)
-@click.option(
-    "--quantize",
-    type=_choice(choices.QuantizeMode),
-    default=_DEFAULTS.quantize,
-    show_default=True,
-    help="fp16, dynamic: weights only. int8: everything.",
-)
-@click.option(
-    "--calibration-data",
-    metavar="DATA",
-    help=".npz, .npy, a directory of images, or module:function; the int8 ranges come from it.",
-)
-@click.option(
-    "--calibration-samples",
-    type=int,
-    default=_DEFAULTS.calibration_samples,
-    show_default=True,
-    help="How many of them to use at most.",
-)
-@click.option(
-    "--calibrator",
-    type=_choice(choices.CalibratorName),
-    default=_DEFAULTS.calibrator,
-    show_default=True,
-    help="How ranges are chosen.",
-)
-@click.option("--image-mean", metavar="M,M,M", help="Subtracted from images in 0..1, per channel.")
-@click.option("--image-std", metavar="S,S,S", help="What they are divided by then.")
-@click.option(
-    "--io-dtype",
-    type=_choice(choices.IoDtype),
-    default=_DEFAULTS.io_dtype,
-    show_default=True,
-    help="Type of an int8 model's inputs and outputs.",
-)
-@click.option(
-    "--io-layout",
-    type=_choice(choices.IoLayout),
-    default=_DEFAULTS.io_layout,
-    show_default=True,
-    help="Layout of image inputs and outputs.",
-)
-@click.option(
-    "--target",
-    default=_DEFAULTS.target,
-    metavar="NAME",
-    show_default=True,
-    help="What to convert for.",
-)
-@click.option(
-    "--converter",
-    type=_choice(choices.ConverterName),
-    default=_DEFAULTS.converter,
-    show_default=True,
-    help="What turns ONNX into a SavedModel.",
-)
-@click.option(
-    "--verify-data",
-    metavar="DATA",
-    help="Inputs to measure parity on; calibration data by default.",
-)
-@click.option(
-    "--parity-samples",
-    type=int,
-    default=_DEFAULTS.parity_samples,
-    show_default=True,
-    help="How many of them to use at most.",
-)
-@click.option(
-    "--gate",
-    "gates",
-    multiple=True,
-    metavar="[STAGE:]METRIC=VALUE",
-    help="Limit that parity must hold, for example tflite_int8:sqnr_db=20. Repeatable.",
-)
-@click.option("--no-verify", is_flag=True, help="Skip parity; the bundle is marked as unverified.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="Bundle directory.  [default: ./<model>.edgeconv]",
-)
-@click.option("--force", is_flag=True, help="Replace an existing bundle.")
-@click.option(
-    "--seed", type=int, default=_DEFAULTS.seed, show_default=True, help="Seed of generated inputs."
-)
-@click.option(
-    "--timeout",
-    type=float,
-    default=_DEFAULTS.timeout,
-    show_default=True,
-    help="Seconds that one call into a native runtime may take.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the error, as JSON.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings on stderr.")
-@click.option("-v", "--verbose", is_flag=True, help="Log in detail, with tracebacks.")
-def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> None:
-    """Convert MODEL to ONNX, SavedModel, TFLite and quantized TFLite, checking parity each time.
-
-    MODEL is a torch.export program (.pt2), a TorchScript archive, a state dict with --model, a
-    pickled module with --trust-pickle, or an ONNX file; its content tells which.
-    """
-    with (
-        reported(as_json=as_json, verbose=verbose),
-        Display(quiet=quiet, verbose=verbose) as display,
-    ):
-        from edgeconv import pipeline, report
-
-        result = pipeline.convert(_job(values), display)
-    if as_json:
-        click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False))
-    else:
-        click.echo(report.render_text(result.manifest, result.parity))
-        click.echo(f"\nbundle: {result.path}\nmodel:  {result.model.path}")
-    if not result.passed:
-        raise click.exceptions.Exit(EXIT_GATE)
-
-
-def _job(values: dict[str, Any]) -> Any:
-    from edgeconv.convert.shapes import parse_input_shapes
-    from edgeconv.job import Job
-
-    gates: dict[str, dict[str, float]] = {}
-    for text in values.pop("gates"):
-        stage, metric, limit = parse_gate(text)
-        gates.setdefault(stage, {})[metric] = limit
-    fields = [name for name in ConvertOptions.__dataclass_fields__ if name in values]
-    return Job(
-        source=values["model"],
-        options=ConvertOptions(
-            **{name: values[name] for name in fields},
-            gates=gates,
-            verify=not values["no_verify"],
-        ),
-        factory=values["factory"],
-        input_shapes=parse_input_shapes(values["input_shapes"]),
-        trust_pickle=values["trust_pickle"],
-        calibration_data=values["calibration_data"],
-        verify_data=values["verify_data"],
-        image_mean=_numbers("--image-mean", values["image_mean"]),
-        image_std=_numbers("--image-std", values["image_std"]),
-        output=values["output"],
-        force=values["force"],
-        command=("edgeconv", *sys.argv[1:]),
-    )
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"{option} {text} is not understood", hint=f"write it as {option} 0.485,0.456,0.406"
-        ) from None
+for _command in COMMANDS:
+    cli.add_command(_command)
 
 
 def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:

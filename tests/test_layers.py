@@ -18,6 +18,7 @@ MAX_LINES = 400
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.__main__",),
     ("edgeconv.cli",),
+    ("edgeconv.commands",),
     ("edgeconv",),
     ("edgeconv.console",),
     ("edgeconv.pipeline",),

@@ -186,7 +186,7 @@ def detector(name: str) -> torch.nn.Module:
     """Build a whole detector, post-processing included, for one image."""
     from benchmarks.architectures.wrappers import Detector
 
-    detector = segmenter(name)
+    detector: Any = segmenter(name)
     if hasattr(detector, "roi_heads"):
         detector.roi_heads.score_thresh = 0.0  # random weights are never sure
     return Detector(detector)

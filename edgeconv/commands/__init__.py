@@ -1,0 +1,10 @@
+"""The subcommands, one module each. A new one is a module here and its name in `COMMANDS`."""
+
+from __future__ import annotations
+
+import click
+
+from edgeconv.commands.torch2tflite import torch2tflite
+
+COMMANDS: tuple[click.Command, ...] = (torch2tflite,)
+"""Every subcommand, in the order of ``edgeconv --help``."""
