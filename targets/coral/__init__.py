@@ -1,0 +1,1 @@
+"""The Coral Edge TPU: which operators it runs, what to rewrite for it, and its compiler."""

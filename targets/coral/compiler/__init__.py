@@ -1,0 +1,1 @@
+"""Google's ``edgetpu_compiler``: found, run with care, and its reports read."""
