@@ -38,6 +38,8 @@ DEFAULT_GATES: Gates = MappingProxyType(
         "onnx": _FLOAT,
         "saved_model": _FLOAT,
         "tflite_fp32": _FLOAT,
+        "tflite_legalised": _FLOAT,
+        "tflite_approximated": {"sqnr_db": 25.0, "exact": 0.9},
         "tflite_fp16": {"sqnr_db": 40.0, "exact": 0.95},
         "tflite_dynamic": {"sqnr_db": 15.0, "exact": 0.8},
         "tflite_int8": {"sqnr_db": 12.0, "exact": 0.8},

@@ -28,6 +28,7 @@ class ConvertOptions:
         calibration_samples: Largest number of calibration samples used.
         calibrator: How a tensor's range is chosen from what calibration saw.
         target: What the model is converted for; a name of `edgeconv.targets.TARGETS`.
+        allow_approximate: Whether a target may replace operators that it lacks by close ones.
         converter: What turns ONNX into a SavedModel; ``native`` is edgeconv's own translator.
         verify: Check parity after every stage.
         parity_samples: Largest number of samples that parity is measured on.
@@ -43,6 +44,7 @@ class ConvertOptions:
     calibration_samples: int = 200
     calibrator: CalibratorName = "minmax"
     target: str = "cpu"
+    allow_approximate: bool = False
     converter: ConverterName = "native"
     verify: bool = True
     parity_samples: int = 16

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeconv import bundle, report, targets
@@ -31,6 +31,7 @@ from edgeconv.result import Result, describe_job, environment
 from edgeconv.sources import Data, Source, data_for, load
 from edgeconv.stages import plan, require_outputs
 from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.verification import SKIPPED, ParityReport, Verifier
@@ -57,10 +58,11 @@ def convert(job: Job, observer: Observer | None = None) -> Result:
         ToolMissing: A tool is absent.
     """
     job.require_model()
-    targets.find(job.options.target).check(job.options)
+    target = targets.find(job.options.target)
     try:
         with ExitStack() as stack:
             warnings = stack.enter_context(_collected_warnings())
+            job = replace(job, options=target.adapt(job.options))
             writer = stack.enter_context(BundleWriter(job.target, force=job.force))
             # Workers stop first, so that a check which is under way in the thread ends at once.
             thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-parity"))
@@ -106,6 +108,7 @@ class _Conversion:
         self._directory = writer.directory
         self._scratch = writer.directory / ".work"
         self._entries: list[dict[str, Any]] = []
+        self._assessment = Assessment()
 
     def run(self) -> Result:
         """Load the model, run every stage, and write the bundle."""
@@ -152,6 +155,7 @@ class _Conversion:
                     raise located from error
                 return _Failure(stage.name, located)
             self._submit_checks(stage.name, artifact, source, verifier)
+        self._assessment = targets.find(self._job.options.target).assess(artifact)
         return None
 
     def _wait(self, source: Source, failure: _Failure | None) -> None:
@@ -167,7 +171,7 @@ class _Conversion:
         require_outputs(artifact, before, stage.name)
         entry = bundle.describe_artifact(artifact, self._directory)
         seconds = self._steps.seconds[stage.name]
-        self._entries.append({"name": stage.name, "seconds": seconds, **entry})
+        self._entries.append({"name": stage.name, "seconds": seconds, **entry, **context.details})
         return artifact
 
     def _worth_keeping(self, error: EdgeconvError) -> bool:
@@ -236,6 +240,7 @@ class _Conversion:
             "outputs": last["outputs"],
             "stages": self._entries,
             "timings": self._steps.seconds,
+            "target": {"notes": list(self._assessment.notes), **self._assessment.data},
             "warnings": self._warnings,
             "files": [],
         }

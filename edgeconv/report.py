@@ -76,6 +76,8 @@ def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
             f"parity was measured on {parity['samples']} generated samples; give real ones with "
             "--verify-data or --calibration-data"
         )
+    for entry in (*manifest["stages"], manifest.get("target", {})):
+        found += entry.get("notes", ())
     return found + [f"warning: {text}" for text in manifest["warnings"]]
 
 

@@ -113,10 +113,12 @@ def plan(first: Stage, options: ConvertOptions) -> list[Stage]:
         first: The stage that makes the ONNX file.
         options: What else is wanted.
     """
+    target = targets.find(options.target)
     stages: list[Stage] = [first, TranslateToSavedModel(), ConvertToTflite()]
+    stages += target.float_stages(options)
     if options.quantize != "none":
         stages.append(Quantize(options.quantize))
-    return [*stages, *targets.find(options.target).stages(options)]
+    return [*stages, *target.stages(options)]
 
 
 def require_outputs(artifact: Artifact, before: Artifact, stage: str) -> None:

@@ -33,6 +33,9 @@ _PRODUCT_HEADROOM = 1 / 128
 _LARGEST_PAD = 1e4
 """A padding value that many times the tensor's width stands for infinity, and saturates."""
 
+_AVERAGING = ("AVERAGE_POOL_2D", "RESIZE_BILINEAR")
+"""Operators with one scale that mix values: what saturates before them changes what is after."""
+
 _NO_RULE = Rule()
 
 
@@ -44,6 +47,7 @@ class _Tree:
         range: The real numbers to represent; ``None`` until known.
         fixed: Prescribed scale and zero point.
         returned: Whether the graph's caller reads it.
+        averaged: Whether some of its tensors are averages of others.
         pads: Constants that it is padded with.
         reads: Operators that read it other than to move values, by position, with the input slot.
     """
@@ -51,6 +55,7 @@ class _Tree:
     range: Range | None = None
     fixed: Affine | None = None
     returned: bool = False
+    averaged: bool = False
     pads: list[float] = field(default_factory=list)
     reads: list[tuple[int, int]] = field(default_factory=list)
 
@@ -173,6 +178,7 @@ class Plan:
         for index in operator.outputs:
             if index not in self._parent:
                 continue
+            self._tree(index).averaged |= graph.op(operator) in _AVERAGING
             if rule.fixed is not None:
                 self._tree(index).fixed = Affine(*rule.fixed)
             elif rule.scaling is Scaling.CAST:
@@ -194,6 +200,8 @@ class Plan:
         """Cut a tree's range to what its readers need, which must be narrowed before."""
         tree = self._trees.get(root)
         if tree is None or tree.range is None or tree.returned or not tree.reads:
+            return
+        if tree.averaged:
             return
         needed = Range(0.0, 0.0)
         for position, slot in tree.reads:

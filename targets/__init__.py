@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from edgeconv.errors import UsageError
 from edgeconv.targets.base import Target
+from edgeconv.targets.coral.target import Coral
 from edgeconv.targets.cpu import Cpu
 
-TARGETS: dict[str, Target] = {target.name: target for target in (Cpu(),)}
+TARGETS: dict[str, Target] = {target.name: target for target in (Cpu(), Coral())}
 """Every target by name."""
 
 

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+from edgeconv.artifacts import Artifact
 from edgeconv.options import ConvertOptions
 from edgeconv.toolchain.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a device will make of a model.
+
+    Attributes:
+        notes: Sentences for the report.
+        data: The same for the manifest, JSON-ready.
+    """
+
+    notes: tuple[str, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 class Target(Protocol):
@@ -16,12 +31,19 @@ class Target(Protocol):
     def name(self) -> str:
         """What ``--target`` calls it."""
 
-    def check(self, options: ConvertOptions) -> None:
-        """Refuse options that cannot lead to a model for this target.
+    def adapt(self, options: ConvertOptions) -> ConvertOptions:
+        """Return the options that a conversion for this target uses; log what was changed.
 
         Raises:
-            UsageError: An option does not fit, for example a float model for an integer device.
+            UsageError: An option cannot lead to a model for this target, for example one that
+                asks for float weights on an integer device.
         """
+
+    def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:
+        """Return the stages between the float .tflite and quantization: rewrites of the graph."""
 
     def stages(self, options: ConvertOptions) -> Sequence[Stage]:
         """Return the stages after quantization: rewriting for the device, its compiler."""
+
+    def assess(self, model: Artifact) -> Assessment:
+        """Say what the device will make of the last stage's model."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgeconv.artifacts import Artifact
 from edgeconv.options import ConvertOptions
+from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.stage import Stage
 
 
@@ -13,9 +15,18 @@ class Cpu:
 
     name = "cpu"
 
-    def check(self, options: ConvertOptions) -> None:
+    def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Accept every option."""
+        return options
+
+    def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
+        """Return no stage."""
+        return ()
 
     def stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
         """Return no stage."""
         return ()
+
+    def assess(self, model: Artifact) -> Assessment:  # noqa: ARG002
+        """Say nothing: the CPU runs every operator."""
+        return Assessment()

@@ -24,10 +24,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.pipeline",),
     ("edgeconv.sources",),
     ("edgeconv.stages", "edgeconv.verification", "edgeconv.result"),
+    ("edgeconv.targets",),
     (
         "edgeconv.convert",
         "edgeconv.quantize",
-        "edgeconv.targets",
         "edgeconv.bundle",
         "edgeconv.report",
     ),
@@ -56,6 +56,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "ai_edge_litert": (
         "edgeconv.tflite",
         "edgeconv.quantize",
+        "edgeconv.targets.coral.legalise",
         "edgeconv.convert.distinct_outputs",
         "edgeconv.convert.saved_model_to_tflite",
         "edgeconv.toolchain.runtimes.litert",

@@ -7,9 +7,9 @@ needs to know of it, as long as `edgeconv.toolchain.runtimes` can run what it ma
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from edgeconv.artifacts import Artifact
 from edgeconv.options import ConvertOptions
@@ -32,6 +32,8 @@ class StageContext:
         calibration: ``.npz`` of calibration inputs by name, ``[sample, ...]``, in the source
             model's layout; ``None`` where no stage calibrates.
         progress: Told (done, total) while the stage runs.
+        details: What the manifest shall say of the stage beside its artifact, JSON-ready;
+            sentences under ``notes`` are shown in reports too.
     """
 
     options: ConvertOptions
@@ -40,6 +42,7 @@ class StageContext:
     name: str
     calibration: Path | None = None
     progress: Callable[[int, int], None] = _unheard
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class Stage(Protocol):

@@ -90,6 +90,11 @@ def _choice(kind: Any) -> click.Choice[str]:
     help="What to convert for.",
 )
 @click.option(
+    "--allow-approximate",
+    is_flag=True,
+    help="Replace what the target lacks by close functions where exact ones do not exist.",
+)
+@click.option(
     "--converter",
     type=_choice(choices.ConverterName),
     default=_DEFAULTS.converter,

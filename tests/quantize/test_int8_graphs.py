@@ -404,3 +404,12 @@ def test_quantizing_twice_gives_the_same_bytes(lab: Any) -> None:
     rows = _rows((1, 16, 16, 3), count=3)
     first = lab.quantize(artifact, rows).path.read_bytes()
     assert lab.quantize(artifact, rows).path.read_bytes() == first
+
+
+def test_what_a_relu_cuts_off_still_counts_in_the_average_before_it(lab: Any) -> None:
+    model = lab.model()
+    window = {"strideH": 2, "strideW": 2, "filterHeight": 2, "filterWidth": 2}
+    pooled = model.op("AVERAGE_POOL_2D", model.input(1, 8, 8, 3), **window)
+    artifact = lab.save(model, model.op("RELU", pooled))
+    rows = _rows((1, 8, 8, 3))
+    _close(lab, artifact, lab.quantize(artifact, rows), rows, 30.0)

@@ -19,5 +19,6 @@ def test_unknown_targets_are_refused_with_the_known_ones() -> None:
 
 def test_the_cpu_takes_every_model_as_it_is() -> None:
     options = ConvertOptions(quantize="fp16")
-    targets.find("cpu").check(options)
+    assert targets.find("cpu").adapt(options) == options
+    assert targets.find("cpu").float_stages(options) == ()
     assert targets.find("cpu").stages(options) == ()

@@ -1,0 +1,94 @@
+"""Transposes of more than three long axes, and DEPTH_TO_SPACE, with fewer axes or as slices.
+
+The Edge TPU maps tensors of at most three axes longer than one, which must be the innermost.
+Axes of one element do not count, and axes that stay side by side are one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edgeconv.targets.coral.legalise.rewrite import Rewrite, Site, values
+
+_MOST_PARTS = 16
+
+
+def canonical(shape: Sequence[int], order: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the least axes and their order that move values as a transpose does.
+
+    Args:
+        shape: The shape of its input.
+        order: Input axis by output axis.
+    """
+    long = [axis for axis in order if shape[axis] > 1]
+    runs: list[list[int]] = []
+    ranks = {axis: rank for rank, axis in enumerate(sorted(long))}
+    for axis in long:
+        if runs and ranks[runs[-1][-1]] + 1 == ranks[axis]:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    sources = sorted(runs)
+    sizes = [math.prod(shape[axis] for axis in run) for run in sources]
+    return sizes, [sources.index(run) for run in runs]
+
+
+def _transpose(site: Site) -> bool | None:
+    x, where = site.inputs
+    order = values(site.graph, where)
+    if order is None:
+        return None
+    shape, result = site.shape(x), site.shape(site.output)
+    sizes, moved = canonical(shape, [int(axis) for axis in order])
+    if moved == list(range(len(moved))):
+        site.reshape(x, result, out=site.output)
+        return True
+    if len(shape) <= 4 and math.prod(shape[:-3]) == 1:
+        return None
+    if len(sizes) <= 3:
+        flat = site.reshape(x, sizes)
+        operands = (flat, site.constant(moved, "int32"))
+        turned = [sizes[axis] for axis in moved]
+        y = site.emit("TRANSPOSE", operands, turned, "TransposeOptions")
+        site.reshape(y, result, out=site.output)
+        return True
+    if moved == [0, 2, 1, 3] and min(sizes[1:3]) <= _MOST_PARTS:
+        swap_inner(site, x, sizes)
+        return True
+    return None
+
+
+def swap_inner(site: Site, x: int, sizes: Sequence[int]) -> None:
+    """Emit what turns a tensor of the sizes [a, b, c, d] into [a, c, b, d], with slices."""
+    a, b, c, d = sizes
+    result = site.shape(site.output)
+    if b < c:
+        rows = site.reshape(x, (1, a, b, c * d))
+        parts = [site.cut(rows, 2, row, row + 1) for row in range(b)]
+        y = site.concat([site.reshape(part, (1, a, c, d)) for part in parts], 3)
+    else:
+        rows = site.reshape(x, (1, a, b, c * d))
+        parts = [site.cut(rows, 3, column * d, (column + 1) * d) for column in range(c)]
+        y = site.concat([site.reshape(part, (1, 1, a, b * d)) for part in parts], 3)
+    site.reshape(y, result, out=site.output)
+
+
+def _depth_to_space(site: Site) -> bool | None:
+    (x,) = site.inputs
+    block = site.options.blockSize
+    batch, height, width, channels = site.shape(x)
+    if block > _MOST_PARTS:
+        return None
+    swap_inner(site, x, (batch * height, width, block, channels // block))
+    return True
+
+
+MOVES = (
+    Rewrite(
+        "many-axes-transpose", ("TRANSPOSE",), _transpose, "tensors may have three long axes only"
+    ),
+    Rewrite(
+        "pixel-shuffle", ("DEPTH_TO_SPACE",), _depth_to_space, "DEPTH_TO_SPACE is not supported"
+    ),
+)

@@ -1,0 +1,108 @@
+"""The Coral Edge TPU as a target: integer models, legalised before they are quantized."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edgeconv.artifacts import Artifact
+from edgeconv.errors import UsageError
+from edgeconv.options import ConvertOptions
+from edgeconv.targets.base import Assessment
+from edgeconv.toolchain.pool import WorkerKind
+from edgeconv.toolchain.stage import Stage, StageContext
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Legalise:
+    """Float TFLite to float TFLite of operators that the Edge TPU maps."""
+
+    allow_approximate: bool
+
+    @property
+    def name(self) -> str:
+        """``tflite_legalised``; ``tflite_approximated`` where it need not be exact."""
+        return "tflite_approximated" if self.allow_approximate else "tflite_legalised"
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:
+        """Rewrite in the quantizer's worker."""
+        answer = context.workers.call(
+            WorkerKind.QUANTIZER,
+            "edgeconv.targets.coral.legalise.engine:legalise",
+            model=source.to_dict(),
+            path=str(context.directory / f"{context.name}_legalised_fp32.tflite"),
+            allow_approximate=self.allow_approximate,
+        )
+        context.details["rewrites"] = answer["applied"]
+        context.details["notes"] = _notes(answer["applied"])
+        for entry in answer["refused"]:
+            _LOG.warning(
+                "%s are left as they are: %s; --allow-approximate replaces them (%s)",
+                _count(entry),
+                entry["why"],
+                entry["error"],
+            )
+        return Artifact.from_dict(answer["artifact"])
+
+
+def _notes(applied: Sequence[dict[str, Any]]) -> list[str]:
+    exact = ", ".join(_count(entry) for entry in applied if not entry["error"])
+    notes = [f"rewritten for the Edge TPU: {exact}"] if exact else []
+    return notes + [
+        f"approximated for the Edge TPU: {_count(entry)}; {entry['error']}"
+        for entry in applied
+        if entry["error"]
+    ]
+
+
+def _count(entry: dict[str, Any]) -> str:
+    return f"{len(entry['where'])} x {entry['name']}"
+
+
+class Coral:
+    """The Coral Edge TPU: int8 activations and weights, fixed shapes, images channels last."""
+
+    name = "coral"
+
+    def adapt(self, options: ConvertOptions) -> ConvertOptions:
+        """Make integers of what was left at its default.
+
+        Raises:
+            UsageError: The options ask for float weights or activations, or for images channels
+                first.
+        """
+        if options.quantize not in ("none", "int8"):
+            raise UsageError(
+                f"--target coral needs an int8 model, not --quantize {options.quantize}",
+                why="the Edge TPU computes with 8 bit integers only",
+                hint="use --quantize int8",
+            )
+        if options.io_layout != "nhwc":
+            raise UsageError(
+                f"--target coral needs --io-layout nhwc, not {options.io_layout}",
+                why="the transpose that it takes would be refused, and everything after it",
+                hint="leave --io-layout at nhwc",
+            )
+        if options.quantize == "none":
+            _LOG.warning("--target coral needs an integer model: --quantize int8 is used")
+            options = replace(options, quantize="int8")
+        if options.io_dtype == "float32":
+            _LOG.warning("--target coral takes integer inputs and outputs: --io-dtype int8 is used")
+            options = replace(options, io_dtype="int8")
+        return options
+
+    def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:
+        """Return the rewriting."""
+        return (Legalise(options.allow_approximate),)
+
+    def stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
+        """Return no stage yet: nothing follows quantization."""
+        return ()
+
+    def assess(self, model: Artifact) -> Assessment:  # noqa: ARG002
+        """Say where its operators will run."""
+        return Assessment()

@@ -1,0 +1,116 @@
+"""What `--target coral` refuses and sets, and its way through the pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from edgeconv import convert, targets, tflite
+from edgeconv.artifacts import Array
+from edgeconv.errors import ConversionError, UsageError
+from edgeconv.options import ConvertOptions
+from edgeconv.quantize.graph import Graph
+from edgeconv.report import render_text
+from edgeconv.targets.coral.legalise.engine import require
+
+CORAL = targets.find("coral")
+
+
+class Network(torch.nn.Module):
+    """Operators that the Edge TPU does not know, between ones that it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.grouped = torch.nn.Conv2d(8, 8, 3, padding=1, groups=2)
+        self.last = torch.nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.nn.functional.hardswish(self.first(x))
+        x = torch.nn.functional.gelu(self.grouped(x))
+        y: torch.Tensor = self.last(x.mean((2, 3)))
+        return y
+
+
+def _samples() -> dict[str, Array]:
+    rng = np.random.default_rng(1)
+    return {"x": rng.normal(size=(12, 1, 3, 8, 8)).astype(np.float32)}
+
+
+@pytest.mark.parametrize("quantize", ["fp16", "dynamic"])
+def test_float_models_are_refused(quantize: Any) -> None:
+    with pytest.raises(UsageError, match="needs an int8 model"):
+        CORAL.adapt(ConvertOptions(quantize=quantize))
+
+
+def test_images_channels_first_are_refused() -> None:
+    with pytest.raises(UsageError, match="needs --io-layout nhwc"):
+        CORAL.adapt(ConvertOptions(quantize="int8", io_layout="nchw"))
+
+
+def test_defaults_become_integers_with_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    adapted = CORAL.adapt(ConvertOptions())
+    assert (adapted.quantize, adapted.io_dtype) == ("int8", "int8")
+    assert "--quantize int8 is used" in caplog.text
+    assert "--io-dtype int8 is used" in caplog.text
+
+
+def test_integer_options_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
+    options = ConvertOptions(quantize="int8", io_dtype="uint8")
+    assert CORAL.adapt(options) == options
+    assert not caplog.text
+
+
+def test_a_batch_is_refused() -> None:
+    model = tflite.ModelT()
+    subgraph = tflite.SubGraphT()
+    subgraph.tensors, subgraph.operators, subgraph.inputs, subgraph.outputs = [], [], [0], [0]
+    model.subgraphs, model.buffers, model.operatorCodes = [subgraph], [], []
+    graph = Graph(model)
+    graph.add_activation("x", (2, 4, 4, 3), "float32")
+    with pytest.raises(ConversionError, match="input x has a batch of 2"):
+        require(graph, "model.tflite")
+    model.subgraphs.append(subgraph)
+    with pytest.raises(ConversionError, match="several subgraphs"):
+        require(graph, "model.tflite")
+
+
+def test_a_model_is_legalised_and_quantized_with_parity(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    result = convert(
+        Network().eval(),
+        (torch.rand(1, 3, 8, 8),),
+        target="coral",
+        quantize="int8",
+        allow_approximate=True,
+        calibration_data=_samples(),
+        output=tmp_path / "out",
+    )
+    assert result.passed
+    names = [stage["stage"] for stage in result.parity["stages"]]
+    assert names == ["onnx", "saved_model", "tflite_fp32", "tflite_approximated", "tflite_int8"]
+    assert result.model.inputs[0].dtype == "int8"
+    entry = next(e for e in result.manifest["stages"] if e["name"] == "tflite_approximated")
+    rewrites = {rewrite["name"] for rewrite in entry["rewrites"]}
+    assert {"hard-swish", "grouped-convolution", "gelu"} <= rewrites
+    text = " ".join(render_text(result.manifest, result.parity).split())
+    assert "approximated for the Edge TPU: 1 x gelu; the tanh form is up to 0.0005 off" in text
+    graph = Graph(tflite.load(result.model.path))
+    kinds = {graph.op(operator) for operator in graph.operators}
+    assert not kinds & {"GELU", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE"}
+
+
+def test_without_permission_an_approximation_is_not_made(tmp_path: Path) -> None:
+    result = convert(
+        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.GELU()),
+        (torch.rand(1, 3, 4, 4),),
+        target="coral",
+        output=tmp_path / "out",
+    )
+    graph = Graph(tflite.load(result.model.path))
+    assert "GELU" in {graph.op(operator) for operator in graph.operators}
+    assert any("--allow-approximate replaces them" in text for text in result.manifest["warnings"])
