@@ -11,7 +11,7 @@ from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Affine
 from edgeconv.tflite import QuantizationParametersT
 
-IoDtype = Literal["float32", "int8", "uint8"]
+IoDtype = Literal["float32", "int8", "uint8", "int16"]
 
 _UINT8_SHIFT = 128
 

@@ -1,4 +1,4 @@
-"""Rewrite a float graph into a full-integer one: int8 activations and weights, int32 biases."""
+"""Rewrite a float graph into an integer one: int8 or int16 activations, int8 weights."""
 
 from __future__ import annotations
 
@@ -17,21 +17,29 @@ from edgeconv.quantize.qparams import (
     symmetric,
     weight_scales,
 )
-from edgeconv.quantize.rules import COMPARISONS, RULES, Rule, Scaling
-from edgeconv.tflite import OperatorT, TensorType
+from edgeconv.quantize.rules import COMPARISONS, RULES, Rule, Scaling, version
+from edgeconv.tflite import OperatorT, tensor_type
+
+CROSSINGS = ("QUANTIZE", "DEQUANTIZE")
+"""Operators between tensors of different precision."""
+
+QUANTIZE_VERSION = {8: 1, 16: 2}
+"""Lowest version of QUANTIZE that makes activations of that many bits."""
 
 
 def rewrite(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> None:
     """Quantize a graph in place.
 
     Args:
-        graph: The float graph, lowered to operators of the rules' table.
-        affine: Scale and zero point of every float activation.
+        graph: The float graph, lowered to operators of the rules' table; where precisions meet,
+            QUANTIZE and DEQUANTIZE stand between.
+        affine: Scale and zero point of every float activation that becomes an integer one.
+            Operators without any keep computing in float.
         io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
     """
     _Rewriter(graph, affine).run()
     for index, found in affine.items():
-        graph.tensors[index].type = TensorType.INT8
+        graph.tensors[index].type = tensor_type(found.dtype)
         graph.tensors[index].quantization = found.stored()
     connect(graph, affine, io_dtype)
     graph.compact()
@@ -47,9 +55,11 @@ class _Rewriter:
         self._weights: dict[tuple[int, int | None, bytes], int] = {}
 
     def run(self) -> None:
-        """Rewrite every operator that has float tensors."""
+        """Rewrite every operator that reads or makes a quantized activation."""
         for operator in list(self._graph.operators):
-            if any(map(self._graph.is_float, (*operator.inputs, *operator.outputs))):
+            tensors = (*operator.inputs, *operator.outputs)
+            crossing = self._graph.op(operator) in CROSSINGS
+            if not crossing and any(index in self._affine for index in tensors):
                 self._rewrite(operator)
             else:
                 self._operators.append(operator)
@@ -62,42 +72,52 @@ class _Rewriter:
         elif rule.scaling is Scaling.CAST:
             self._operators += casts.rewrite(self._graph, operator, self._affine)
         else:
-            version = self._version(operator, rule)
+            lowest = self._version(operator)
             if self._has_weight(operator, rule):
                 self._weighted(operator, rule)
             elif self._compares_large(operator):
                 self._compare(operator)
             else:
                 self._plain(operator, rule)
-            self._graph.set_version(operator, version)
+            if self._graph.op(operator) in ("ADD", "SUB"):
+                # The default asks int16 kernels for scales that are powers of two.
+                if operator.builtinOptions is not None:
+                    operator.builtinOptions.potScaleInt16 = False
+            self._graph.set_version(operator, lowest)
             self._operators.append(operator)
 
-    def _version(self, operator: OperatorT, rule: Rule) -> int:
-        graph = self._graph
-        version = max(rule.version, graph.version(operator))
-        if graph.op(operator) == "MUL":
+    def _bits(self, operator: OperatorT) -> int:
+        """Return the bits of an operator's activations."""
+        tensors = (*operator.outputs, *operator.inputs)
+        return next(self._affine[index].bits for index in tensors if index in self._affine)
+
+    def _version(self, operator: OperatorT) -> int:
+        graph, bits = self._graph, self._bits(operator)
+        lowest = max(version(graph.op(operator), bits), graph.version(operator))
+        if graph.op(operator) == "MUL" and bits == 8:
             scales = [
-                (self._limited(operator, slot) or self._operand_affine(index)).scale
+                (self._limited(operator, slot) or self._operand_affine(index, bits)).scale
                 for slot, index in enumerate(operator.inputs)
             ]
             product = scales[0] * scales[1]
             # The rescaling of version 2 cannot enlarge.
             if product >= self._affine[operator.outputs[0]].scale:
-                version = max(version, 3)
-        return version
+                lowest = max(lowest, 3)
+        return lowest
 
-    def _operand_affine(self, index: int) -> Affine:
+    def _operand_affine(self, index: int, bits: int) -> Affine:
         if index in self._affine:
             return self._affine[index]
-        return Affine.of(stored_range(self._graph, index))
+        return Affine.of(stored_range(self._graph, index), bits)
 
     def _plain(self, operator: OperatorT, rule: Rule) -> None:
         tied = rule.scaling in (Scaling.SAME, Scaling.SHARED)
         output = next((index for index in operator.outputs if index in self._affine), None)
         wanted = self._affine[output] if tied and output is not None else None
         limited = [wanted or self._limited(operator, slot) for slot in range(len(operator.inputs))]
+        bits = self._bits(operator)
         operator.inputs = [
-            self._operand(index, affine)
+            self._operand(index, affine, bits)
             for index, affine in zip(operator.inputs, limited, strict=True)
         ]
 
@@ -107,53 +127,54 @@ class _Rewriter:
         A mask of -1e9, for example, would leave no precision to what it is added to.
         """
         graph, name = self._graph, self._graph.op(operator)
-        index = operator.inputs[slot]
+        index, bits = operator.inputs[slot], self._bits(operator)
         if name not in ("ADD", "SUB", "MUL") or not graph.is_constant(index):
             return None
         output = self._affine[operator.outputs[0]].limits
-        other = self._operand_affine(operator.inputs[1 - slot])
+        other = self._operand_affine(operator.inputs[1 - slot], bits)
         if name == "MUL":
             needed = factor_need(output, other.scale)
         else:
             needed = term_need(name, slot, output, other.limits)
-        return Affine.of(stored_range(graph, index).meet(needed))
+        return Affine.of(stored_range(graph, index).meet(needed), bits)
 
     def _compares_large(self, operator: OperatorT) -> bool:
         """Tell whether a comparison's scales are more than its int8 kernel can express."""
         if self._graph.op(operator) not in COMPARISONS:
             return False
-        return any(self._operand_affine(index).scale >= 1 for index in operator.inputs)
+        return any(self._operand_affine(index, 8).scale >= 1 for index in operator.inputs)
 
     def _compare(self, operator: OperatorT) -> None:
         """Compare the stored integers of a common scale, as int32."""
-        left, right = (self._operand_affine(index) for index in operator.inputs)
+        left, right = (self._operand_affine(index, 8) for index in operator.inputs)
         common = Affine.of(left.limits.join(right.limits))
         graph = self._graph
         wide: list[int] = []
         for index in operator.inputs:
-            stored = self._operand(index, common)
+            stored = self._operand(index, common, 8)
             name = f"{graph.label(operator)}/code_{len(wide)}"
             wide.append(graph.add_activation(name, graph.shape(stored), "int32"))
             self._operators.append(casts.cast(graph, stored, wide[-1], ("int8", "int32"), 3))
         operator.inputs = wide
 
-    def _operand(self, index: int, wanted: Affine | None) -> int:
-        """Return the int8 tensor to read instead of a float one."""
+    def _operand(self, index: int, wanted: Affine | None, bits: int) -> int:
+        """Return the integer tensor to read instead of a float one."""
         if not self._graph.is_float(index):
             return index
         if index in self._affine:
             return (
                 index if wanted in (None, self._affine[index]) else self._requantize(index, wanted)
             )
-        return self._constant(index, wanted or self._operand_affine(index))
+        return self._constant(index, wanted or self._operand_affine(index, bits))
 
     def _requantize(self, index: int, wanted: Affine) -> int:
         key = (index, wanted)
         if key not in self._requantized:
             graph = self._graph
             name = f"{graph.name(index)}/rescaled_{len(self._requantized)}"
-            target = graph.add_activation(name, graph.shape(index), "int8", wanted.stored())
-            self._operators.append(graph.operator("QUANTIZE", 1, (index,), (target,)))
+            target = graph.add_activation(name, graph.shape(index), wanted.dtype, wanted.stored())
+            lowest = QUANTIZE_VERSION[wanted.bits]
+            self._operators.append(graph.operator("QUANTIZE", lowest, (index,), (target,)))
             self._requantized[key] = target
         return self._requantized[key]
 
@@ -173,14 +194,14 @@ class _Rewriter:
         graph = self._graph
         inputs = list(operator.inputs)
         source = next(index for index in inputs if index in self._affine)
-        scale = self._affine[source].scale
+        scale, bits = self._affine[source].scale, self._affine[source].bits
         bias = inputs[rule.bias] if rule.bias is not None and rule.bias < len(inputs) else -1
         value = graph.value(bias) if bias >= 0 else None
         weight = graph.value(inputs[rule.weight])
-        scales = weight_scales(weight, rule.axis, value, scale)
+        scales = weight_scales(weight, rule.axis, value, scale, bits)
         inputs[rule.weight] = self._weight(inputs[rule.weight], scales, rule.axis)
         if value is not None and rule.bias is not None:
-            stored = quantize_bias(value, scale, scales)
+            stored = quantize_bias(value, scale, scales, bits)
             products = symmetric(bias_scales(scale, scales), 0)
             inputs[rule.bias] = graph.add_constant(graph.name(bias), stored, products)
         operator.inputs = inputs

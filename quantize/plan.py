@@ -17,15 +17,15 @@ from edgeconv.quantize import casts, needs
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import EVERYTHING, stored_range
 from edgeconv.quantize.qparams import Affine, Range, weight_scales
-from edgeconv.quantize.rules import RULES, Rule, Scaling
+from edgeconv.quantize.rules import RULES, Rule, Scaling, fixed
 from edgeconv.tflite import OperatorT
 
 _CLOSE = 1.1
 """Two ranges whose widths differ by no more than this are as good as one: 0.8 dB."""
 
-_ADD_HEADROOM = 2.0**-15
-"""The int8 ADD and SUB kernels keep 20 fractional bits of the larger input's scale, and abort on
-an output scale below those."""
+_ADD_HEADROOM = {8: 2.0**-15, 16: 2.0**-13}
+"""The int8 ADD and SUB kernels keep 20 fractional bits of the larger input's scale, the int16 ones
+15, and abort on an output scale below those."""
 
 _PRODUCT_HEADROOM = 1 / 128
 """XNNPACK refuses weighted operators whose products are 256 or more output steps apart."""
@@ -61,20 +61,25 @@ class _Tree:
 
 
 class Plan:
-    """The scale and zero point of every float activation.
+    """The scale and zero point of every float activation that is quantized.
 
     Args:
         graph: The float graph, lowered to operators of the rules' table.
+        bits: 8 or 16 for each activation concerned; all of them, with 8, where ``None``. An
+            operator's activations have the same number of bits.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, bits: Mapping[int, int] | None = None) -> None:
         self._graph = graph
-        activations = [index for index in range(len(graph.tensors)) if graph.is_activation(index)]
-        self._parent = {index: index for index in activations}
+        if bits is None:
+            every = range(len(graph.tensors))
+            bits = {index: 8 for index in every if graph.is_activation(index)}
+        self._bits = bits
+        self._parent = {index: index for index in bits}
         self._producers = graph.producers()
         for operator in graph.operators:
             self._tie(operator)
-        self._trees = {self._root(index): _Tree() for index in activations}
+        self._trees = {self._root(index): _Tree() for index in bits}
         readers = graph.consumers()
         for position, operator in enumerate(graph.operators):
             self._prescribe(operator, readers)
@@ -105,7 +110,7 @@ class Plan:
             ranges: The range of each tensor of `calibrated`.
 
         Returns:
-            Scale and zero point by tensor index, for every float activation.
+            Scale and zero point by tensor index, for every activation concerned.
         """
         for root, tree in self._trees.items():
             if tree.fixed is None:
@@ -137,7 +142,7 @@ class Plan:
 
     def _affine(self, index: int) -> Affine:
         tree = self._tree(index)
-        return tree.fixed or Affine.of(self._limits(index))
+        return tree.fixed or Affine.of(self._limits(index), self._bits[index])
 
     def _limits(self, index: int) -> Range:
         """Return the range of a float tensor, constant or not."""
@@ -167,10 +172,16 @@ class Plan:
     def _pads_beyond(self, operator: OperatorT, root: int) -> bool:
         """Tell whether an operator pads a tree of prescribed scale with what that cannot hold."""
         producer = self._producers.get(root)
-        fixed = self._rule(producer).fixed if producer is not None else None
-        limits = EVERYTHING if fixed is None else Affine(*fixed).limits
+        prescribed = self._fixed(producer, root) if producer is not None else None
+        limits = EVERYTHING if prescribed is None else prescribed.limits
         pads = needs.pads(self._graph, operator, ())
         return any(not limits.low <= pad <= limits.high for pad in pads)
+
+    def _fixed(self, operator: OperatorT, output: int) -> Affine | None:
+        """Return the prescribed scale and zero point of an operator's output."""
+        bits = self._bits[output]
+        found = fixed(self._graph.op(operator), bits)
+        return None if found is None else Affine(*found, bits)
 
     def _prescribe(self, operator: OperatorT, readers: Mapping[int, list[OperatorT]]) -> None:
         """Set the prescribed scales, and note the constants that move into a tree."""
@@ -179,8 +190,8 @@ class Plan:
             if index not in self._parent:
                 continue
             self._tree(index).averaged |= graph.op(operator) in _AVERAGING
-            if rule.fixed is not None:
-                self._tree(index).fixed = Affine(*rule.fixed)
+            if (prescribed := self._fixed(operator, index)) is not None:
+                self._tree(index).fixed = prescribed
             elif rule.scaling is Scaling.CAST:
                 self._tree(index).fixed = casts.prescribed(graph, operator)
             elif rule.scaling is Scaling.SAME:
@@ -268,7 +279,7 @@ class Plan:
         inputs = [index for index in operator.inputs if index in self._parent]
         step = max((self._affine(index).scale for index in inputs), default=0.0)
         if graph.op(operator) in ("ADD", "SUB"):
-            floor = _ADD_HEADROOM * step
+            floor = _ADD_HEADROOM[self._bits[output]] * step
         elif rule.weight is not None and graph.is_constant(operator.inputs[rule.weight]):
             weight = weight_scales(graph.value(operator.inputs[rule.weight]), rule.axis)
             floor = _PRODUCT_HEADROOM * step * float(weight.max())
@@ -279,7 +290,7 @@ class Plan:
             factor = floor / current
             tree.range = Range(tree.range.low * factor, tree.range.high * factor)
         elif current < floor:
-            tree.range = Range(0.0, floor * 255)
+            tree.range = Range(0.0, floor * (255 if self._bits[output] == 8 else 32767))
 
 
 def _first_float(graph: Graph, operator: OperatorT) -> int:

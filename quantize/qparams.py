@@ -1,9 +1,10 @@
 """From ranges and weights to scales, zero points and stored integers.
 
-Affine quantization to 8 bits, ``real = scale * (stored - zero_point)``, after Jacob et al. 2018,
+Affine quantization, ``real = scale * (stored - zero_point)``, after Jacob et al. 2018,
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", and
-the LiteRT 8-bit specification: activations asymmetric in [-128, 127], weights symmetric in
-[-127, 127], biases int32 in the scale of the products.
+the LiteRT quantization specification: 8-bit activations asymmetric in [-128, 127] with int32
+biases, or 16-bit ones symmetric in [-32768, 32767] with int64 biases; weights symmetric in
+[-127, 127]; biases in the scale of the products.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from edgeconv.tflite import QuantizationParametersT
 
 INT8_MIN = -128
 INT8_MAX = 127
+INT16_MIN = -32768
+INT16_MAX = 32767
 WEIGHT_MAX = 127
 MIN_SCALE = 2.0**-60
 """Scales stay far from float32's subnormal numbers, also when two are multiplied."""
 
-_BIAS_MAX = (1 << 30) - 1
-"""Half of what int32 holds: the other half is left to the products."""
+_BIAS_MAX = {8: (1 << 30) - 1, 16: (1 << 46) - 1}
+"""Largest bias by the activations' bits. Half of what int32 holds, the other half being left to the
+products; and half of the 48 bits that the 16-bit kernels can rescale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,33 +57,48 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """Scale and zero point of one int8 tensor; the scale is exact in float32."""
+    """Scale and zero point of one int8 or int16 tensor; the scale is exact in float32."""
 
     scale: float
     zero_point: int
+    bits: int = 8
 
     @classmethod
-    def of(cls, limits: Range) -> Affine:
+    def of(cls, limits: Range, bits: int = 8) -> Affine:
         """Return the scale and the nudged zero point that represent a range.
 
         A range of zero width, which holds zero alone, becomes [0, 1].
+
+        Args:
+            limits: The range.
+            bits: 8, or 16 for a symmetric scale with zero point 0.
         """
+        if bits == 16:
+            peak = max(-limits.low, limits.high) or 1.0
+            return cls(float(np.float32(max(peak / INT16_MAX, MIN_SCALE))), 0, 16)
         width = limits.width if limits.width > 0 else 1.0
         scale = float(np.float32(max(width / (INT8_MAX - INT8_MIN), MIN_SCALE)))
         zero_point = round(INT8_MIN - limits.low / scale)
         return cls(scale, min(max(zero_point, INT8_MIN), INT8_MAX))
 
     @property
+    def dtype(self) -> str:
+        """The numpy dtype name of what is stored."""
+        return f"int{self.bits}"
+
+    @property
     def limits(self) -> Range:
         """The real numbers that the stored extremes stand for."""
+        stored = np.iinfo(self.dtype)
         return Range(
-            self.scale * (INT8_MIN - self.zero_point), self.scale * (INT8_MAX - self.zero_point)
+            self.scale * (stored.min - self.zero_point), self.scale * (stored.max - self.zero_point)
         )
 
     def quantize(self, array: Array) -> Array:
-        """Return int8 values, rounded half to even and saturated."""
+        """Return stored values, rounded half to even and saturated."""
+        stored = np.iinfo(self.dtype)
         steps: Array = np.rint(array.astype(np.float64) / self.scale) + self.zero_point
-        return steps.clip(INT8_MIN, INT8_MAX).astype(np.int8)
+        return steps.clip(stored.min, stored.max).astype(self.dtype)
 
     def dequantize(self, array: Array) -> Array:
         """Return the float64 real numbers that stored values stand for."""
@@ -92,18 +111,23 @@ class Affine:
 
 
 def weight_scales(
-    weight: Array, axis: int | None, bias: Array | None = None, input_scale: float = 1.0
+    weight: Array,
+    axis: int | None,
+    bias: Array | None = None,
+    input_scale: float = 1.0,
+    bits: int = 8,
 ) -> Array:
     """Return the symmetric scales of a weight, one per slice along an axis or one in all.
 
     A slice of zeros gets scale 1/127. A slice whose weights are so small that its bias would not
-    fit into int32 gets the larger scale with which it does.
+    fit into its integers gets the larger scale with which it does.
 
     Args:
         weight: The float weight.
         axis: Axis with a scale per slice; ``None`` for one scale.
         bias: The float bias, one value per slice.
         input_scale: Scale of the activation that the weight multiplies.
+        bits: Bits of that activation.
 
     Returns:
         float32 scales, of shape (slices,) or (1,).
@@ -113,7 +137,7 @@ def weight_scales(
     peaks = np.atleast_1d(peak).astype(np.float64)
     scales = np.where(peaks > 0, peaks, 1.0) / WEIGHT_MAX
     if bias is not None and bias.size:
-        needed = np.abs(bias.astype(np.float64).reshape(-1)) / (_BIAS_MAX * input_scale)
+        needed = np.abs(bias.astype(np.float64).reshape(-1)) / (_BIAS_MAX[bits] * input_scale)
         scales = np.maximum(scales, needed if axis is not None else needed.max())
     return np.maximum(scales, MIN_SCALE).astype(np.float32)
 
@@ -127,11 +151,12 @@ def quantize_weight(weight: Array, scales: Array, axis: int | None) -> Array:
     return np.clip(steps, -WEIGHT_MAX, WEIGHT_MAX).astype(np.int8)
 
 
-def quantize_bias(bias: Array, input_scale: float, scales: Array) -> Array:
-    """Return the int32 bias in the scale of the products."""
-    limits = np.iinfo(np.int32)
+def quantize_bias(bias: Array, input_scale: float, scales: Array, bits: int = 8) -> Array:
+    """Return the bias in the scale of the products: int32 beside int8, int64 beside int16."""
+    limits = np.iinfo(np.int32 if bits == 8 else np.int64)
     steps = np.rint(bias.astype(np.float64) / bias_scales(input_scale, scales).astype(np.float64))
-    return np.clip(steps, limits.min, limits.max).astype(np.int32)
+    largest = float(limits.max) if bits == 8 else float(_BIAS_MAX[bits])
+    return np.clip(steps, -largest, largest).astype(limits.dtype)
 
 
 def bias_scales(input_scale: float, scales: Array) -> Array:

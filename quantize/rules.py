@@ -1,7 +1,7 @@
-"""How each TFLite operator is quantized to int8: one table, read by the engine and the tests.
+"""How each TFLite operator is quantized: one table, read by the engine and the tests.
 
-Scales and zero points follow the LiteRT 8-bit quantization specification; versions are the lowest
-that accept int8, as in LiteRT's ``op_version.cc``.
+Scales and zero points follow the LiteRT quantization specification; versions are the lowest that
+accept int8 or int16, as in LiteRT's ``op_version.cc``.
 """
 
 from __future__ import annotations
@@ -173,3 +173,80 @@ RULES: dict[str, Rule] = {
 
 COMPARISONS = ("EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "NOT_EQUAL")
 """Operators whose int8 kernel takes the inputs' scales for fractions below one."""
+
+INT16_VERSIONS: dict[str, int] = {
+    # Weighted: int8 weights, int64 biases.
+    "CONV_2D": 4,
+    "DEPTHWISE_CONV_2D": 5,
+    "FULLY_CONNECTED": 7,
+    "TRANSPOSE_CONV": 3,
+    "BATCH_MATMUL": 3,
+    "ADD": 3,
+    "SUB": 5,
+    "MUL": 4,
+    "ABS": 3,
+    "EXP": 2,
+    "LEAKY_RELU": 2,
+    "LOG": 2,
+    "RELU": 3,
+    "RELU6": 3,
+    "RSQRT": 3,
+    "SQRT": 2,
+    "LOGISTIC": 3,
+    "SOFTMAX": 3,
+    "TANH": 3,
+    "MEAN": 3,
+    "SUM": 2,
+    "REDUCE_MAX": 3,
+    "REDUCE_MIN": 3,
+    "AVERAGE_POOL_2D": 3,
+    "MAX_POOL_2D": 3,
+    "RESIZE_BILINEAR": 4,
+    "RESIZE_NEAREST_NEIGHBOR": 4,
+    "BATCH_TO_SPACE_ND": 4,
+    "BROADCAST_TO": 3,
+    "EXPAND_DIMS": 1,
+    "FILL": 3,
+    "GATHER": 4,
+    "GATHER_ND": 3,
+    "MIRROR_PAD": 3,
+    "PAD": 3,
+    "PADV2": 3,
+    "RESHAPE": 1,
+    "SLICE": 4,
+    "SPACE_TO_BATCH_ND": 4,
+    "SPLIT": 4,
+    "SPLIT_V": 2,
+    "SQUEEZE": 1,
+    "STRIDED_SLICE": 4,
+    "TRANSPOSE": 5,
+    "UNPACK": 4,
+    "CONCATENATION": 3,
+    "DYNAMIC_UPDATE_SLICE": 4,
+    "MAXIMUM": 4,
+    "MINIMUM": 4,
+    "PACK": 3,
+    "SELECT": 1,
+    "SELECT_V2": 1,
+}
+"""Version of every operator whose kernel takes int16 activations."""
+
+INT16_FIXED: dict[str, tuple[float, int]] = {
+    "LOGISTIC": (1 / 32768, 0),
+    "SOFTMAX": (1 / 32768, 0),
+    "TANH": (1 / 32768, 0),
+}
+"""Prescribed scale and zero point of int16 outputs."""
+
+
+def version(name: str, bits: int) -> int:
+    """Return the lowest version of an operator that takes activations of 8 or 16 bits."""
+    return INT16_VERSIONS[name] if bits == 16 else RULES[name].version
+
+
+def fixed(name: str, bits: int) -> tuple[float, int] | None:
+    """Return the prescribed scale and zero point of an operator's outputs."""
+    if bits == 16:
+        return INT16_FIXED.get(name)
+    rule = RULES.get(name)
+    return rule.fixed if rule is not None else None
