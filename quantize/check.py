@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgeconv import tflite
 from edgeconv.errors import (
     ConversionError,
     InvalidModel,
@@ -16,6 +16,8 @@ from edgeconv.errors import (
 )
 from edgeconv.quantize import tables
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.int8 import CROSSINGS
+from edgeconv.quantize.precision import BITS, Chosen
 from edgeconv.quantize.rules import RULES, Scaling
 from edgeconv.tflite import OperatorT
 
@@ -60,16 +62,20 @@ def fixed_shapes(graph: Graph, where: str) -> None:
             )
 
 
-def supported(graph: Graph) -> None:
-    """Check that every operator with float tensors has an int8 form.
+def supported(graph: Graph, precisions: Sequence[str]) -> None:
+    """Check that every operator that is to compute in int8 has an int8 form.
+
+    Args:
+        graph: The lowered float graph.
+        precisions: The precision of each operator.
 
     Raises:
         UnsupportedModel: Naming every operator that has none.
     """
     nodes = [
         UnsupportedNode(graph.op(operator), graph.label(operator), reason)
-        for operator in graph.operators
-        if (reason := _obstacle(graph, operator))
+        for operator, precision in zip(graph.operators, precisions, strict=True)
+        if precision == "int8" and (reason := _obstacle(graph, operator))
     ]
     nodes += [
         UnsupportedNode("variable", graph.name(index), "state kept between runs has no int8 form")
@@ -82,15 +88,14 @@ def supported(graph: Graph) -> None:
         )
 
 
-def runs(path: Path, *, integer: bool) -> None:
-    """Load a written model, run it once on zeros, and check its tensors' dtypes.
+def runs(path: Path) -> None:
+    """Load a written model and run it once on zeros.
 
     Args:
         path: The ``.tflite`` file.
-        integer: Whether only inputs and outputs may be float32.
 
     Raises:
-        ConversionError: The model does not run, or holds a float32 activation.
+        ConversionError: The model does not run.
     """
     from ai_edge_litert.interpreter import Interpreter
 
@@ -108,26 +113,34 @@ def runs(path: Path, *, integer: bool) -> None:
             hint="report this with the model",
             details=str(error),
         ) from error
-    if integer:
-        _integer_inside(path)
+
+
+def integers_meet(graph: Graph, chosen: Chosen) -> None:
+    """Check that no operator of an integer precision is left with a float tensor.
+
+    Args:
+        graph: The rewritten graph.
+        chosen: Tells the precision of the float graph's operators; ``""`` for those added.
+
+    Raises:
+        ConversionError: Naming the tensors.
+    """
+    left = {
+        graph.name(index)
+        for operator in graph.operators
+        if graph.op(operator) not in CROSSINGS and chosen(operator) in ("", *BITS)
+        for index in (*operator.inputs, *operator.outputs)
+        if graph.is_float(index)
+    }
+    if left:
+        raise ConversionError(
+            "float32 tensors are left beside integer operators", why=", ".join(sorted(left))
+        )
 
 
 def _neutral(detail: dict[str, Any]) -> Any:
     scale, zero_point = detail["quantization"]
     return np.full(detail["shape"], zero_point if scale else 0, detail["dtype"])
-
-
-def _integer_inside(path: Path) -> None:
-    graph = Graph(tflite.load(path))
-    edges = {*graph.inputs, *graph.outputs}
-    used: set[int] = set()
-    for operator in graph.operators:
-        used.update(operator.inputs, operator.outputs)
-    left = [graph.name(index) for index in used - edges if graph.is_float(index)]
-    if left:
-        raise ConversionError(
-            "float32 tensors are left in an int8 model", where=str(path), why=", ".join(left)
-        )
 
 
 def _obstacle(graph: Graph, operator: OperatorT) -> str:

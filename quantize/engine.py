@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -11,16 +13,16 @@ import numpy as np
 from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
 from edgeconv.errors import InvalidData, UsageError
-from edgeconv.quantize import check, weights
-from edgeconv.quantize.calibrate import Progress, calibrate
+from edgeconv.quantize import check, static, weights
+from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.int8 import rewrite
 from edgeconv.quantize.lower import lower
-from edgeconv.quantize.plan import Plan
+from edgeconv.quantize.precision import BITS, MODES, Chosen, Precision, Rule, assign, chooser
 
-MODES = ("fp16", "dynamic", "int8")
+_NAMED = 5
+"""As many operators are named in a warning."""
 
 
 def quantize(
@@ -30,6 +32,7 @@ def quantize(
     io_dtype: str = "float32",
     samples: str | None = None,
     calibrator: str = "minmax",
+    rules: Sequence[dict[str, Any]] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Quantize a float TFLite model, and check that the result loads and runs.
@@ -37,74 +40,98 @@ def quantize(
     Args:
         model: The float model, as `Artifact.to_dict` gives it.
         path: The file to write.
-        mode: ``fp16`` (weights stored as float16), ``dynamic`` (int8 weights, float activations)
-            or ``int8`` (everything).
+        mode: ``fp16`` (weights stored as float16), ``dynamic`` (int8 weights, float activations),
+            ``weight-only`` (int8 weights, float arithmetic), ``int8`` (everything) or ``int16x8``
+            (int16 activations, int8 weights).
         io_dtype: dtype of the inputs and outputs that stand for real numbers: ``float32``,
-            ``int8`` or ``uint8``; the latter two in ``int8`` mode only.
+            ``int8`` or ``uint8``, the latter two where activations are integers; ``int16`` in
+            ``int16x8`` mode.
         samples: ``.npz`` file of calibration inputs by input name, in the source model's layout,
-            with a leading sample axis; needed in ``int8`` mode.
+            with a leading sample axis; needed where activations are integers.
         calibrator: A name of `calibrators.CALIBRATORS`.
+        rules: Operators of other precision, as `Rule.to_dict` gives them; later ones win.
         progress: Called with the number of calibrated samples and their total.
 
     Returns:
-        The quantized model, as `Artifact.to_dict` gives it.
+        The quantized model, as `Artifact.to_dict` gives it, and ``warnings``.
 
     Raises:
-        UsageError: An argument is not known or does not fit the mode.
+        UsageError: An argument is not known, does not fit the mode, or matches nothing.
         InvalidModel: The file is not a float TFLite model with fixed shapes.
         InvalidData: The samples do not fit the model, or lead to NaN or infinity.
         UnsupportedModel: Operators with no int8 form; all are listed.
     """
     artifact = Artifact.from_dict(model)
-    _check_arguments(mode, io_dtype, calibrator, samples)
+    _check_arguments(mode, io_dtype, calibrator)
     graph = Graph(tflite.load(artifact.path))
     check.float_model(graph, str(artifact.path))
-    if mode == "int8":
+    precisions = assign(graph, MODES[mode], [Rule(**rule) for rule in rules])
+    if BITS.keys() & {MODES[mode], *precisions}:
         check.fixed_shapes(graph, str(artifact.path))
-        assert samples is not None
-        feeds = _load_samples(Path(samples), artifact.inputs, graph)
-        _to_int8(graph, feeds, calibrator, io_dtype, progress)
+        feeds = _load_samples(_required(samples, mode), artifact.inputs, graph)
+        asked = chooser(graph, precisions)
+        lowered = lower(graph, precisions)
+        check.supported(graph, lowered)
+        ranges = static.observe(
+            graph,
+            feeds,
+            CALIBRATORS[calibrator],
+            everything=not static.uniform(lowered),
+            progress=progress,
+        )
+        warnings = _left_float(graph, asked, lowered)
+        static.build(graph, ranges, lowered, _io(io_dtype))
     else:
-        for position in range(len(graph.model.subgraphs)):
-            weights.quantize(Graph(graph.model, position), mode)
+        warnings = []
+        weights.quantize(graph, chooser(graph, precisions))
+        for position in range(1, len(graph.model.subgraphs)):
+            inner = Graph(graph.model, position)
+            weights.quantize(inner, chooser(inner, [MODES[mode]] * len(inner.operators)))
     tflite.save(graph.model, Path(path))
-    check.runs(Path(path), integer=mode == "int8")
-    return _describe(artifact, graph, Path(path)).to_dict()
+    check.runs(Path(path))
+    return {**_describe(artifact, graph, Path(path)).to_dict(), "warnings": warnings}
 
 
-def _check_arguments(mode: str, io_dtype: str, calibrator: str, samples: str | None) -> None:
-    choices = {"mode": (mode, MODES), "io_dtype": (io_dtype, get_args(IoDtype))}
+def _check_arguments(mode: str, io_dtype: str, calibrator: str) -> None:
+    choices = {"mode": (mode, tuple(MODES)), "io_dtype": (io_dtype, get_args(IoDtype))}
     choices["calibrator"] = (calibrator, tuple(CALIBRATORS))
     for name, (value, allowed) in choices.items():
         if value not in allowed:
             raise UsageError(
                 f"{name} {value} is not known", hint="use one of " + ", ".join(allowed)
             )
-    if mode != "int8" and io_dtype != "float32":
-        raise UsageError(f"io_dtype {io_dtype} needs mode int8, not {mode}")
-    if mode == "int8" and samples is None:
-        raise UsageError("int8 needs calibration samples")
+    if io_dtype != "float32" and MODES[mode] not in BITS:
+        raise UsageError(f"io_dtype {io_dtype} needs mode int8 or int16x8, not {mode}")
+    if io_dtype == "int16" and mode != "int16x8":
+        raise UsageError(f"io_dtype int16 needs mode int16x8, not {mode}")
 
 
-def _to_int8(
-    graph: Graph,
-    feeds: list[list[Array]],
-    calibrator: str,
-    io_dtype: Any,
-    progress: Progress | None,
-) -> None:
-    lower(graph)
-    check.supported(graph)
-    plan = Plan(graph)
-    ranges = calibrate(
-        graph,
-        plan.calibrated(),
-        feeds,
-        CALIBRATORS[calibrator],
-        views=plan.views(),
-        progress=progress,
-    )
-    rewrite(graph, plan.choose(ranges), io_dtype)
+def _required(samples: str | None, mode: str) -> Path:
+    if samples is None:
+        raise UsageError(f"{mode} needs calibration samples")
+    return Path(samples)
+
+
+def _io(name: str) -> IoDtype:
+    return next(choice for choice in get_args(IoDtype) if choice == name)
+
+
+def _left_float(graph: Graph, asked: Chosen, lowered: Sequence[Precision]) -> list[str]:
+    """Return a warning of the operators that compute in float for want of an int16 kernel."""
+    left = [
+        operator
+        for operator, precision in zip(graph.operators, lowered, strict=True)
+        if precision == "float" and asked(operator) == "int16"
+    ]
+    if not left:
+        return []
+    counts = Counter(graph.op(operator) for operator in left)
+    names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    first = ", ".join(graph.label(operator) for operator in left[:_NAMED])
+    return [
+        f"no kernel takes int16 activations for {names}: they compute in float32, at {first}"
+        + (", ..." if len(left) > _NAMED else "")
+    ]
 
 
 def _load_samples(path: Path, specs: tuple[TensorSpec, ...], graph: Graph) -> list[list[Array]]:

@@ -89,6 +89,11 @@ class Graph:
         """Tell whether a tensor is a float32 activation."""
         return self.is_float(index) and not self.is_constant(index)
 
+    def activations(self) -> list[int]:
+        """Return the float32 tensors that are fed or computed."""
+        made = [index for operator in self.operators for index in operator.outputs]
+        return sorted(filter(self.is_activation, {*self.inputs, *made}))
+
     def value(self, index: int) -> Array:
         """Return a constant's value, as a view that must not be changed.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ai_edge_litert.schema_py_generated import AddOptionsT, BuiltinOptions, SubOptionsT
+
 from edgeconv.artifacts import Array
 from edgeconv.quantize import casts, tables
-from edgeconv.quantize.edges import IoDtype, connect
+from edgeconv.quantize.edges import QUANTIZE_VERSION, IoDtype, connect
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import factor_need, stored_range, term_need
 from edgeconv.quantize.qparams import (
@@ -22,9 +24,6 @@ from edgeconv.tflite import OperatorT, tensor_type
 
 CROSSINGS = ("QUANTIZE", "DEQUANTIZE")
 """Operators between tensors of different precision."""
-
-QUANTIZE_VERSION = {8: 1, 16: 2}
-"""Lowest version of QUANTIZE that makes activations of that many bits."""
 
 
 def rewrite(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> None:
@@ -79,10 +78,7 @@ class _Rewriter:
                 self._compare(operator)
             else:
                 self._plain(operator, rule)
-            if self._graph.op(operator) in ("ADD", "SUB"):
-                # The default asks int16 kernels for scales that are powers of two.
-                if operator.builtinOptions is not None:
-                    operator.builtinOptions.potScaleInt16 = False
+            self._ask_for_any_scale(operator)
             self._graph.set_version(operator, lowest)
             self._operators.append(operator)
 
@@ -104,6 +100,15 @@ class _Rewriter:
             if product >= self._affine[operator.outputs[0]].scale:
                 lowest = max(lowest, 3)
         return lowest
+
+    def _ask_for_any_scale(self, operator: OperatorT) -> None:
+        """Set the option without which int16 kernels want scales that are powers of two."""
+        if self._graph.op(operator) in ("ADD", "SUB") and self._bits(operator) == 16:
+            if operator.builtinOptions is None:
+                kind = self._graph.op(operator).capitalize()
+                operator.builtinOptionsType = getattr(BuiltinOptions, f"{kind}Options")
+                operator.builtinOptions = AddOptionsT() if kind == "Add" else SubOptionsT()
+            operator.builtinOptions.potScaleInt16 = False
 
     def _operand_affine(self, index: int, bits: int) -> Affine:
         if index in self._affine:
@@ -139,22 +144,23 @@ class _Rewriter:
         return Affine.of(stored_range(graph, index).meet(needed), bits)
 
     def _compares_large(self, operator: OperatorT) -> bool:
-        """Tell whether a comparison's scales are more than its int8 kernel can express."""
+        """Tell whether a comparison's scales are more than its kernel can express."""
         if self._graph.op(operator) not in COMPARISONS:
             return False
-        return any(self._operand_affine(index, 8).scale >= 1 for index in operator.inputs)
+        bits = self._bits(operator)
+        return any(self._operand_affine(index, bits).scale >= 1 for index in operator.inputs)
 
     def _compare(self, operator: OperatorT) -> None:
         """Compare the stored integers of a common scale, as int32."""
-        left, right = (self._operand_affine(index, 8) for index in operator.inputs)
-        common = Affine.of(left.limits.join(right.limits))
-        graph = self._graph
+        graph, bits = self._graph, self._bits(operator)
+        left, right = (self._operand_affine(index, bits) for index in operator.inputs)
+        common = Affine.of(left.limits.join(right.limits), bits)
         wide: list[int] = []
         for index in operator.inputs:
-            stored = self._operand(index, common, 8)
+            stored = self._operand(index, common, bits)
             name = f"{graph.label(operator)}/code_{len(wide)}"
             wide.append(graph.add_activation(name, graph.shape(stored), "int32"))
-            self._operators.append(casts.cast(graph, stored, wide[-1], ("int8", "int32"), 3))
+            self._operators.append(casts.cast(graph, stored, wide[-1], (common.dtype, "int32"), 3))
         operator.inputs = wide
 
     def _operand(self, index: int, wanted: Affine | None, bits: int) -> int:

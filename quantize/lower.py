@@ -6,36 +6,59 @@ stays runnable, so that calibration sees the tensors that lowering introduces.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from ai_edge_litert.schema_py_generated import (
+    ActivationFunctionType,
     AddOptionsT,
     BuiltinOptions,
+    MaximumMinimumOptionsT,
     MulOptionsT,
     PowOptionsT,
+    SubOptionsT,
 )
 
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import BITS, Precision, takes_int16
 from edgeconv.tflite import OperatorT
 
 Lowering = Callable[[Graph, OperatorT], list[OperatorT] | None]
 """Returns the replacement, or ``None`` where the operator stays as it is."""
 
 
-def lower(graph: Graph) -> None:
-    """Apply every lowering once, in place.
+def lower(graph: Graph, precisions: Sequence[Precision]) -> list[Precision]:
+    """Apply every lowering once, in place, to the operators that become integer ones.
+
+    Where no kernel takes int16 activations, the operator is left as it is, for float.
 
     Args:
         graph: The float graph.
+        precisions: The precision of each operator.
+
+    Returns:
+        The precision of each operator that the graph has now.
     """
     lowered: list[OperatorT] = []
-    for operator in graph.operators:
-        lowering = _LOWERINGS.get(graph.op(operator))
-        replacement = lowering(graph, operator) if lowering else None
-        lowered += [operator] if replacement is None else replacement
+    found: list[Precision] = []
+    for operator, precision in zip(graph.operators, precisions, strict=True):
+        replacement = _replacement(graph, operator, precision)
+        if precision == "int16" and not all(takes_int16(graph, new) for new in replacement):
+            replacement, precision = [operator], "float"  # noqa: PLW2901 - the one that it gets
+        lowered += replacement
+        found += [precision] * len(replacement)
     graph.subgraph.operators = lowered
+    return found
+
+
+def _replacement(graph: Graph, operator: OperatorT, precision: Precision) -> list[OperatorT]:
+    name = graph.op(operator)
+    lowerings = _INT16_LOWERINGS if precision == "int16" else _LOWERINGS
+    if name not in lowerings or (precision not in BITS and name != "DEQUANTIZE"):
+        return [operator]
+    replacement = lowerings[name](graph, operator)
+    return [operator] if replacement is None else replacement
 
 
 def _square(graph: Graph, operator: OperatorT) -> list[OperatorT] | None:
@@ -102,6 +125,53 @@ def _dequantize(graph: Graph, operator: OperatorT) -> list[OperatorT] | None:
     return []
 
 
+def _squared_difference(graph: Graph, operator: OperatorT) -> list[OperatorT] | None:
+    (out,) = operator.outputs
+    difference = graph.add_activation(f"{graph.name(out)}/difference", graph.shape(out), "float32")
+    options = (BuiltinOptions.SubOptions, SubOptionsT())
+    return [
+        graph.operator("SUB", 1, operator.inputs, (difference,), options),
+        graph.operator("MUL", 1, (difference, difference), (out,), _mul_options()),
+    ]
+
+
+def _hard_swish(graph: Graph, operator: OperatorT) -> list[OperatorT] | None:
+    """Compute x * (relu6(x + 3) / 6)."""
+    (source,), (out,) = operator.inputs, operator.outputs
+    name, shape = graph.name(out), graph.shape(out)
+    gate, share = (
+        graph.add_activation(f"{name}/{part}", shape, "float32") for part in ("gate", "share")
+    )
+    three = graph.add_constant(f"{name}/three", np.array(3, np.float32))
+    sixth = graph.add_constant(f"{name}/sixth", np.array(1 / 6, np.float32))
+    options = AddOptionsT()
+    options.fusedActivationFunction = ActivationFunctionType.RELU6
+    return [
+        graph.operator("ADD", 1, (source, three), (gate,), (BuiltinOptions.AddOptions, options)),
+        graph.operator("MUL", 1, (gate, sixth), (share,), _mul_options()),
+        graph.operator("MUL", 1, (source, share), (out,), _mul_options()),
+    ]
+
+
+def _prelu(graph: Graph, operator: OperatorT) -> list[OperatorT] | None:
+    """Compute relu(x) + slope * min(x, 0)."""
+    (source, slope), (out,) = operator.inputs, operator.outputs
+    name, shape = graph.name(out), graph.shape(out)
+    above, below, scaled = (
+        graph.add_activation(f"{name}/{part}", shape, "float32")
+        for part in ("above", "below", "scaled")
+    )
+    zero = graph.add_constant(f"{name}/zero", np.array(0, np.float32))
+    least = (BuiltinOptions.MaximumMinimumOptions, MaximumMinimumOptionsT())
+    total = (BuiltinOptions.AddOptions, AddOptionsT())
+    return [
+        graph.operator("RELU", 1, (source,), (above,)),
+        graph.operator("MINIMUM", 1, (source, zero), (below,), least),
+        graph.operator("MUL", 1, (below, slope), (scaled,), _mul_options()),
+        graph.operator("ADD", 1, (above, scaled), (out,), total),
+    ]
+
+
 def _mul_options(activation: int = 0) -> tuple[int, Any]:
     options = MulOptionsT()
     options.fusedActivationFunction = activation
@@ -115,6 +185,14 @@ _LOWERINGS: dict[str, Lowering] = {
     "NEG": _neg,
     "SQUARE": _square,
 }
+
+_INT16_LOWERINGS: dict[str, Lowering] = {
+    **_LOWERINGS,
+    "HARD_SWISH": _hard_swish,
+    "PRELU": _prelu,
+    "SQUARED_DIFFERENCE": _squared_difference,
+}
+"""More operators have kernels for int8 than for int16."""
 
 LOWERED: tuple[str, ...] = tuple(_LOWERINGS)
 """Operators that are replaced by others before calibration."""

@@ -72,8 +72,7 @@ class Plan:
     def __init__(self, graph: Graph, bits: Mapping[int, int] | None = None) -> None:
         self._graph = graph
         if bits is None:
-            every = range(len(graph.tensors))
-            bits = {index: 8 for index in every if graph.is_activation(index)}
+            bits = dict.fromkeys(graph.activations(), 8)
         self._bits = bits
         self._parent = {index: index for index in bits}
         self._producers = graph.producers()

@@ -228,6 +228,18 @@ INT16_VERSIONS: dict[str, int] = {
     "PACK": 3,
     "SELECT": 1,
     "SELECT_V2": 1,
+    "EQUAL": 5,
+    "GELU": 2,
+    "GREATER": 2,
+    "GREATER_EQUAL": 3,
+    "LESS": 3,
+    "LESS_EQUAL": 2,
+    "NOT_EQUAL": 4,
+    "RANK": 1,
+    "REVERSE_V2": 3,
+    "SHAPE": 1,
+    "TILE": 3,
+    "TOPK_V2": 3,
 }
 """Version of every operator whose kernel takes int16 activations."""
 

@@ -2,7 +2,8 @@
 
 ``fp16`` stores constants as float16; a DEQUANTIZE turns them back when the model is loaded.
 ``dynamic`` stores weights as int8. Operators with a hybrid kernel quantize their input while they
-run and compute in integers; others read the weight through a DEQUANTIZE.
+run and compute in integers; others read the weight through a DEQUANTIZE. ``weight-only`` stores
+them likewise, and all operators compute in float.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import Chosen
 from edgeconv.quantize.qparams import quantize_weight, symmetric, weight_scales
 from edgeconv.tflite import OperatorT
 
@@ -49,64 +51,78 @@ WEIGHT_RULES: dict[str, WeightRule] = {
     "GATHER": WeightRule(0, 0),
     "TRANSPOSE_CONV": WeightRule(1, 0),
 }
-"""Operators whose weights ``dynamic`` mode stores as int8, by builtin name."""
+"""Operators whose weights are stored as int8, by builtin name."""
 
 
-def quantize(graph: Graph, mode: str) -> None:
+def quantize(graph: Graph, chosen: Chosen) -> None:
     """Store a graph's weights in fewer bits, in place.
 
     Args:
-        graph: The float graph.
-        mode: ``fp16`` or ``dynamic``.
+        graph: A graph with operators that compute in float.
+        chosen: Tells which of them read weights of ``fp16``, ``dynamic`` or ``weight-only``.
     """
-    if mode == "fp16":
-        _to_float16(graph)
-    else:
-        _to_int8(graph)
+    entries: list[OperatorT] = []
+    half: dict[int, int] = {}
+    stored: dict[tuple[int, int | None], int] = {}
+    dequantized: dict[tuple[int, int | None], int] = {}
+    for operator in graph.operators:
+        mode = chosen(operator)
+        if mode == "fp16":
+            entries += _to_float16(graph, operator, half)
+        elif mode in ("dynamic", "weight-only"):
+            hybrid = mode == "dynamic"
+            entries += _to_int8(graph, operator, stored, dequantized, hybrid=hybrid)
+    graph.subgraph.operators = [*entries, *graph.operators]
     graph.compact()
 
 
-def _to_float16(graph: Graph) -> None:
-    entries: list[OperatorT] = []
-    replaced: dict[int, int] = {}
-    for index in range(len(graph.tensors)):
-        if not _is_large(graph, index) or index in graph.outputs:
+def _to_float16(graph: Graph, operator: OperatorT, half: dict[int, int]) -> list[OperatorT]:
+    """Let an operator read its large constants from float16; return the operators added."""
+    entries = []
+    for index in operator.inputs:
+        if index in half or not _is_large(graph, index):
             continue
         value = graph.value(index)
         if float(np.abs(value).max()) > _FLOAT16_MAX:
             continue
         stored = graph.add_constant(f"{graph.name(index)}/fp16", value.astype(np.float16))
-        replaced[index] = graph.add_activation(graph.name(index), value.shape, "float32")
-        entries.append(graph.operator("DEQUANTIZE", 3, (stored,), (replaced[index],)))
-    for operator in graph.operators:
-        operator.inputs = [replaced.get(index, index) for index in operator.inputs]
-    graph.subgraph.operators = [*entries, *graph.operators]
+        half[index] = graph.add_activation(graph.name(index), value.shape, "float32")
+        entries.append(graph.operator("DEQUANTIZE", 3, (stored,), (half[index],)))
+    operator.inputs = [half.get(index, index) for index in operator.inputs]
+    return entries
 
 
-def _to_int8(graph: Graph) -> None:
-    entries: list[OperatorT] = []
-    stored: dict[tuple[int, int | None], int] = {}
-    dequantized: dict[tuple[int, int | None], int] = {}
-    for operator in graph.operators:
-        rule = WEIGHT_RULES.get(graph.op(operator))
-        if rule is None or not _is_large(graph, operator.inputs[rule.weight]):
-            continue
-        key = (operator.inputs[rule.weight], rule.axis)
-        if key not in stored:
-            stored[key] = _store(graph, *key)
-        weight = stored[key]
-        if rule.hybrid_version is not None:
-            graph.set_version(operator, max(rule.hybrid_version, graph.version(operator)))
-            if rule.asymmetric:
-                operator.builtinOptions.asymmetricQuantizeInputs = True
-        elif key not in dequantized:
+def _to_int8(
+    graph: Graph,
+    operator: OperatorT,
+    stored: dict[tuple[int, int | None], int],
+    dequantized: dict[tuple[int, int | None], int],
+    *,
+    hybrid: bool,
+) -> list[OperatorT]:
+    """Let an operator read its large weight from int8; return the operators added."""
+    rule = WEIGHT_RULES.get(graph.op(operator))
+    if rule is None or not _is_large(graph, operator.inputs[rule.weight]):
+        return []
+    entries = []
+    key = (operator.inputs[rule.weight], rule.axis)
+    if key not in stored:
+        stored[key] = _store(graph, *key)
+    weight = stored[key]
+    if hybrid and rule.hybrid_version is not None:
+        graph.set_version(operator, max(rule.hybrid_version, graph.version(operator)))
+        if rule.asymmetric:
+            operator.builtinOptions.asymmetricQuantizeInputs = True
+    else:
+        if key not in dequantized:
             name, shape = graph.name(key[0]), graph.shape(key[0])
             dequantized[key] = graph.add_activation(name, shape, "float32")
             entries.append(graph.operator("DEQUANTIZE", 5, (weight,), (dequantized[key],)))
-        inputs = list(operator.inputs)
-        inputs[rule.weight] = weight if rule.hybrid_version is not None else dequantized[key]
-        operator.inputs = inputs
-    graph.subgraph.operators = [*entries, *graph.operators]
+        weight = dequantized[key]
+    inputs = list(operator.inputs)
+    inputs[rule.weight] = weight
+    operator.inputs = inputs
+    return entries
 
 
 def _store(graph: Graph, index: int, axis: int | None) -> int:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeconv import tflite
 from edgeconv.artifacts import Array
+from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.lower import LOWERED
-from edgeconv.quantize.rules import RULES
+from edgeconv.quantize.rules import INT16_FIXED, INT16_VERSIONS, RULES
 
 _ROWS = 12
 _IMAGE = (1, 6, 8, 4)
@@ -316,8 +318,8 @@ CASES: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_quantized_operator_computes_what_the_float_one_does(name: str, lab: Any) -> None:
+def _quantized(lab: Any, name: str, mode: str) -> tuple[Any, list[Array], list[list[Array]]]:
+    """Return the quantized model of a case, the float results, and the samples."""
     case = CASES[name]
     model = lab.model()
     built = case.build(model)
@@ -331,18 +333,69 @@ def test_quantized_operator_computes_what_the_float_one_does(name: str, lab: Any
         ]
         for _ in range(_ROWS)
     ]
-    quantized = lab.quantize(artifact, rows)
-    expected = lab.run(artifact.path, rows, delegate=False)
+    quantized = lab.quantize(artifact, rows, mode)
+    return quantized, lab.run(artifact.path, rows, delegate=False), rows
+
+
+def _check(reference: Array, result: Array, floor: float, agree: float, lab: Any) -> None:
+    assert result.dtype == reference.dtype
+    assert result.shape == reference.shape
+    if reference.dtype == np.float32:
+        assert lab.sqnr(reference, result) >= floor
+    else:
+        assert np.mean(reference == result) >= agree
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_quantized_operator_computes_what_the_float_one_does(name: str, lab: Any) -> None:
+    case = CASES[name]
+    quantized, expected, rows = _quantized(lab, name, "int8")
     for delegate in (False, True):
         found = lab.run(quantized.path, rows, delegate=delegate)
         for reference, result in zip(expected, found, strict=True):
-            assert result.dtype == reference.dtype
-            assert result.shape == reference.shape
-            if reference.dtype == np.float32:
-                assert lab.sqnr(reference, result) >= case.floor
-            else:
-                assert np.mean(reference == result) >= case.agree
+            _check(reference, result, case.floor, case.agree, lab)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_int16_operator_computes_what_the_float_one_does(name: str, lab: Any) -> None:
+    quantized, expected, rows = _quantized(lab, name, "int16x8")
+    for reference, result in zip(expected, lab.run(quantized.path, rows), strict=True):
+        _check(reference, result, 45.0, 0.99, lab)
+    graph = Graph(tflite.load(quantized.path))
+    for operator in graph.operators:
+        if (kind := graph.op(operator)) in ("QUANTIZE", "DEQUANTIZE"):
+            continue
+        tensors = [index for index in (*operator.inputs, *operator.outputs) if index >= 0]
+        dtypes = {graph.dtype(index) for index in tensors}
+        # Either there is a kernel, and nothing is float, or the operator is float as a whole.
+        assert ("float32" in dtypes) <= (kind not in INT16_VERSIONS)
+        assert not {"float32", "int16"} <= dtypes
+        if "int16" in dtypes:
+            assert graph.version(operator) >= INT16_VERSIONS[kind]
+
+
+def test_int16_is_symmetric_with_wide_biases(lab: Any) -> None:
+    quantized, _, _ = _quantized(lab, "CONV_2D", "int16x8")
+    graph = Graph(tflite.load(quantized.path))
+    (conv,) = (operator for operator in graph.operators if graph.op(operator) == "CONV_2D")
+    source, weight, bias = conv.inputs
+    assert [graph.dtype(index) for index in conv.inputs] == ["int16", "int8", "int64"]
+    scales = [graph.tensors[index].quantization.scale for index in conv.inputs]
+    assert scales[2] == pytest.approx(scales[0] * scales[1], rel=1e-6)
+    for index in (source, weight, bias, *conv.outputs):
+        assert not np.any(graph.tensors[index].quantization.zeroPoint)
+
+
+def test_int16_fixes_the_scales_that_the_kernels_prescribe(lab: Any) -> None:
+    for name, (scale, zero_point) in INT16_FIXED.items():
+        quantized, _, _ = _quantized(lab, name, "int16x8")
+        graph = Graph(tflite.load(quantized.path))
+        (operator,) = (operator for operator in graph.operators if graph.op(operator) == name)
+        stored = graph.tensors[operator.outputs[0]].quantization
+        assert (stored.scale[0], stored.zeroPoint[0]) == (np.float32(scale), zero_point)
 
 
 def test_every_operator_of_the_table_has_a_case() -> None:
     assert {name.partition("/")[0] for name in CASES} == {*RULES, *LOWERED}
+    assert {*INT16_VERSIONS} <= {*RULES}
+    assert {*INT16_FIXED} <= {*INT16_VERSIONS}

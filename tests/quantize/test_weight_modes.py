@@ -75,7 +75,8 @@ def _build(lab: Any, build: Callable[[Any], Any]) -> tuple[Any, list[list[Array]
 
 
 @pytest.mark.parametrize(
-    ("mode", "ratio", "floor"), [("fp16", 0.65, 55.0), ("dynamic", 0.45, 30.0)]
+    ("mode", "ratio", "floor"),
+    [("fp16", 0.65, 55.0), ("dynamic", 0.45, 30.0), ("weight-only", 0.45, 35.0)],
 )
 @pytest.mark.parametrize("name", _CASES)
 def test_weights_shrink_and_results_stay(
@@ -97,6 +98,16 @@ def test_every_weight_rule_has_a_case() -> None:
     assert set(_CASES) == set(WEIGHT_RULES)
 
 
+def test_weight_only_computes_in_float(lab: Any) -> None:
+    artifact, _ = _build(lab, _dense)
+    graph = Graph(tflite.load(lab.quantize(artifact, mode="weight-only").path))
+    assert [graph.op(operator) for operator in graph.operators] == ["DEQUANTIZE", "FULLY_CONNECTED"]
+    stored = graph.tensors[graph.operators[0].inputs[0]]
+    assert graph.dtype(graph.operators[0].inputs[0]) == "int8"
+    assert len(stored.quantization.scale) == 32
+    assert not np.any(stored.quantization.zeroPoint)
+
+
 def test_dynamic_keeps_small_constants_float(lab: Any) -> None:
     model = lab.model()
     dense = model.op("FULLY_CONNECTED", model.input(1, 8), model.constant(_weights(4, 8)), -1)
@@ -106,7 +117,7 @@ def test_dynamic_keeps_small_constants_float(lab: Any) -> None:
 
 
 def test_a_weight_of_two_layers_is_stored_once(lab: Any) -> None:
-    for mode in ("fp16", "dynamic"):
+    for mode in ("fp16", "dynamic", "weight-only"):
         model = lab.model()
         weight = model.constant(_weights(64, 64))
         x = model.op("FULLY_CONNECTED", model.input(1, 64), weight, -1)

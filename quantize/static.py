@@ -1,0 +1,76 @@
+"""Static quantization: calibrate a float graph once, then rewrite it, as often as needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from edgeconv.artifacts import Array
+from edgeconv.quantize import check, weights
+from edgeconv.quantize.calibrate import Progress, calibrate
+from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.edges import IoDtype
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.int8 import rewrite
+from edgeconv.quantize.plan import Plan
+from edgeconv.quantize.precision import BITS, Precision, chooser
+from edgeconv.quantize.qparams import Range
+from edgeconv.quantize.split import split
+
+
+def uniform(precisions: Sequence[Precision]) -> bool:
+    """Tell whether all operators have the same static precision."""
+    return len(set(precisions)) == 1 and precisions[0] in BITS
+
+
+def observe(
+    graph: Graph,
+    feeds: Sequence[Sequence[Array]],
+    calibrator: Callable[[], Calibrator],
+    *,
+    everything: bool,
+    progress: Progress | None = None,
+) -> dict[int, Range]:
+    """Return the ranges of a lowered float graph's activations.
+
+    Args:
+        graph: The graph.
+        feeds: Per sample the graph's inputs, in the stored form.
+        calibrator: Makes the calibrator of one tensor.
+        everything: Whether to watch every activation, not only those that decide when all
+            operators have the same precision.
+        progress: Told (samples done, samples in all).
+    """
+    plan = Plan(graph)
+    watched = graph.activations() if everything else plan.calibrated()
+    return calibrate(graph, watched, feeds, calibrator, views=plan.views(), progress=progress)
+
+
+def build(
+    graph: Graph, ranges: dict[int, Range], precisions: Sequence[Precision], io_dtype: IoDtype
+) -> None:
+    """Quantize a lowered float graph in place.
+
+    Args:
+        graph: The graph.
+        ranges: What `observe` returned for it.
+        precisions: The precision of each operator.
+        io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
+
+    Raises:
+        ConversionError: A float tensor is left beside an integer operator.
+    """
+    chosen = chooser(graph, precisions)
+    if uniform(precisions) and _edges_fit(precisions[0], io_dtype):
+        plan = Plan(graph, dict.fromkeys(graph.activations(), BITS[precisions[0]]))
+    else:
+        parts = split(graph, precisions, io_dtype)
+        plan = Plan(graph, parts.bits)
+        ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
+    rewrite(graph, plan.choose(ranges), io_dtype)
+    check.integers_meet(graph, chosen)
+    weights.quantize(graph, chosen)
+
+
+def _edges_fit(precision: str, io_dtype: str) -> bool:
+    """Tell whether the inputs and outputs can have the precision of the operators at the edge."""
+    return io_dtype in ("float32", precision) or (precision, io_dtype) == ("int8", "uint8")
