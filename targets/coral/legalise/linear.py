@@ -16,10 +16,29 @@ from edgeconv.targets.coral.legalise.rewrite import NONE, Rewrite, Site, values
 def _fully_connected(site: Site) -> bool | None:
     graph, (x, weight, *rest) = site.graph, site.inputs
     kernel = values(graph, weight)
-    if kernel is None or math.prod(site.shape(site.output)) == kernel.shape[0]:
+    if kernel is None:
         return None
+    if math.prod(site.shape(site.output)) == kernel.shape[0]:
+        return _one_row(site)
     bias = values(graph, rest[0]) if rest and rest[0] >= 0 else None
     return _convolve(site, x, kernel, bias, site.options.fusedActivationFunction)
+
+
+def _one_row(site: Site) -> bool | None:
+    """Take the option away that has a version of its own: keeping the input's axes."""
+    options, output = site.options, site.output
+    if not options.keepNumDims:
+        return None
+    options.keepNumDims = False
+    operator, graph = site.operator, site.graph
+    row = graph.add_activation(
+        f"{graph.label(operator)}/row", (1, graph.shape(output)[-1]), "float32"
+    )
+    operator.outputs = [row]
+    graph.set_version(operator, 1)
+    site.made.append(operator)
+    site.reshape(row, graph.shape(output), out=output)
+    return True
 
 
 def _batch_matmul(site: Site) -> bool | None:

@@ -128,9 +128,59 @@ def _shuffle(m: Any) -> Any:
     return m.op("RESHAPE", turned, m.constant([1, 4, 4, 6], "int32"))
 
 
+def _conv(m: Any, x: Any, outputs: int, seed: int) -> Any:
+    width = m.graph.shape(x)[-1]
+    rng = np.random.default_rng(seed)
+    weight = m.constant(rng.normal(size=(outputs, 1, 1, width)) / width**0.5)
+    bias = m.constant(rng.normal(size=outputs))
+    y = m.op("CONV_2D", x, weight, bias, strideH=1, strideW=1, fusedActivationFunction=1)
+    m.graph.tensors[y].shape = np.array((*m.graph.shape(x)[:3], outputs), np.int32)
+    return y
+
+
+def _shuffled(m: Any, x: Any, groups: int) -> Any:
+    _, height, width, channels = m.graph.shape(x)
+    sizes = (height * width, groups, channels // groups)
+    y = m.op("RESHAPE", x, m.constant(sizes, "int32"))
+    m.graph.tensors[y].shape = np.array(sizes, np.int32)
+    y = m.op("TRANSPOSE", y, m.constant([0, 2, 1], "int32"))
+    y = m.op("RESHAPE", y, m.constant((1, height, width, channels), "int32"))
+    m.graph.tensors[y].shape = np.array((1, height, width, channels), np.int32)
+    return y
+
+
+def _shuffle_units(m: Any) -> Any:
+    """Three units of ShuffleNet V2: half of the channels pass, half are convolved."""
+    x = m.input(1, 4, 5, 6)
+    pair = [_conv(m, x, 8, 1), _conv(m, x, 8, 2)]
+    for unit in range(3):
+        y = _shuffled(m, _joined(m, pair), 2)
+        kept, used = m.op("SPLIT", m.constant(3, "int32"), y, dtypes=("float32",) * 2, numSplits=2)
+        for half in (kept, used):
+            m.graph.tensors[half].shape = np.array((1, 4, 5, 8), np.int32)
+        pair = [kept, _conv(m, used, 8, 3 + unit)]
+    whole = _joined(m, pair)
+    filters, bias = m.constant(_weights(1, 3, 3, 16)), m.constant(_weights(16))
+    options = {"strideH": 1, "strideW": 1, "depthMultiplier": 1}
+    deep = m.op("DEPTHWISE_CONV_2D", whole, filters, bias, **options)
+    m.graph.tensors[deep].shape = np.array((1, 4, 5, 16), np.int32)
+    return m.op("ADD", _conv(m, deep, 4, 9), _conv(m, whole, 4, 10))
+
+
+def _joined(m: Any, pair: Sequence[Any]) -> Any:
+    y = m.op("CONCATENATION", *pair, axis=3)
+    m.graph.tensors[y].shape = np.array((1, 4, 5, 16), np.int32)
+    return y
+
+
 def _rows(m: Any) -> Any:
     weight, bias = m.constant(_weights(5, 8)), m.constant(_weights(5))
     return m.op("FULLY_CONNECTED", m.input(1, 7, 8), weight, bias, keepNumDims=True, version=5)
+
+
+def _one_row(m: Any) -> Any:
+    weight, bias = m.constant(_weights(5, 8)), m.constant(_weights(5))
+    return m.op("FULLY_CONNECTED", m.input(1, 1, 8), weight, bias, keepNumDims=True, version=5)
 
 
 def _by_constant(m: Any) -> Any:
@@ -182,6 +232,7 @@ CASES = (
     Case("unpack", _unpacked),
     Case("many-axes-transpose", _patches),
     Case("many-axes-transpose", _shuffle, ["RESHAPE", "TRANSPOSE", "RESHAPE"]),
+    Case("channel-shuffle", _shuffle_units),
     Case("pixel-shuffle", _unary("DEPTH_TO_SPACE", 1, 3, 5, 12, blockSize=2)),
     Case("pixel-shuffle", _unary("DEPTH_TO_SPACE", 1, 2, 5, 27, blockSize=3)),
     Case("resize-of-one-pixel", _enlarged, ["TILE"]),
@@ -189,6 +240,7 @@ CASES = (
     Case("mean-axes", _of_constant("MEAN", [2], 1, 6, 5), slack=2.0),
     Case("mean-axes", _of_constant("SUM", [-1], 1, 6, 4, 5), slack=2.0),
     Case("linear-over-rows", _rows, ["RESHAPE", "CONV_2D", "RESHAPE"]),
+    Case("linear-over-rows", _one_row, ["FULLY_CONNECTED", "RESHAPE"]),
     Case("matmul-by-constant", _by_constant, ["RESHAPE", "CONV_2D", "RESHAPE"]),
 )
 
@@ -231,6 +283,23 @@ def test_the_rewritten_model_quantizes_as_well(lab: Any, case: Case) -> None:
     assert ratios[1] >= min(ratios[0] - case.slack, 45.0)
     kinds = {_op for _op in _operators(quantized.path) if _op not in ("DEQUANTIZE",)}
     assert kinds <= MAPPABLE
+
+
+def test_a_shuffle_that_is_not_read_by_convolutions_stays_a_transpose(lab: Any) -> None:
+    model = lab.model()
+    before = lab.save(model, model.op("RELU", _shuffled(model, model.input(1, 4, 5, 6), 3)))
+    after, applied = _legalised(before, lab.folder)
+    assert "channel-shuffle" not in applied
+    assert _operators(after.path) == ["RESHAPE", "TRANSPOSE", "RESHAPE", "RELU"]
+
+
+def test_a_shuffle_between_convolutions_costs_no_operator(lab: Any) -> None:
+    model = lab.model()
+    shuffled = _shuffled(model, _conv(model, model.input(1, 4, 5, 6), 12, 1), 3)
+    before = lab.save(model, _conv(model, shuffled, 5, 2))
+    after, applied = _legalised(before, lab.folder)
+    assert applied == ["channel-shuffle"]
+    assert _operators(after.path) == ["CONV_2D", "CONV_2D"]
 
 
 def _legalised(model: Artifact, folder: Path) -> tuple[Artifact, list[str]]:
