@@ -42,6 +42,8 @@ DEFAULT_GATES: Gates = MappingProxyType(
         "tflite_approximated": {"sqnr_db": 25.0, "exact": 0.9},
         "tflite_fp16": {"sqnr_db": 40.0, "exact": 0.95},
         "tflite_dynamic": {"sqnr_db": 15.0, "exact": 0.8},
+        "tflite_weight-only": {"sqnr_db": 20.0, "exact": 0.9},
+        "tflite_int16x8": {"sqnr_db": 20.0, "exact": 0.9},
         "tflite_int8": {"sqnr_db": 12.0, "exact": 0.8},
     }
 )

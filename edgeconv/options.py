@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
@@ -10,11 +11,41 @@ from typing import Any, Literal, get_args
 from edgeconv.errors import UsageError
 from edgeconv.gates import check_gate
 
-QuantizeMode = Literal["none", "fp16", "dynamic", "int8"]
-IoDtype = Literal["float32", "int8", "uint8"]
+QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x8"]
+IoDtype = Literal["float32", "int8", "uint8", "int16"]
 IoLayout = Literal["nhwc", "nchw"]
 CalibratorName = Literal["minmax", "mse"]
 ConverterName = Literal["native"]
+
+
+@dataclass(frozen=True, slots=True)
+class MaxDrop:
+    """The most that an int8 model may lose.
+
+    Attributes:
+        amount: In dB, how far the SQNR of any output may lie below that of the same model with all
+            activations in 16 bits. In points, the share of samples in percent whose top class may
+            change.
+        unit: ``dB`` or ``points``.
+    """
+
+    amount: float
+    unit: Literal["dB", "points"]
+
+    @classmethod
+    def parse(cls, text: str) -> MaxDrop:
+        """Return what ``3dB``, ``0.5%`` or ``0.5points`` means.
+
+        Raises:
+            UsageError: The text is none of these.
+        """
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(dB|%|points?)\s*", text, re.IGNORECASE)
+        if found is None:
+            raise UsageError(
+                f"--max-drop {text} is not understood",
+                hint="write decibels as 3dB, points of accuracy as 0.5%",
+            )
+        return cls(float(found[1]), "dB" if found[2].lower() == "db" else "points")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +53,16 @@ class ConvertOptions:
     """Options of `edgeconv.convert` and of ``edgeconv torch2tflite``.
 
     Attributes:
-        quantize: ``none``, ``fp16`` (weights), ``dynamic`` (int8 weights), ``int8`` (everything).
-        io_dtype: dtype of the quantized model's inputs and outputs; ``int8`` mode only.
+        quantize: ``none``, ``fp16`` (weights), ``dynamic`` (int8 weights), ``weight-only`` (int8
+            weights, float arithmetic), ``int8`` (everything), ``int16x8`` (int16 activations).
+        io_dtype: dtype of the quantized model's inputs and outputs, where its activations are
+            integers; ``int16`` in ``int16x8`` mode only.
+        keep_float: Operators that are not quantized: builtin names, or patterns for the names of
+            their outputs.
+        keep_int16: Operators whose activations get 16 bits, likewise.
+        recipe: File with rules for further operators; see `edgeconv.quantize.recipe`.
+        max_drop: The most that an int8 model may lose, ``"3dB"`` or ``"1%"``; layers are kept in
+            16 bits until that holds. See `MaxDrop`.
         io_layout: ``nhwc`` stores image inputs and outputs channels last; ``nchw`` keeps them.
         calibration_samples: Largest number of calibration samples used.
         calibrator: How a tensor's range is chosen from what calibration saw.
@@ -40,6 +79,10 @@ class ConvertOptions:
 
     quantize: QuantizeMode = "none"
     io_dtype: IoDtype = "float32"
+    keep_float: tuple[str, ...] = ()
+    keep_int16: tuple[str, ...] = ()
+    recipe: str | None = None
+    max_drop: str | None = None
     io_layout: IoLayout = "nhwc"
     calibration_samples: int = 200
     calibrator: CalibratorName = "minmax"
@@ -58,12 +101,7 @@ class ConvertOptions:
         _require("io_layout", self.io_layout, get_args(IoLayout))
         _require("calibrator", self.calibrator, get_args(CalibratorName))
         _require("converter", self.converter, get_args(ConverterName))
-        if self.io_dtype != "float32" and self.quantize != "int8":
-            raise UsageError(
-                f"--io-dtype {self.io_dtype} needs an integer model",
-                why=f"--quantize is {self.quantize}",
-                hint="add --quantize int8, or leave --io-dtype at float32",
-            )
+        self._check_quantization()
         for name in ("calibration_samples", "parity_samples"):
             _at_least(name, getattr(self, name), 1)
         _at_least("seed", self.seed, 0)
@@ -73,9 +111,37 @@ class ConvertOptions:
             for metric, limit in gate.items():
                 check_gate(stage, metric, limit)
 
+    def _check_quantization(self) -> None:
+        """Refuse options that the mode makes senseless."""
+        wide = "int16x8" if self.io_dtype == "int16" else "int8"
+        if self.io_dtype != "float32" and self.quantize not in (wide, "int16x8"):
+            raise UsageError(
+                f"--io-dtype {self.io_dtype} needs a model with {wide} activations",
+                why=f"--quantize is {self.quantize}",
+                hint=f"add --quantize {wide}, or leave --io-dtype at float32",
+            )
+        for name in ("keep_float", "keep_int16"):
+            if isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} is a list of texts, not one text")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name in ("keep_float", "keep_int16", "recipe"):
+            if getattr(self, name) and self.quantize == "none":
+                raise UsageError(
+                    f"{_option(name)} needs a model that is quantized",
+                    why="--quantize is none",
+                    hint="add --quantize, which says what becomes of all the other operators",
+                )
+        if self.max_drop is not None:
+            MaxDrop.parse(self.max_drop)
+            if self.quantize != "int8":
+                raise UsageError(
+                    "--max-drop needs --quantize int8", why=f"--quantize is {self.quantize}"
+                )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's form."""
-        return asdict(self)
+        data = asdict(self)
+        return data | {name: list(value) for name, value in data.items() if type(value) is tuple}
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -27,6 +27,7 @@ from edgeconv.errors import (
     error_from_dict,
 )
 from edgeconv.job import Job
+from edgeconv.quantize.recipe import rules_of
 from edgeconv.result import Result, describe_job, environment
 from edgeconv.sources import Data, Source, data_for, load
 from edgeconv.stages import plan, require_outputs
@@ -63,6 +64,7 @@ def convert(job: Job, observer: Observer | None = None) -> Result:
         with ExitStack() as stack:
             warnings = stack.enter_context(_collected_warnings())
             job = replace(job, options=target.adapt(job.options))
+            rules_of(job.options)
             writer = stack.enter_context(BundleWriter(job.target, force=job.force))
             # Workers stop first, so that a check which is under way in the thread ends at once.
             thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-parity"))

@@ -9,6 +9,7 @@ from edgeconv import targets
 from edgeconv.artifacts import Artifact
 from edgeconv.errors import ConversionError
 from edgeconv.options import ConvertOptions
+from edgeconv.quantize.recipe import rules_of
 from edgeconv.toolchain.pool import WorkerKind
 from edgeconv.toolchain.stage import Stage, StageContext
 
@@ -80,18 +81,23 @@ class ConvertToTflite:
 
 @dataclass(frozen=True, slots=True)
 class Quantize:
-    """Float TFLite to a quantized one."""
+    """Float TFLite to a quantized one.
+
+    Attributes:
+        mode: What becomes of the operators that no rule names.
+        mixed: Whether the model may have operators of other precision.
+    """
 
     mode: str
+    mixed: bool = True
 
     @property
     def name(self) -> str:
-        """``tflite_int8``, ``tflite_fp16``, ``tflite_dynamic``."""
+        """``tflite_int8``, ``tflite_fp16``, ``tflite_dynamic``, ..."""
         return f"tflite_{self.mode}"
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Quantize in the quantizer's worker."""
-        integer = self.mode == "int8"
         answer = context.workers.call(
             WorkerKind.QUANTIZER,
             "edgeconv.quantize.engine:quantize",
@@ -100,9 +106,13 @@ class Quantize:
             path=str(context.directory / f"{context.name}_{self.mode}.tflite"),
             mode=self.mode,
             io_dtype=context.options.io_dtype,
-            samples=str(context.calibration) if integer else None,
+            samples=str(context.calibration),
             calibrator=context.options.calibrator,
+            rules=[rule.to_dict() for rule in rules_of(context.options)],
+            max_drop=context.options.max_drop,
+            mixed=self.mixed,
         )
+        context.details["notes"] = answer["notes"]
         return Artifact.from_dict(answer)
 
 
@@ -117,7 +127,7 @@ def plan(first: Stage, options: ConvertOptions) -> list[Stage]:
     stages: list[Stage] = [first, TranslateToSavedModel(), ConvertToTflite()]
     stages += target.float_stages(options)
     if options.quantize != "none":
-        stages.append(Quantize(options.quantize))
+        stages.append(Quantize(options.quantize, target.mixed_precision))
     return [*stages, *target.stages(options)]
 
 

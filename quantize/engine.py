@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,16 +13,19 @@ import numpy as np
 from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
 from edgeconv.errors import InvalidData, UsageError
+from edgeconv.options import MaxDrop
 from edgeconv.quantize import check, static, weights
 from edgeconv.quantize.calibrate import Progress
-from edgeconv.quantize.calibrators import CALIBRATORS
+from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.lower import lower
 from edgeconv.quantize.precision import BITS, MODES, Chosen, Precision, Rule, assign, chooser
+from edgeconv.quantize.search import Found, Search
+from edgeconv.tflite import OperatorT
 
-_NAMED = 5
-"""As many operators are named in a warning."""
+_NAMED = 8
+"""As many operators are named in a note."""
 
 
 def quantize(
@@ -33,6 +36,8 @@ def quantize(
     samples: str | None = None,
     calibrator: str = "minmax",
     rules: Sequence[dict[str, Any]] = (),
+    max_drop: str | None = None,
+    mixed: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Quantize a float TFLite model, and check that the result loads and runs.
@@ -50,10 +55,13 @@ def quantize(
             with a leading sample axis; needed where activations are integers.
         calibrator: A name of `calibrators.CALIBRATORS`.
         rules: Operators of other precision, as `Rule.to_dict` gives them; later ones win.
+        max_drop: The most that ``int8`` mode may lose, as `MaxDrop` reads it.
+        mixed: Whether layers may be kept in 16 bits for that; otherwise it is only said which.
         progress: Called with the number of calibrated samples and their total.
 
     Returns:
-        The quantized model, as `Artifact.to_dict` gives it, and ``warnings``.
+        The quantized model, as `Artifact.to_dict` gives it, and ``notes`` for the
+        report.
 
     Raises:
         UsageError: An argument is not known, does not fit the mode, or matches nothing.
@@ -69,27 +77,70 @@ def quantize(
     if BITS.keys() & {MODES[mode], *precisions}:
         check.fixed_shapes(graph, str(artifact.path))
         feeds = _load_samples(_required(samples, mode), artifact.inputs, graph)
-        asked = chooser(graph, precisions)
-        lowered = lower(graph, precisions)
-        check.supported(graph, lowered)
-        ranges = static.observe(
-            graph,
-            feeds,
-            CALIBRATORS[calibrator],
-            everything=not static.uniform(lowered),
-            progress=progress,
+        request = _Static(
+            graph, precisions, feeds, CALIBRATORS[calibrator], _io(io_dtype), max_drop, mixed
         )
-        warnings = _left_float(graph, asked, lowered)
-        static.build(graph, ranges, lowered, _io(io_dtype))
+        notes = request.run(progress)
     else:
-        warnings = []
+        notes = []
         weights.quantize(graph, chooser(graph, precisions))
         for position in range(1, len(graph.model.subgraphs)):
             inner = Graph(graph.model, position)
             weights.quantize(inner, chooser(inner, [MODES[mode]] * len(inner.operators)))
     tflite.save(graph.model, Path(path))
     check.runs(Path(path))
-    return {**_describe(artifact, graph, Path(path)).to_dict(), "warnings": warnings}
+    return {**_describe(artifact, graph, Path(path)).to_dict(), "notes": notes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Static:
+    """A graph that is to have integer activations, and how; the fields are `quantize`'s."""
+
+    graph: Graph
+    precisions: Sequence[Precision]
+    feeds: Sequence[Sequence[Array]]
+    calibrator: Callable[[], Calibrator]
+    io_dtype: IoDtype
+    max_drop: str | None
+    mixed: bool
+
+    def run(self, progress: Progress | None) -> list[str]:
+        """Quantize the graph in place, and return the notes."""
+        graph = self.graph
+        asked = chooser(graph, self.precisions)
+        lowered = lower(graph, self.precisions)
+        check.supported(graph, lowered)
+        everything = self.max_drop is not None or not static.uniform(lowered)
+        ranges = static.observe(
+            graph, self.feeds, self.calibrator, everything=everything, progress=progress
+        )
+        notes = _left_float(graph, asked, lowered)
+        if self.max_drop is not None:
+            limit = MaxDrop.parse(self.max_drop)
+            found = Search(graph, ranges, lowered, self.feeds, limit).run(progress)
+            notes.append(_kept(graph, found, limit, mixed=self.mixed))
+            lowered = found.precisions if self.mixed else lowered
+        static.build(graph, ranges, lowered, self.io_dtype)
+        return notes
+
+
+def _short(graph: Graph, operator: OperatorT) -> str:
+    """Return the first of the names that an operator got when others were fused into it."""
+    return f"{graph.label(operator).partition(';')[0]} ({graph.op(operator)})"
+
+
+def _kept(graph: Graph, found: Found, limit: MaxDrop, *, mixed: bool) -> str:
+    """Say which layers have 16 bits, or would have if the target allowed it."""
+    unit = " dB" if limit.unit == "dB" else " points"
+    asked = f"a drop of at most {limit.amount:g}{unit}"
+    if not found.kept:
+        return f"{asked} needs no layer in 16 bits: int8 alone drops {found.before:.1f}{unit}"
+    names = ", ".join(_short(graph, layer) for layer in found.kept[:_NAMED])
+    names += ", ..." if len(found.kept) > _NAMED else ""
+    verb = "keeps" if mixed else "would keep, if the target allowed it,"
+    reached = f"{found.before:.1f}{unit} become {found.after:.1f}{unit}"
+    missed = "" if found.after <= limit.amount else ", which is the least that can be had"
+    return f"{asked} {verb} {len(found.kept)} layers in 16 bits: {names}; {reached}{missed}"
 
 
 def _check_arguments(mode: str, io_dtype: str, calibrator: str) -> None:
@@ -117,7 +168,7 @@ def _io(name: str) -> IoDtype:
 
 
 def _left_float(graph: Graph, asked: Chosen, lowered: Sequence[Precision]) -> list[str]:
-    """Return a warning of the operators that compute in float for want of an int16 kernel."""
+    """Return a note of the operators that compute in float for want of an int16 kernel."""
     left = [
         operator
         for operator, precision in zip(graph.operators, lowered, strict=True)
@@ -127,7 +178,7 @@ def _left_float(graph: Graph, asked: Chosen, lowered: Sequence[Precision]) -> li
         return []
     counts = Counter(graph.op(operator) for operator in left)
     names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    first = ", ".join(graph.label(operator) for operator in left[:_NAMED])
+    first = ", ".join(graph.label(operator).partition(";")[0] for operator in left[:_NAMED])
     return [
         f"no kernel takes int16 activations for {names}: they compute in float32, at {first}"
         + (", ..." if len(left) > _NAMED else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,13 @@ class Graph:
         self.subgraph = model.subgraphs[position]
         self._position = position
         self._values: dict[int, Array] = {}
+
+    def copy(self) -> Graph:
+        """Return a copy that can be changed; the bytes of the constants are shared."""
+        shared: dict[int, Any] = {
+            id(buffer.data): buffer.data for buffer in self.model.buffers if buffer.data is not None
+        }
+        return Graph(copy.deepcopy(self.model, shared), self._position)
 
     @property
     def tensors(self) -> list[TensorT]:

@@ -31,6 +31,10 @@ class Target(Protocol):
     def name(self) -> str:
         """What ``--target`` calls it."""
 
+    @property
+    def mixed_precision(self) -> bool:
+        """Whether an int8 model may have operators with float or 16-bit activations."""
+
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Return the options that a conversion for this target uses; log what was changed.
 

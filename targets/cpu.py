@@ -14,6 +14,7 @@ class Cpu:
     """Any CPU that LiteRT runs on. Takes every model and adds no stage."""
 
     name = "cpu"
+    mixed_precision = True
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Accept every option."""

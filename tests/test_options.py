@@ -14,8 +14,14 @@ from edgeconv.options import ConvertOptions
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quantize": "int3"}, "none, fp16, dynamic, int8"),
+        ({"quantize": "int3"}, "none, fp16, dynamic, weight-only, int8, int16x8"),
         ({"io_dtype": "int8"}, "--quantize int8"),
+        ({"io_dtype": "int16", "quantize": "int8"}, "--quantize int16x8"),
+        ({"keep_float": ("ADD",)}, "--keep-float needs a model that is quantized"),
+        ({"keep_int16": "ADD", "quantize": "int8"}, "a list of texts"),
+        ({"recipe": "r.toml"}, "--recipe needs a model that is quantized"),
+        ({"max_drop": "3dB", "quantize": "fp16"}, "--max-drop needs --quantize int8"),
+        ({"max_drop": "3", "quantize": "int8"}, "3dB"),
         ({"io_layout": "nwhc"}, "nhwc, nchw"),
         ({"calibration_samples": 0}, "at least 1"),
         ({"seed": -1}, "at least 0"),
@@ -29,7 +35,9 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
 
 
 def test_options_are_json() -> None:
-    options = ConvertOptions(quantize="int8", io_dtype="uint8", gates={"all": {"cosine": 0.9}})
+    options = ConvertOptions(
+        quantize="int8", io_dtype="uint8", keep_float=("ADD",), gates={"all": {"cosine": 0.9}}
+    )
     data = json.loads(json.dumps(options.to_dict()))
     assert ConvertOptions(**data) == options
 

@@ -45,7 +45,29 @@ def _choice(kind: Any) -> click.Choice[str]:
     type=_choice(choices.QuantizeMode),
     default=_DEFAULTS.quantize,
     show_default=True,
-    help="fp16, dynamic: weights only. int8: everything.",
+    help="fp16, dynamic, weight-only: weights. int8: everything. int16x8: int16 activations.",
+)
+@click.option(
+    "--keep-float",
+    multiple=True,
+    metavar="OP|PATTERN",
+    help="Operators not to quantize, by type or by name, with * and ?. Repeatable.",
+)
+@click.option(
+    "--keep-int16",
+    multiple=True,
+    metavar="OP|PATTERN",
+    help="Operators whose activations get 16 bits, likewise. Repeatable.",
+)
+@click.option(
+    "--recipe",
+    metavar="FILE",
+    help="TOML or JSON with rules like these; ai-edge-quantizer's recipes are read too.",
+)
+@click.option(
+    "--max-drop",
+    metavar="DB|POINTS",
+    help="Keep the fewest layers in 16 bits with which int8 loses no more, as 3dB or 0.5%.",
 )
 @click.option(
     "--calibration-data",
@@ -73,7 +95,7 @@ def _choice(kind: Any) -> click.Choice[str]:
     type=_choice(choices.IoDtype),
     default=_DEFAULTS.io_dtype,
     show_default=True,
-    help="Type of an int8 model's inputs and outputs.",
+    help="Type of an integer model's inputs and outputs.",
 )
 @click.option(
     "--io-layout",

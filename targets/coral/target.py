@@ -67,6 +67,7 @@ class Coral:
     """The Coral Edge TPU: int8 activations and weights, fixed shapes, images channels last."""
 
     name = "coral"
+    mixed_precision = False
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Make integers of what was left at its default.
@@ -81,6 +82,13 @@ class Coral:
                 why="the Edge TPU computes with 8 bit integers only",
                 hint="use --quantize int8",
             )
+        for name in ("keep_float", "keep_int16", "recipe"):
+            if getattr(options, name):
+                raise UsageError(
+                    f"--target coral takes no --{name.replace('_', '-')}",
+                    why="everything behind an operator that is not int8 would leave the Edge TPU",
+                    hint="leave it out; --max-drop says which layers would need more than 8 bits",
+                )
         if options.io_layout != "nhwc":
             raise UsageError(
                 f"--target coral needs --io-layout nhwc, not {options.io_layout}",

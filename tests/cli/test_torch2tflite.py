@@ -294,3 +294,38 @@ def test_a_polite_stop_cleans_up(onnx_model: Path, tmp_path: Path, signum: int, 
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
     assert all_gone(workers)
+
+
+@pytest.mark.slow
+def test_other_precisions_from_the_command_line(
+    edgeconv: Run, digits: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[[rule]]\nop = "MEAN"\nprecision = "int16"\n')
+    bundle = tmp_path / "wide.edgeconv"
+    done = edgeconv(
+        "torch2tflite",
+        digits / "digits.pt2",
+        "--quantize=int16x8",
+        f"--recipe={recipe}",
+        "--keep-float=fully_connected",
+        f"--calibration-data={digits / 'calibration.npz'}",
+        "--calibration-samples=20",
+        "--gate=tflite_int16x8:sqnr_db=35",
+        f"--output={bundle}",
+    )
+    assert done.returncode == 0, done.stderr
+    assert (bundle / "digits_int16x8.tflite").exists()
+    options = open_bundle(bundle).manifest["options"]
+    assert options["keep_float"] == ["fully_connected"]
+
+
+def test_a_recipe_is_read_before_the_model_is(edgeconv: Run, digits: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[[rule]]\nop = "CONV2D"\nprecision = "float"\n')
+    done = edgeconv(
+        "torch2tflite", digits / "digits.pt2", "--quantize=int8", f"--recipe={recipe}", cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "rule 1 names the operator CONV2D" in done.stderr
+    assert "did you mean CONV_2D" in done.stderr

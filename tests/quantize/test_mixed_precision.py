@@ -159,7 +159,7 @@ def test_what_has_no_int16_kernel_is_named(lab: Any) -> None:
 
     path = lab.folder / "wide.tflite"
     answer = quantize(artifact.to_dict(), str(path), "int16x8", samples=lab.samples(artifact, rows))
-    (warning,) = answer["warnings"]
+    (warning,) = answer["notes"]
     assert re.search(r"int16 activations for 1 ELU: .*float32, at the_elu$", warning)
     assert _dtypes(path) == {
         "ELU": [{"float32"}],

@@ -41,7 +41,16 @@ def _samples() -> dict[str, Array]:
     return {"x": rng.normal(size=(12, 1, 3, 8, 8)).astype(np.float32)}
 
 
-@pytest.mark.parametrize("quantize", ["fp16", "dynamic"])
+@pytest.mark.parametrize(
+    "options", [{"keep_float": ("ADD",)}, {"keep_int16": ("ADD",)}, {"recipe": "rules.toml"}]
+)
+def test_other_precisions_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"--target coral takes no --(keep|recipe)"):
+        CORAL.adapt(ConvertOptions(quantize="int8", **options))
+    assert not CORAL.mixed_precision
+
+
+@pytest.mark.parametrize("quantize", ["fp16", "dynamic", "weight-only", "int16x8"])
 def test_float_models_are_refused(quantize: Any) -> None:
     with pytest.raises(UsageError, match="needs an int8 model"):
         CORAL.adapt(ConvertOptions(quantize=quantize))
