@@ -209,7 +209,7 @@ class Bundle:
 
     def parity(self) -> dict[str, Any]:
         """Return the content of ``parity.json``."""
-        return _read_json(self.path / PARITY)
+        return read_json(self.path / PARITY)
 
     def vectors(self) -> tuple[Arrays, Arrays]:
         """Return the inputs and the reference outputs by name, ``[sample, ...]``, source form."""
@@ -234,7 +234,7 @@ def open_bundle(path: Path, *, allow_failed: bool = False) -> Bundle:
     if not (path / MANIFEST).is_file():
         why = "there is no " + (MANIFEST if path.is_dir() else "such directory")
         raise InvalidModel("this is not a bundle", where=str(path), why=why)
-    manifest = _read_json(path / MANIFEST)
+    manifest = read_json(path / MANIFEST)
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise InvalidModel(
             f"the bundle's schema version is {manifest.get('schema_version')}",
@@ -314,7 +314,12 @@ def _check_files(directory: Path, entries: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        InvalidModel: It is missing, damaged, or holds something else.
+    """
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -327,7 +332,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _status(directory: Path) -> str | None:
     """Return the status of a bundle, or ``None`` where the directory holds none."""
     try:
-        manifest = _read_json(directory / MANIFEST)
+        manifest = read_json(directory / MANIFEST)
     except InvalidModel:
         return None
     if not {"schema_version", "stages", "status"} <= manifest.keys():

@@ -21,6 +21,9 @@ Gates = Mapping[str, Mapping[str, float]]
 AT_LEAST = ("sqnr_db", "cosine", "top1_agreement", "exact")
 """Metrics whose limit is the smallest value that passes."""
 
+SHORT_NAMES: Mapping[str, str] = MappingProxyType({"sqnr": "sqnr_db", "top1": "top1_agreement"})
+"""What may be written for a metric."""
+
 AT_MOST = ("max_abs", "mean_abs", "max_rel", "peak_error")
 """Metrics whose limit is the largest value that passes."""
 
@@ -64,6 +67,7 @@ def parse_gate(text: str) -> tuple[str, str, float]:
     """
     left, equals, value = text.partition("=")
     stage, colon, metric = left.rpartition(":")
+    metric = SHORT_NAMES.get(metric, metric)
     try:
         limit = float(value)
     except ValueError:

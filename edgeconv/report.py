@@ -25,9 +25,18 @@ def render_text(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
     lines = [headline(manifest, parity), ""]
     lines += _table(stage_rows(manifest, parity))
     lines += _outputs(parity)
+    lines += _correspondence(parity)
     for note in notes(manifest, parity):
         lines += ["", *textwrap.wrap(note, WIDTH - 2, subsequent_indent="  ")]
     return "\n".join(lines)
+
+
+def _correspondence(parity: Mapping[str, Any]) -> list[str]:
+    """Return which tensors of two models were taken for the same, and why."""
+    matches = parity.get("correspondence", ())
+    texts = [f"{item['kind']} {item['a']} = {item['b']}: {item['why']}" for item in matches]
+    lines = [textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ") for text in texts]
+    return [""] * bool(lines) + [part for wrapped in lines for part in wrapped]
 
 
 def _outputs(parity: Mapping[str, Any]) -> list[str]:
@@ -41,19 +50,44 @@ def _outputs(parity: Mapping[str, Any]) -> list[str]:
 
 
 def headline(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
-    """Return the verdict in one line."""
+    """Return the verdict in one line of at most `WIDTH` columns."""
+    return textwrap.shorten(verdict_line(manifest, parity), WIDTH, placeholder=" ...")
+
+
+def verdict_line(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """Return the verdict in one line: on a failure with the stage, and the layer to blame."""
     if manifest["status"] == "failed":
         verdict = f"FAILED at stage {manifest['failure']['stage']}"
     else:
         verdict = {
-            "pass": "parity passed at every stage",
+            "pass": _passed(parity),
             "fail": "PARITY FAILED",
             "skipped": "NOT VERIFIED",
         }[parity["verdict"]]
+        verdict += _blame(parity)
     if is_uncalibrated(manifest):
         verdict += ", UNCALIBRATED"
-    name = manifest["model"]
-    return textwrap.shorten(f"{name}: {verdict}", WIDTH, placeholder=" ...")
+    return f"{manifest['model']}: {verdict}"
+
+
+def _passed(parity: Mapping[str, Any]) -> str:
+    if "correspondence" in parity:
+        return f"parity passed against {parity['reference']}"
+    return "parity passed at every stage"
+
+
+def _blame(parity: Mapping[str, Any]) -> str:
+    """Return the first stage that failed, and its worst layer where layers were measured."""
+    failed = [stage for stage in parity["stages"] if stage["status"] == "fail"]
+    if not failed:
+        return ""
+    layers = failed[0].get("worst_layers", ())
+    if not layers:
+        return f" at {failed[0]['stage']}"
+    module = layers[0].get("module")
+    return f" at {failed[0]['stage']}, layer {layers[0]['name']}" + (
+        f" ({module})" if module else ""
+    )
 
 
 def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
@@ -64,6 +98,7 @@ def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
         if stage["status"] == "fail"
         for reason in stage["reasons"]
     ]
+    found += _lost(parity)
     if is_uncalibrated(manifest):
         found.append(
             "uncalibrated: the int8 ranges come from generated inputs; give real ones with "
@@ -74,11 +109,22 @@ def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
     elif parity["generated_samples"]:
         found.append(
             f"parity was measured on {parity['samples']} generated samples; give real ones with "
-            "--verify-data or --calibration-data"
+            + ("--data" if "correspondence" in parity else "--verify-data or --calibration-data")
         )
     for entry in (*manifest["stages"], manifest.get("target", {})):
         found += entry.get("notes", ())
     return found + [f"warning: {text}" for text in manifest["warnings"]]
+
+
+def _lost(parity: Mapping[str, Any]) -> list[str]:
+    """Return the outputs of the baseline whose stages are not there any more."""
+    stages = {stage["stage"] for stage in parity["stages"]}
+    lost = {
+        (item["stage"], item["output"])
+        for item in parity.get("regressions", ())
+        if item["stage"] not in stages
+    }
+    return [f"{stage} is gone; the baseline has its output {name}" for stage, name in sorted(lost)]
 
 
 def stage_rows(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[dict[str, str]]:

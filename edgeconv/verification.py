@@ -16,6 +16,9 @@ from edgeconv.parity import OutputFigures
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES
 
+Runner = Callable[[Artifact, Arrays], tuple[Arrays, str]]
+"""Runs an artifact on samples, source form; returns the outputs and the runtime's version."""
+
 PARITY_VERSION = 1
 
 PASS = "pass"
@@ -189,11 +192,20 @@ class Verifier:
         )
         self.stages.append(entry)
 
-    def check(self, stage: str, artifact: Artifact) -> None:
-        """Run a stage's artifact and compare. A runtime that fails on it fails the stage only."""
+    def check(self, stage: str, artifact: Artifact, run: Runner | None = None) -> None:
+        """Run a stage's artifact and compare. A runtime that fails on it fails the stage only.
+
+        Args:
+            stage: Name of the stage.
+            artifact: What it made.
+            run: Runs it; as `run_artifact` does by default.
+        """
         gate = gate_for(stage, self._gates)
         try:
-            outputs, runtime = run_artifact(self._workers, artifact, self.inputs, self._scratch)
+            if run is not None:
+                outputs, runtime = run(artifact, self.inputs)
+            else:
+                outputs, runtime = run_artifact(self._workers, artifact, self.inputs, self._scratch)
         except (WorkerError, InvalidModel) as error:
             reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))

@@ -21,9 +21,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.commands",),
     ("edgeconv",),
     ("edgeconv.console",),
-    ("edgeconv.pipeline",),
+    ("edgeconv.pipeline", "edgeconv.verify", "edgeconv.pairs"),
+    ("edgeconv.verdict", "edgeconv.candidates"),
     ("edgeconv.sources",),
     ("edgeconv.stages", "edgeconv.verification", "edgeconv.result"),
+    ("edgeconv.reports",),
     ("edgeconv.targets",),
     (
         "edgeconv.convert",
@@ -34,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.toolchain",),
     (
         "edgeconv.parity",
+        "edgeconv.baseline",
         "edgeconv.layer_errors",
         "edgeconv.tflite",
         "edgeconv.arrays",
@@ -41,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.job",
     ),
     ("edgeconv.artifacts", "edgeconv.options"),
+    ("edgeconv.gate_files",),
     ("edgeconv.gates", "edgeconv.steps"),
     ("edgeconv.errors",),
 )

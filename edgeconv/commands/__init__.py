@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgeconv.commands.torch2tflite import torch2tflite
+from edgeconv.commands.verify import verify
 
-COMMANDS: tuple[click.Command, ...] = (torch2tflite,)
+COMMANDS: tuple[click.Command, ...] = (torch2tflite, verify)
 """Every subcommand, in the order of ``edgeconv --help``."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
 from edgeconv.errors import InvalidModel
 from edgeconv.toolchain.runtimes.samples import check_names, check_tensor, run_samples
 from edgeconv.toolchain.worker import ProgressCallback
@@ -37,6 +38,30 @@ def run(
 
     run_samples(model, feeds, results, infer, progress)
     return {"runtime": f"tensorflow {tf.__version__}"}
+
+
+def describe(path: str) -> dict[str, Any]:
+    """Return a SavedModel as an artifact, `Artifact.to_dict`, its tensors in order of their names.
+
+    Raises:
+        InvalidModel: It cannot be loaded, or has no signature ``serving_default``.
+    """
+    try:
+        loaded = tf.saved_model.load(path)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        why = str(error).splitlines()[0]
+        raise InvalidModel("TensorFlow cannot load the model", where=path, why=why) from error
+    if _SIGNATURE not in loaded.signatures:
+        raise InvalidModel(f"there is no signature {_SIGNATURE}", where=path)
+    signature = loaded.signatures[_SIGNATURE]
+    inputs, outputs = (
+        tuple(
+            TensorSpec.plain(name, tuple(tensor.shape.as_list()), tensor.dtype.name)
+            for name, tensor in sorted(tensors.items())
+        )
+        for tensors in (signature.structured_input_signature[1], signature.structured_outputs)
+    )
+    return Artifact(Format.SAVED_MODEL, Path(path), inputs, outputs).to_dict()
 
 
 def _check(model: Artifact, signature: Any) -> None:

@@ -1,0 +1,98 @@
+"""Any model file as something that can be run: what it is, and what its inputs and outputs are.
+
+A file within a bundle is known exactly, layouts included, from the bundle's manifest. Of another
+file the tensors are known as they are stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeconv import tflite
+from edgeconv.artifacts import Artifact, Format, Quantization, TensorSpec
+from edgeconv.bundle import MANIFEST, Bundle, open_bundle
+from edgeconv.errors import InvalidModel
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+
+if TYPE_CHECKING:
+    from edgeconv.convert.torch_model import TorchModel
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One of two models that are compared.
+
+    Attributes:
+        artifact: The file, its inputs and outputs; a torch program has no outputs yet.
+        torch: The loaded program, where it is one.
+        bundle: The bundle that it is a part of, from which its layouts are known.
+    """
+
+    artifact: Artifact
+    torch: TorchModel | None = None
+    bundle: Bundle | None = None
+
+
+def open_candidate(path: Path, workers: WorkerPool) -> Candidate:
+    """Open a torch program, an ONNX file, a SavedModel or a .tflite file, told by its content.
+
+    Raises:
+        InvalidModel: It is missing, damaged, or none of these.
+    """
+    if not path.exists():
+        raise InvalidModel("there is no such file or directory", where=str(path))
+    bundle = _bundle_around(path)
+    if bundle is not None:
+        for artifact in bundle.artifacts.values():
+            if artifact.path.resolve() == path.resolve():
+                return Candidate(artifact, bundle=bundle)
+    if path.is_dir():
+        answer = workers.call(
+            WorkerKind.TENSORFLOW, "edgeconv.toolchain.runtimes.tensorflow:describe", path=str(path)
+        )
+        return Candidate(Artifact.from_dict(answer))
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[4:8] == tflite.IDENTIFIER:
+        return Candidate(describe_tflite(path))
+    from edgeconv.convert.load import load_model
+
+    model = load_model(path)
+    if isinstance(model, Artifact):
+        return Candidate(model)
+    return Candidate(Artifact(Format.TORCH, path, tuple(model.inputs), ()), model)
+
+
+def describe_tflite(path: Path) -> Artifact:
+    """Return a .tflite file as an artifact, its tensors as they are stored.
+
+    Raises:
+        InvalidModel: It is damaged.
+    """
+    graph = tflite.load(path).subgraphs[0]
+    inputs, outputs = (
+        tuple(_spec(graph.tensors[index]) for index in indices)
+        for indices in (graph.inputs, graph.outputs)
+    )
+    return Artifact(Format.TFLITE, path, inputs, outputs)
+
+
+def _spec(tensor: tflite.TensorT) -> TensorSpec:
+    signature = tensor.shapeSignature if tensor.shapeSignature is not None else tensor.shape
+    sizes = () if signature is None else signature
+    shape = tuple(None if size < 0 else int(size) for size in sizes)
+    parameters = tensor.quantization
+    quantization = None
+    if parameters is not None and parameters.scale is not None and len(parameters.scale) == 1:
+        quantization = Quantization(float(parameters.scale[0]), int(parameters.zeroPoint[0]))
+    name, dtype = tflite.tensor_name(tensor), tflite.dtype_of(tensor)
+    return TensorSpec(name, shape, dtype, tuple(range(len(shape))), quantization)
+
+
+def _bundle_around(path: Path) -> Bundle | None:
+    directory = path.resolve().parent
+    if not (directory / MANIFEST).is_file():
+        return None
+    return open_bundle(directory, allow_failed=True)

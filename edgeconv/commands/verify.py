@@ -1,0 +1,143 @@
+"""`edgeconv verify`: parity again, of a bundle or of any two models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeconv.baseline import TOLERANCE_DB
+from edgeconv.console import EXIT_GATE, Display, reported
+from edgeconv.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeconv.verdict import Verification
+
+_PATH = click.Path(path_type=Path)
+_OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
+
+
+@click.command()
+@click.argument("what", metavar="BUNDLE | A B", nargs=-1, required=True, type=_PATH)
+@click.option(
+    "--gate",
+    "gates",
+    multiple=True,
+    metavar="[STAGE:]METRIC=VALUE",
+    help="Limit that parity must hold, for example sqnr=40 or tflite_int8:top1=0.99. Repeatable.",
+)
+@click.option(
+    "--baseline", type=_PATH, help="An earlier parity.json, or bundle: fail where it was better."
+)
+@click.option(
+    "--tolerance",
+    type=float,
+    default=TOLERANCE_DB,
+    show_default=True,
+    help="Decibels of SQNR that may be lost against the baseline.",
+)
+@click.option("--markdown", type=_OUT, metavar="FILE", help="Write a report as Markdown.")
+@click.option("--junit", type=_OUT, metavar="FILE", help="Write a report as JUnit XML.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    help="A B: inputs to run on. By default the vectors of A's bundle, or generated ones.",
+)
+@click.option(
+    "--samples", type=int, default=16, show_default=True, help="A B: how many of them at most."
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["nhwc", "nchw", "source"]),
+    help="A B: how B stores images, where shapes leave it open; source: as A does.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=1800.0,
+    show_default=True,
+    help="Seconds that one call into a native runtime may take.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print parity.json, or the error, as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Log in detail, with tracebacks.")
+def verify(
+    what: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool, **values: Any
+) -> None:
+    """Check parity again: of a bundle's stages, or of any two models.
+
+    Everything is computed from the files: a bundle's digests are checked first. A and B are torch
+    programs, ONNX files, SavedModels or .tflite files. Limits also come from [gates] in
+    edgeconv.toml, or [tool.edgeconv.gates] in pyproject.toml, here or in a directory above.
+    """
+    with (
+        reported(as_json=as_json, verbose=verbose),
+        Display(quiet=quiet, verbose=verbose) as display,
+    ):
+        if len(what) > 2:
+            raise UsageError("verify takes a bundle, or two models", why=f"{len(what)} are given")
+        from edgeconv import report
+
+        found = _bundle(what[0], values, display) if len(what) == 1 else _pair(what, values)
+        _write_reports(found, values)
+    if as_json:
+        click.echo(json.dumps(found.parity, indent=2, ensure_ascii=False))
+    else:
+        click.echo(report.render_text(found.manifest, found.parity))
+    if not found.passed:
+        raise click.exceptions.Exit(EXIT_GATE)
+
+
+def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verification:
+    from edgeconv.gate_files import gates_from
+    from edgeconv.verify import VerifyOptions, verify_bundle
+
+    options = VerifyOptions(
+        gates=gates_from(values["gates"], Path.cwd()),
+        baseline=values["baseline"],
+        tolerance_db=values["tolerance"],
+        timeout=values["timeout"],
+    )
+    return verify_bundle(path, options, display)
+
+
+def _pair(what: tuple[Path, ...], values: Mapping[str, Any]) -> Verification:
+    from edgeconv.gate_files import gates_from
+    from edgeconv.pairs import PairOptions, verify_pair
+
+    options = PairOptions(
+        data=values["data"],
+        samples=values["samples"],
+        layout=values["layout"],
+        gates=gates_from(values["gates"], Path.cwd()),
+        baseline=values["baseline"],
+        tolerance_db=values["tolerance"],
+        seed=values["seed"],
+        timeout=values["timeout"],
+    )
+    return verify_pair(what[0], what[1], options)
+
+
+def _write_reports(found: Verification, values: Mapping[str, Any]) -> None:
+    from edgeconv.reports.junit import render_junit
+    from edgeconv.reports.markdown import render_markdown
+
+    if values["markdown"] is not None:
+        _write(values["markdown"], render_markdown(found.manifest, found.parity))
+    if values["junit"] is not None:
+        _write(values["junit"], render_junit(found.parity))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a report to a file, or to stdout for ``-``."""
+    try:
+        with click.open_file(str(path), "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UsageError(
+            "the report cannot be written", where=str(path), why=error.strerror or str(error)
+        ) from error

@@ -1,0 +1,1 @@
+"""Reports of a bundle in the forms that people, CI systems and viewers read."""

@@ -1,0 +1,73 @@
+"""Parity as Markdown, for a pull request or the summary of a CI step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from edgeconv.layer_errors import LayerError
+from edgeconv.report import format_db, notes, stage_rows, verdict_line
+
+_MOST_LAYERS = 5
+_COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
+_MARKS = {"pass": "✅ pass", "fail": "❌ fail", "skipped": "⚪ skipped"}
+
+
+def render_markdown(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """Return the report as GitHub's Markdown; what comes from the model is escaped."""
+    lines = [f"### {_text(verdict_line(manifest, parity))}", ""]
+    rows = [
+        [_code(row["stage"]), *(row[name] for name in _COLUMNS[1:-1]), _mark(row["parity"])]
+        for row in stage_rows(manifest, parity)
+    ]
+    lines += _table(_COLUMNS, rows)
+    for stage in parity["stages"]:
+        lines += _layers(stage)
+    found = notes(manifest, parity)
+    if found:
+        lines += ["", *(f"- {_text(note)}" for note in found)]
+    kind = "generated" if parity["generated_samples"] else "given"
+    lines += ["", f"Reference: {_text(parity['reference'])}, {parity['samples']} {kind} samples."]
+    return "\n".join(lines) + "\n"
+
+
+def _layers(stage: Mapping[str, Any]) -> list[str]:
+    layers = [LayerError.from_dict(item) for item in stage["worst_layers"]]
+    if stage["status"] != "fail" or not layers:
+        return []
+    rows = [
+        [
+            _code(layer.name),
+            layer.op,
+            format_db(layer.here_db),
+            format_db(layer.carried_db),
+            _code(layer.module) if layer.module else "",
+            _code(layer.source) if layer.source else "",
+        ]
+        for layer in layers[:_MOST_LAYERS]
+    ]
+    head = ("layer", "op", "made here, dB", "carried, dB", "module", "source")
+    return ["", f"Worst layers of {_code(stage['stage'])}:", "", *_table(head, rows)]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        "| " + " | ".join(head) + " |",
+        "|" + "---|" * len(head),
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
+
+
+def _mark(status: str) -> str:
+    return _MARKS.get(status, status)
+
+
+def _text(text: str) -> str:
+    """Escape what Markdown or HTML would take for markup."""
+    flat = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", flat)
+
+
+def _code(text: str) -> str:
+    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "¦") + "`"

@@ -1,0 +1,65 @@
+"""What a verification found, and how it is judged against an earlier one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeconv.baseline import regressions
+from edgeconv.bundle import PARITY, read_json
+from edgeconv.errors import InvalidModel
+from edgeconv.verification import FAIL
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a verification found.
+
+    Attributes:
+        manifest: The bundle's manifest; of two models, as much of one as reports need.
+        parity: The content of a ``parity.json``.
+    """
+
+    manifest: Mapping[str, Any]
+    parity: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no gate failed and nothing regressed."""
+        return bool(self.parity["verdict"] != FAIL)
+
+
+def read_baseline(path: Path | None) -> dict[str, Any] | None:
+    """Read an earlier ``parity.json``, or that of a bundle; ``None`` for none.
+
+    Raises:
+        InvalidModel: It is missing, or something else.
+    """
+    if path is None:
+        return None
+    content = read_json(path / PARITY if path.is_dir() else path)
+    if not isinstance(content.get("stages"), list):
+        raise InvalidModel("the baseline is not a parity.json", where=str(path))
+    return content
+
+
+def judged(
+    parity: dict[str, Any], baseline: Mapping[str, Any] | None, tolerance_db: float
+) -> dict[str, Any]:
+    """Return the parity with what has become worse; the stages concerned fail."""
+    if baseline is None:
+        return parity
+    found = regressions(baseline, parity, decibel=tolerance_db)
+    stages = []
+    for stage in parity["stages"]:
+        reasons = [f"regression: {item}" for item in found if item.stage == stage["stage"]]
+        status = FAIL if reasons else stage["status"]
+        stages.append({**stage, "status": status, "reasons": [*stage["reasons"], *reasons]})
+    return {
+        **parity,
+        "stages": stages,
+        "verdict": FAIL if found else parity["verdict"],
+        "regressions": [item.to_dict() for item in found],
+    }

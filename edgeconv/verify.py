@@ -1,0 +1,102 @@
+"""Parity of a finished bundle, computed again from its files.
+
+Of the manifest only the digests are believed, and those are checked first. What the inputs and
+outputs of a file are, the runtimes compare with the file.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeconv.artifacts import Artifact
+from edgeconv.baseline import TOLERANCE_DB
+from edgeconv.bundle import Bundle, open_bundle
+from edgeconv.gates import Gates
+from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.runtimes import RUNTIMES
+from edgeconv.verdict import Verification, judged, read_baseline
+from edgeconv.verification import ParityReport, Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """How to verify.
+
+    Attributes:
+        gates: Overrides of the default gates.
+        baseline: An earlier ``parity.json``, or a bundle that has one.
+        tolerance_db: SQNR that may be lost against the baseline.
+        timeout: Seconds that one call into a native runtime may take.
+    """
+
+    gates: Gates = field(default_factory=dict)
+    baseline: Path | None = None
+    tolerance_db: float = TOLERANCE_DB
+    timeout: float = 1800.0
+
+
+def verify_bundle(
+    path: Path, options: VerifyOptions, observer: Observer | None = None
+) -> Verification:
+    """Run every artifact of a bundle on the bundle's vectors and compare.
+
+    Args:
+        path: The bundle directory. It is not changed.
+        options: Gates, baseline, time limit.
+        observer: Follows the steps.
+
+    Raises:
+        InvalidModel: It is not a bundle, or a file is not the one that the manifest describes.
+        WorkerError: The reference of a bundle made from ONNX cannot be run.
+    """
+    bundle = open_bundle(path, allow_failed=True)
+    baseline = read_baseline(options.baseline)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeconv-")))
+        thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-verify"))
+        workers = stack.enter_context(WorkerPool(timeout=options.timeout))
+        workers.start(WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
+        steps = Steps(observer or Nobody(), thread)
+        parity = _check(bundle, options.gates, workers, scratch, steps)
+    return Verification(bundle.manifest, judged(parity, baseline, options.tolerance_db))
+
+
+def _check(
+    bundle: Bundle, gates: Gates, workers: WorkerPool, scratch: Path, steps: Steps
+) -> dict[str, Any]:
+    inputs, outputs = bundle.vectors()
+    before = bundle.parity()
+    reference = str(before["reference"])
+    verifier = Verifier(workers, inputs, gates, scratch, reference)
+    artifacts = bundle.artifacts
+    if reference in artifacts:
+        onnx = artifacts.pop(reference)
+        steps.run(
+            f"run {reference}",
+            lambda: verifier.compute_reference(lambda arrays: verifier.run(onnx, arrays)),
+        )
+    else:
+        verifier.compute_reference(lambda _: outputs)
+    for name, artifact in artifacts.items():
+        _check_stage(name, artifact, verifier, steps)
+    return ParityReport(
+        str(bundle.manifest["model"]),
+        reference,
+        len(next(iter(inputs.values()))),
+        bool(bundle.manifest["calibrated"]),
+        bool(before["generated_samples"]),
+        tuple(verifier.stages),
+    ).to_dict()
+
+
+def _check_stage(name: str, artifact: Artifact, verifier: Verifier, steps: Steps) -> None:
+    if artifact.format in RUNTIMES:
+        steps.run(f"verify {name}", lambda: verifier.check(name, artifact))
+    else:
+        verifier.skip(name, artifact, f"no runtime for {artifact.format.value} files")

@@ -1,0 +1,146 @@
+"""`edgeconv verify`, as users and CI systems call it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from edgeconv import tflite
+from edgeconv.bundle import MANIFEST, describe_artifact, open_bundle
+from edgeconv.reports.schema import parity_schema
+from tests.reports.json_schema import violations
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def copy(digits_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(digits_bundle, tmp_path / "digits.edgeconv"))
+
+
+def without_runs(parity: dict[str, Any]) -> list[Any]:
+    return [(s["stage"], s["status"], s["outputs"], s["previous"]) for s in parity["stages"]]
+
+
+def test_a_bundle_verifies_as_it_did_when_it_was_made(
+    edgeconv: Callable[..., Any], digits_bundle: Path, tmp_path: Path
+) -> None:
+    before = open_bundle(digits_bundle).parity()
+    done = edgeconv(
+        "verify", digits_bundle, "--json", "--baseline", digits_bundle, "--junit", "j.xml",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    parity = json.loads(done.stdout)
+    assert without_runs(parity) == without_runs(before)
+    assert parity["regressions"] == []
+    schema = parity_schema()
+    assert not list(violations(parity, schema, schema))
+    assert not list(violations(before, schema, schema))
+    root = ET.parse(tmp_path / "j.xml").getroot()
+    assert [suite.get("name") for suite in root] == [s["stage"] for s in parity["stages"]]
+    assert root.get("failures") == "0"
+
+
+def test_gates_from_the_command_line_and_from_a_file(
+    edgeconv: Callable[..., Any], digits_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "edgeconv.toml").write_text("[gates.tflite_int8]\nsqnr = 70\n")
+    failed = edgeconv("verify", digits_bundle, "--markdown", "-", "--junit", "j.xml", cwd=tmp_path)
+    assert failed.returncode == 1, failed.stderr
+    assert "is below 70" in failed.stdout
+    assert "| `tflite_int8` |" in failed.stdout
+    failures = ET.parse(tmp_path / "j.xml").getroot().findall(".//failure")
+    assert len(failures) == 1
+    assert "sqnr_db" in str(failures[0].get("message"))
+    passed = edgeconv("verify", digits_bundle, "--gate", "tflite_int8:sqnr=20", cwd=tmp_path)
+    assert passed.returncode == 0, passed.stderr
+    lines = passed.stdout.splitlines()
+    assert lines[0] == "digits: parity passed at every stage"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_file_that_was_changed_is_refused(edgeconv: Callable[..., Any], copy: Path) -> None:
+    path = copy / "digits_int8.tflite"
+    raw = bytearray(path.read_bytes())
+    raw[-9] ^= 1
+    path.write_bytes(raw)
+    done = edgeconv("verify", copy)
+    assert done.returncode == 2
+    assert "was changed or damaged" in done.stderr
+
+
+def rewrite(bundle: Path, stage: str, change: Callable[[Any], None]) -> None:
+    """Change a .tflite file of a bundle, and its digest."""
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    artifact = open_bundle(bundle).artifacts[stage]
+    model = tflite.load(artifact.path)
+    change(model)
+    tflite.save(model, artifact.path)
+    entry = next(item for item in manifest["stages"] if item["name"] == stage)
+    entry |= describe_artifact(artifact, bundle)
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_a_regression_against_the_baseline_fails(
+    edgeconv: Callable[..., Any], digits_bundle: Path, copy: Path
+) -> None:
+    def spoil(model: Any) -> None:
+        held = [buffer for buffer in model.buffers if buffer.data is not None]
+        largest = max(held, key=lambda buffer: len(buffer.data))
+        data = np.array(largest.data)
+        data[: len(data) // 4] = 0
+        largest.data = data
+
+    rewrite(copy, "tflite_int8", spoil)
+    assert edgeconv("verify", copy, "--gate", "tflite_int8:sqnr=-20").returncode == 0
+    done = edgeconv(
+        "verify",
+        copy,
+        "--gate",
+        "tflite_int8:sqnr=-20",
+        "--baseline",
+        digits_bundle / "parity.json",
+    )
+    assert done.returncode == 1, done.stdout
+    assert "regression" in done.stdout
+
+
+def test_two_models_of_different_formats(
+    edgeconv: Callable[..., Any], digits: Path, digits_bundle: Path, tmp_path: Path
+) -> None:
+    loose = tmp_path / "loose.tflite"
+    shutil.copy(digits_bundle / "digits_fp32.tflite", loose)
+    saved_model = shutil.copytree(digits_bundle / "digits_saved_model", tmp_path / "sm")
+    for first, second, layout in (
+        (digits / "digits.pt2", loose, "NHWC"),
+        (loose, digits_bundle / "digits.onnx", "NCHW"),
+        (saved_model, loose, "shapes agree"),
+    ):
+        done = edgeconv("verify", first, second)
+        assert done.returncode == 0, done.stderr
+        assert "image = image: same name" in done.stdout
+        assert layout in done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_layout_that_cannot_be_told_is_not_guessed(
+    edgeconv: Callable[..., Any], tmp_path: Path
+) -> None:
+    import onnx
+
+    text = """<ir_version: 8, opset_import: ["": 17]>
+    g (float[1,4,4,4] x) => (float[1,4,4,4] y) { y = Relu(x) }"""
+    path = tmp_path / "cube.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    done = edgeconv("verify", path, path)
+    assert done.returncode == 2
+    assert "cannot be told" in done.stderr
+    assert edgeconv("verify", path, path, "--layout", "source").returncode == 0
