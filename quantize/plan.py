@@ -74,6 +74,7 @@ class Plan:
         if bits is None:
             bits = dict.fromkeys(graph.activations(), 8)
         self._bits = bits
+        self._needed: dict[int, Range] = {}
         self._parent = {index: index for index in bits}
         self._producers = graph.producers()
         for operator in graph.operators:
@@ -126,6 +127,11 @@ class Plan:
         for operator in operators:
             self._keep_headroom(operator)
         return {index: self._affine(index) for index in self._parent}
+
+    def needed(self) -> dict[int, Range]:
+        """Return by tensor beyond what its values do not matter to its readers, after `choose`."""
+        roots = {index: self._root(index) for index in self._parent}
+        return {index: self._needed[root] for index, root in roots.items() if root in self._needed}
 
     def _rule(self, operator: OperatorT) -> Rule:
         return RULES.get(self._graph.op(operator), _NO_RULE)
@@ -217,6 +223,7 @@ class Plan:
         for position, slot in tree.reads:
             needed = needed.join(self._need(self._graph.operators[position], slot))
         tree.range = tree.range.meet(needed)
+        self._needed[root] = needed
 
     def _need(self, operator: OperatorT, slot: int) -> Range:
         name, output = self._graph.op(operator), self._output(operator)

@@ -47,7 +47,7 @@ def observe(
 
 def build(
     graph: Graph, ranges: dict[int, Range], precisions: Sequence[Precision], io_dtype: IoDtype
-) -> None:
+) -> dict[str, Range]:
     """Quantize a lowered float graph in place.
 
     Args:
@@ -55,6 +55,9 @@ def build(
         ranges: What `observe` returned for it.
         precisions: The precision of each operator.
         io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
+
+    Returns:
+        By name, beyond what the values of a tensor do not matter to its readers.
 
     Raises:
         ConversionError: A float tensor is left beside an integer operator.
@@ -66,9 +69,12 @@ def build(
         parts = split(graph, precisions, io_dtype)
         plan = Plan(graph, parts.bits)
         ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
-    rewrite(graph, plan.choose(ranges), io_dtype)
+    affine = plan.choose(ranges)
+    needed = {graph.name(index): found for index, found in plan.needed().items()}
+    rewrite(graph, affine, io_dtype)
     check.integers_meet(graph, chosen)
     weights.quantize(graph, chosen)
+    return needed
 
 
 def _edges_fit(precision: str, io_dtype: str) -> bool:

@@ -1,0 +1,196 @@
+"""Tell which layers of a quantized model make its error, and how it comes together.
+
+Two figures for each tensor that both models have, over the same samples, as in ``NumericVerify`` of
+TensorFlow's quantization debugger and the sequential and separate modes of other analysers:
+
+- *here*: the layer alone, fed with the float model's values, stored in the scales of its inputs;
+- *carried*: the whole quantized model up to the layer.
+
+For the first, one model is made in which every layer reads inputs of its own, so that a sample
+takes two runs and not one for each layer. Operators that the quantizer put in between, whose
+results the float model does not have, belong to the layer that reads them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgeconv import tflite
+from edgeconv.artifacts import Array
+from edgeconv.layer_errors import LayerError
+from edgeconv.parity import MAX_DB
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.qparams import Range
+from edgeconv.quantize.runs import Runner
+
+_SUFFIXES = ("_int8", "_int16")
+"""What `edges` appends to the name of an integer tensor whose own name goes to the edge."""
+
+
+def of_files(
+    reference: str, quantized: str, feeds: Sequence[Sequence[Array]]
+) -> tuple[LayerError, ...]:
+    """Return `layer_errors` of two ``.tflite`` files."""
+    first, second = (Graph(tflite.load(Path(path))) for path in (reference, quantized))
+    return layer_errors(first, second, feeds)
+
+
+def layer_errors(
+    reference: Graph,
+    quantized: Graph,
+    feeds: Sequence[Sequence[Array]],
+    needed: Mapping[str, Range] | None = None,
+) -> tuple[LayerError, ...]:
+    """Return the error of each layer, in execution order.
+
+    Args:
+        reference: The float graph that was quantized.
+        quantized: What became of it; tensors are matched by name.
+        feeds: Per sample the float graph's inputs, in the stored form.
+        needed: By name, beyond what the values of a tensor do not matter to its readers; there
+            saturation is no error.
+
+    Returns:
+        One entry for each tensor that both graphs compute and for each input that is quantized.
+    """
+    pairs = _pairs(reference, quantized)
+    if not pairs or not feeds:
+        return ()
+    alone, fed = _isolated(quantized, pairs)
+    floats = Runner(reference, sorted({*pairs.values()}))
+    whole = Runner(quantized, list(pairs))
+    apart = Runner(alone, list(pairs))
+    limits = {index: (needed or {}).get(reference.name(pairs[index])) for index in pairs}
+    here = {index: _Ratio(limits[index]) for index in pairs}
+    carried = {index: _Ratio(limits[index]) for index in pairs}
+    for feed in feeds:
+        expected = floats.run(feed)
+        stored = [
+            _stored(quantized, index, value)
+            for index, value in zip(quantized.inputs, feed, strict=True)
+        ]
+        found = whole.run(stored)
+        values = [_stored(quantized, index, expected[pairs[index]]) for index in fed]
+        single = apart.run([*values, *stored])
+        for index, source in pairs.items():
+            carried[index].add(expected[source], _real(quantized, index, found[index]))
+            here[index].add(expected[source], _real(quantized, index, single[index]))
+    producers = reference.producers()
+    return tuple(
+        LayerError(
+            name=reference.name(source),
+            op=reference.op(producers[source]) if source in producers else "QUANTIZE",
+            here_db=here[index].decibels,
+            carried_db=carried[index].decibels,
+        )
+        for index, source in pairs.items()
+    )
+
+
+def _pairs(reference: Graph, quantized: Graph) -> dict[int, int]:
+    """Return the float tensor of each computed tensor of the quantized graph, in its order."""
+    names = {reference.name(index): index for index in reference.activations()}
+    found: dict[int, int] = {}
+    taken: set[int] = set()
+    for operator in quantized.operators:
+        if quantized.op(operator) == "DEQUANTIZE":
+            continue
+        for index in operator.outputs:
+            source = next((names[name] for name in _plain(quantized, index) if name in names), None)
+            if source is not None and source not in taken:
+                found[index] = source
+                taken.add(source)
+    return found
+
+
+def _plain(graph: Graph, index: int) -> Iterator[str]:
+    """Return the names that the float graph may have for a tensor."""
+    name = graph.name(index)
+    yield name
+    for suffix in _SUFFIXES:
+        if name.endswith(suffix):
+            yield name.removesuffix(suffix)
+
+
+def _isolated(quantized: Graph, pairs: Mapping[int, int]) -> tuple[Graph, list[int]]:
+    """Return the graph with an input, before its own ones, for each tensor that layers read."""
+    graph = quantized.copy()
+    fed: dict[int, int] = {}
+    for operator in graph.operators:
+        operator.inputs = [
+            _feed(graph, index, fed) if index in pairs else index for index in operator.inputs
+        ]
+    graph.subgraph.inputs = [*fed.values(), *graph.inputs]
+    graph.subgraph.outputs = []
+    graph.model.signatureDefs = []
+    return graph, list(fed)
+
+
+def _feed(graph: Graph, index: int, fed: dict[int, int]) -> int:
+    if index not in fed:
+        stored = graph.tensors[index].quantization
+        name = f"{graph.name(index)}/fed"
+        fed[index] = graph.add_activation(name, graph.shape(index), graph.dtype(index), stored)
+    return fed[index]
+
+
+def _scale(graph: Graph, index: int) -> tuple[float, int] | None:
+    stored = graph.tensors[index].quantization
+    if stored is None or stored.scale is None or len(stored.scale) == 0:
+        return None
+    return float(stored.scale[0]), int(stored.zeroPoint[0])
+
+
+def _stored(graph: Graph, index: int, value: Array) -> Array:
+    """Return real numbers as a tensor stores them; what has that type already stays."""
+    found, dtype = _scale(graph, index), graph.dtype(index)
+    if found is None or value.dtype == dtype:
+        return value.astype(dtype, copy=False)
+    scale, zero_point = found
+    limits = np.iinfo(dtype)
+    steps = np.rint(value.astype(np.float64) / scale) + zero_point
+    stored: Array = np.clip(steps, limits.min, limits.max).astype(dtype)
+    return stored
+
+
+def _real(graph: Graph, index: int, value: Array) -> Array:
+    found = _scale(graph, index)
+    if found is None:
+        return value
+    scale, zero_point = found
+    reals: Array = (value.astype(np.float64) - zero_point) * scale
+    return reals
+
+
+class _Ratio:
+    """Signal and noise, added up in double precision."""
+
+    def __init__(self, limits: Range | None) -> None:
+        self._limits = limits
+        self._signal = 0.0
+        self._noise = 0.0
+
+    def add(self, expected: Array, found: Array) -> None:
+        """Add one sample; what is not finite in the reference is left out."""
+        signal, other = (array.astype(np.float64).reshape(-1) for array in (expected, found))
+        if self._limits is not None:
+            signal, other = (
+                np.clip(array, self._limits.low, self._limits.high) for array in (signal, other)
+            )
+        noise = other - signal
+        finite = np.isfinite(signal) & np.isfinite(noise)
+        self._signal += float(np.square(signal[finite]).sum())
+        self._noise += float(np.square(noise[finite]).sum())
+
+    @property
+    def decibels(self) -> float | None:
+        """Signal over noise; ``None`` where there is no signal to compare with."""
+        if self._noise == 0:
+            return MAX_DB
+        if self._signal == 0:
+            return None
+        return max(-MAX_DB, min(MAX_DB, 10 * math.log10(self._signal / self._noise)))

@@ -1,0 +1,64 @@
+"""Run a graph on samples and see any of its tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from edgeconv import tflite
+from edgeconv.artifacts import Array
+from edgeconv.quantize.graph import Graph
+
+_MAX_THREADS = 4
+
+
+class Runner:
+    """A loaded copy of a graph in which some tensors are outputs, so that optimized kernels run it.
+
+    Args:
+        graph: The graph; later changes of it do not show.
+        tensors: Indices of the tensors to see; inputs of the graph are allowed.
+    """
+
+    def __init__(self, graph: Graph, tensors: Iterable[int]) -> None:
+        self._fed = list(graph.inputs)
+        self._seen = list(tensors)
+        computed = [index for index in self._seen if index not in self._fed]
+        self._interpreter = _load(graph, computed)
+        # LiteRT may renumber tensors, so they are found by their place among the outputs.
+        self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
+        outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
+        self._places = dict(zip(computed, outputs[len(graph.outputs) :], strict=True))
+
+    def run(self, feed: Sequence[Array]) -> dict[int, Array]:
+        """Return the tensors' values for one sample.
+
+        Args:
+            feed: The graph's inputs, in order, in the stored shape and dtype.
+        """
+        for place, array in zip(self._inputs, feed, strict=True):
+            self._interpreter.set_tensor(place, array)
+        self._interpreter.invoke()
+        return {index: self._value(index, feed) for index in self._seen}
+
+    def _value(self, index: int, feed: Sequence[Array]) -> Array:
+        if index not in self._places:
+            return feed[self._fed.index(index)]
+        value: Array = self._interpreter.get_tensor(self._places[index])
+        return value
+
+
+def _load(graph: Graph, extra: Sequence[int]) -> Any:
+    from ai_edge_litert.interpreter import Interpreter
+
+    outputs = list(graph.outputs)
+    try:
+        graph.subgraph.outputs = outputs + list(extra)
+        content = tflite.serialize(graph.model)
+    finally:
+        graph.subgraph.outputs = outputs
+    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
+    interpreter = Interpreter(model_content=bytes(content), num_threads=threads)
+    interpreter.allocate_tensors()
+    return interpreter
