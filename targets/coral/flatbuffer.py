@@ -69,14 +69,14 @@ class Table:
         """Return the number of elements of a vector of bytes; 0 where it is absent."""
         return self._vector(field, 1)[1]
 
-    def bytes(self, field: int) -> bytes:
+    def blob(self, field: int) -> bytes:
         """Return a vector of bytes; empty where it is absent."""
         start, count = self._vector(field, 1)
         return self._content[start : start + count]
 
     def text(self, field: int) -> str:
         """Return a string; empty where it is absent."""
-        return self.bytes(field).decode(errors="replace")
+        return self.blob(field).decode(errors="replace")
 
     def table(self, field: int) -> Table | None:
         """Return a nested table; ``None`` where it is absent."""
@@ -122,12 +122,9 @@ class Table:
         return place + int(self._read("<I", place))
 
     def _read(self, form: str, place: int) -> Any:
-        try:
-            if place < 0:
-                raise struct.error
-            return struct.unpack_from(form, self._content, place)[0]
-        except struct.error:
-            raise Damaged(f"an offset leads to byte {place} of {len(self._content)}") from None
+        if not 0 <= place <= len(self._content) - struct.calcsize(form):
+            raise Damaged(f"an offset leads to byte {place} of {len(self._content)}")
+        return struct.unpack_from(form, self._content, place)[0]
 
 
 def flexbuffer_map(content: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ executed, and every offset of it is checked before it is followed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -223,7 +223,7 @@ def _package(content: bytes, further: int) -> Package:
     if content[4:8] != _IDENTIFIER:
         raise Damaged(f"the package lacks the identifier {_IDENTIFIER.decode()}")
     table = Table.root(content)
-    multi = Table.root(table.bytes(1))
+    multi = Table.root(table.blob(1))
     return Package(
         min_runtime_version=table.int32(0),
         compiler_version=table.text(4),
@@ -275,10 +275,3 @@ def _describe(executable: Executable) -> dict[str, Any]:
     data["type"] = EXECUTABLE_TYPES[executable.type]
     data["caching_token"] = f"{executable.caching_token:016x}"
     return data
-
-
-def compiled_part(model: tflite.ModelT) -> Iterator[int]:
-    """Yield the index of each custom operator in the first subgraph."""
-    for index, operator in enumerate(model.subgraphs[0].operators):
-        if tflite.operator_name(model, operator) == CUSTOM_OP:
-            yield index
