@@ -191,7 +191,7 @@ def _operators(path: Path) -> dict[str, Any]:
 def _measure(run: _Run, artifact: Any, feeds: list[Any], reference: list[list[Any]]) -> None:
     from edgeconv import parity
 
-    found = [_run_litert(artifact, feed) for feed in feeds]
+    found = [run_litert(artifact, feed) for feed in feeds]
     names = [spec.name for spec in artifact.outputs]
     if len(names) != len(reference[0]):
         raise ValueError(f"{len(names)} outputs instead of {len(reference[0])}")
@@ -208,7 +208,7 @@ def _measure(run: _Run, artifact: Any, feeds: list[Any], reference: list[list[An
     )
 
 
-def _run_litert(artifact: Any, feed: dict[str, Any]) -> dict[str, Any]:
+def run_litert(artifact: Any, feed: dict[str, Any]) -> dict[str, Any]:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(artifact.path), num_threads=2)

@@ -22,7 +22,7 @@ from edgeconv.targets.coral.legalise.rewrite import (
 from edgeconv.tflite import OperatorT
 
 _INFINITE = 1e4
-_MOST_ROWS = 24
+_MOST_ROWS = 64
 
 
 def _mirror(site: Site) -> bool | None:

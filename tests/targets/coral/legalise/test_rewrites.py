@@ -204,7 +204,7 @@ CASES = (
     Case("power", _of_constant("POW", 2.0, dtype="float32"), ["MUL"]),
     Case("power", _of_constant("POW", 3.0, dtype="float32"), ["MUL", "MUL"], slack=3.0),
     Case("power", _of_constant("POW", -0.5, dtype="float32"), ["RSQRT"], low=1.0, slack=3.0),
-    Case("hard-swish", _unary("HARD_SWISH"), ["ADD", "MUL", "MUL"], slack=3.0),
+    Case("hard-swish", _unary("HARD_SWISH"), ["MAXIMUM", "ADD", "MUL", "MUL"]),
     Case("leaky-relu", _unary("LEAKY_RELU", alpha=0.1), ["MUL", "MAXIMUM"]),
     Case("leaky-relu", _unary("LEAKY_RELU", alpha=1.5), ["MUL", "MINIMUM"], slack=2.0),
     Case(
