@@ -209,6 +209,7 @@ def _measure(run: _Run, artifact: Any, feeds: list[Any], reference: list[list[An
 
 
 def run_litert(artifact: Any, feed: dict[str, Any]) -> dict[str, Any]:
+    """Return the outputs of a .tflite artifact on one sample, both as the source has them."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(artifact.path), num_threads=2)

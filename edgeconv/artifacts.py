@@ -123,20 +123,37 @@ class Artifact:
         path: The file, or the directory of a SavedModel.
         inputs: Inputs in the source model's order.
         outputs: Outputs in the source model's order.
+        tail: The model of what was cut off for the CPU. It reads some of the outputs, and inputs of
+            the source model; its outputs replace those that it reads.
+        returns: With a tail, the names of the source model's outputs in their order.
     """
 
     format: Format
     path: Path
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    tail: Artifact | None = None
+    returns: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> tuple[TensorSpec, ...]:
+        """What is left when the tail has run: the source model's outputs."""
+        if self.tail is None:
+            return self.outputs
+        known = {spec.name: spec for spec in (*self.outputs, *self.tail.outputs)}
+        return tuple(known[name] for name in self.returns)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
+        tail: dict[str, Any] = {}
+        if self.tail is not None:
+            tail = {"tail": self.tail.to_dict(), "returns": list(self.returns)}
         return {
             "format": self.format.value,
             "path": str(self.path),
             "inputs": [spec.to_dict() for spec in self.inputs],
             "outputs": [spec.to_dict() for spec in self.outputs],
+            **tail,
         }
 
     @classmethod
@@ -147,4 +164,6 @@ class Artifact:
             path=Path(data["path"]),
             inputs=tuple(TensorSpec.from_dict(spec) for spec in data["inputs"]),
             outputs=tuple(TensorSpec.from_dict(spec) for spec in data["outputs"]),
+            tail=cls.from_dict(data["tail"]) if "tail" in data else None,
+            returns=tuple(data.get("returns", ())),
         )

@@ -281,6 +281,8 @@ def describe_artifact(artifact: Artifact, directory: Path) -> dict[str, Any]:
     """Return the manifest's entry for an artifact of a bundle; `artifact_of` reads it."""
     data = artifact.to_dict()
     del data["path"]
+    if artifact.tail is not None:
+        data["tail"] = describe_artifact(artifact.tail, directory)
     return {**describe_file(artifact.path, directory), **data}
 
 
@@ -291,6 +293,8 @@ def artifact_of(entry: Mapping[str, Any], directory: Path) -> Artifact:
         path=directory / entry["file"],
         inputs=tuple(TensorSpec.from_dict(spec) for spec in entry["inputs"]),
         outputs=tuple(TensorSpec.from_dict(spec) for spec in entry["outputs"]),
+        tail=artifact_of(entry["tail"], directory) if "tail" in entry else None,
+        returns=tuple(entry.get("returns", ())),
     )
 
 
@@ -301,7 +305,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _check_files(directory: Path, entries: Sequence[Mapping[str, Any]]) -> None:
     root = directory.resolve()
-    for entry in entries:
+    tails = [entry["tail"] for entry in entries if "tail" in entry]
+    for entry in (*entries, *tails):
         path = directory / entry["file"]
         if not path.resolve().is_relative_to(root) or not path.exists():
             raise InvalidModel("the bundle lacks a file", where=str(directory), why=entry["file"])

@@ -68,6 +68,8 @@ class ConvertOptions:
         calibrator: How a tensor's range is chosen from what calibration saw.
         target: What the model is converted for; a name of `edgeconv.targets.TARGETS`.
         allow_approximate: Whether a target may replace operators that it lacks by close ones.
+        cut: Names of ONNX nodes after which a target cuts the model; what follows becomes a float
+            model of its own for the CPU. ``auto`` cuts off what does not map at the end.
         converter: What turns ONNX into a SavedModel; ``native`` is edgeconv's own translator.
         verify: Check parity after every stage.
         parity_samples: Largest number of samples that parity is measured on.
@@ -88,6 +90,7 @@ class ConvertOptions:
     calibrator: CalibratorName = "minmax"
     target: str = "cpu"
     allow_approximate: bool = False
+    cut: tuple[str, ...] = ()
     converter: ConverterName = "native"
     verify: bool = True
     parity_samples: int = 16

@@ -144,7 +144,7 @@ def require_outputs(artifact: Artifact, before: Artifact, stage: str) -> None:
     """
     pairs = [("inputs", artifact.inputs, before.inputs)]
     if before.outputs:
-        pairs.append(("outputs", artifact.outputs, before.outputs))
+        pairs.append(("outputs", artifact.results, before.results))
     for kind, found, expected in pairs:
         names = [[spec.name for spec in specs] for specs in (found, expected)]
         if names[0] != names[1]:

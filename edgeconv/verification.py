@@ -115,7 +115,7 @@ class ParityReport:
 def run_artifact(
     workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
 ) -> tuple[Arrays, str]:
-    """Run an artifact on samples.
+    """Run an artifact on samples, and its tail on what that returns.
 
     Args:
         workers: Where to run it.
@@ -131,6 +131,17 @@ def run_artifact(
         WorkerError: The runtime failed.
         InvalidModel: The file is not what the artifact says.
     """
+    outputs, runtime = _run_alone(workers, artifact, inputs, scratch)
+    if artifact.tail is not None:
+        ends, _ = _run_alone(workers, artifact.tail, {**inputs, **outputs}, scratch)
+        outputs |= ends
+    return {spec.name: outputs[spec.name] for spec in artifact.results}, runtime
+
+
+def _run_alone(
+    workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
+) -> tuple[Arrays, str]:
+    """Run one file; see `run_artifact`."""
     kind, function = RUNTIMES[artifact.format]
     feeds, results = scratch / "feeds.npz", scratch / "results.npz"
     write_npz(feeds, parity.store(inputs, artifact.inputs))

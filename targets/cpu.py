@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgeconv.artifacts import Artifact
+from edgeconv.errors import UsageError
 from edgeconv.options import ConvertOptions
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.stage import Stage
@@ -17,7 +18,17 @@ class Cpu:
     mixed_precision = True
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
-        """Accept every option."""
+        """Accept every option but a cut: there is nothing to leave to the CPU.
+
+        Raises:
+            UsageError: ``--cut`` is given.
+        """
+        if options.cut:
+            raise UsageError(
+                "--cut needs a target other than cpu",
+                why="it leaves the end of a model to the CPU",
+                hint="add --target coral, or leave --cut out",
+            )
         return options
 
     def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002

@@ -117,6 +117,12 @@ def _choice(kind: Any) -> click.Choice[str]:
     help="Replace what the target lacks by close functions where exact ones do not exist.",
 )
 @click.option(
+    "--cut",
+    multiple=True,
+    metavar="NODE|auto",
+    help="Leave what follows this ONNX node to the CPU, as a model of its own. Repeatable.",
+)
+@click.option(
     "--converter",
     type=_choice(choices.ConverterName),
     default=_DEFAULTS.converter,

@@ -22,6 +22,7 @@ class Legalise:
     """Float TFLite to float TFLite of operators that the Edge TPU maps."""
 
     allow_approximate: bool
+    cut: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -36,9 +37,10 @@ class Legalise:
             model=source.to_dict(),
             path=str(context.directory / f"{context.name}_legalised_fp32.tflite"),
             allow_approximate=self.allow_approximate,
+            cut=list(self.cut),
         )
         context.details["rewrites"] = answer["applied"]
-        context.details["notes"] = _notes(answer["applied"])
+        context.details["notes"] = _notes(answer["applied"]) + answer["notes"]
         for entry in answer["refused"]:
             _LOG.warning(
                 "%s are left as they are: %s; --allow-approximate replaces them (%s)",
@@ -105,7 +107,7 @@ class Coral:
 
     def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:
         """Return the rewriting."""
-        return (Legalise(options.allow_approximate),)
+        return (Legalise(options.allow_approximate, options.cut),)
 
     def stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
         """Return no stage yet: nothing follows quantization."""

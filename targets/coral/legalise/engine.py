@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeconv import tflite
-from edgeconv.artifacts import Artifact
+from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.errors import ConversionError
 from edgeconv.quantize.graph import Graph
-from edgeconv.targets.coral.legalise import REWRITES, reshapes
+from edgeconv.targets.coral.legalise import REWRITES, reshapes, tail
+from edgeconv.tflite import OperatorT
 
 STAGE = "legalise for coral"
 
 
-def legalise(model: dict[str, Any], path: str, allow_approximate: bool = False) -> dict[str, Any]:
+def legalise(
+    model: dict[str, Any], path: str, allow_approximate: bool = False, cut: Sequence[str] = ()
+) -> dict[str, Any]:
     """Rewrite a float TFLite file for the Edge TPU.
 
     Args:
         model: The float model, as `Artifact.to_dict` gives it.
         path: The file to write.
         allow_approximate: Whether rewrites may be applied that do not compute exactly the same.
+        cut: What to cut off for the CPU; see `tail.find`. It goes to a file beside ``path``.
 
     Returns:
-        ``artifact`` as `Artifact.to_dict` gives it; ``applied`` and ``refused``, see `rewrite`.
+        ``artifact`` as `Artifact.to_dict` gives it; ``applied`` and ``refused``, see `rewrite`;
+        ``notes``, sentences on what was cut off.
 
     Raises:
         ConversionError: The model has several subgraphs, or a batch, which no Edge TPU runs.
@@ -32,9 +39,42 @@ def legalise(model: dict[str, Any], path: str, allow_approximate: bool = False) 
     artifact = Artifact.from_dict(model)
     graph = Graph(tflite.load(artifact.path))
     require(graph, str(artifact.path))
+    off = tail.find(graph, cut) if cut else []
+    artifact = replace(artifact, path=Path(path))
+    notes = _notes(graph, cut, off)
+    if off:
+        artifact = _cut(graph, off, artifact)
     result = rewrite(graph, allow_approximate=allow_approximate)
-    tflite.save(graph.model, Path(path))
-    return {"artifact": replace(artifact, path=Path(path)).to_dict(), **result}
+    tflite.save(graph.model, artifact.path)
+    return {"artifact": artifact.to_dict(), "notes": notes, **result}
+
+
+def _notes(graph: Graph, cut: Sequence[str], off: Sequence[OperatorT]) -> list[str]:
+    if cut and not off:
+        return ["nothing was cut off: no operator at the end is one that the Edge TPU never maps"]
+    kinds = Counter(graph.op(operator) for operator in off)
+    listing = ", ".join(f"{count} x {name}" for name, count in kinds.items())
+    return [f"left to the CPU as a model of its own: {listing}"] if off else []
+
+
+def _cut(graph: Graph, off: Sequence[OperatorT], artifact: Artifact) -> Artifact:
+    """Write what is cut off beside the artifact, and return the artifact with it as its tail."""
+    known = {spec.name: spec for spec in (*artifact.inputs, *artifact.outputs)}
+    rest = tail.split(graph, off)
+
+    def specs(part: Graph, indices: Iterable[int]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            known.get(part.name(index))
+            or TensorSpec.plain(part.name(index), part.shape(index), part.dtype(index))
+            for index in indices
+        )
+
+    stem = artifact.path.name.removesuffix(".tflite").removesuffix("_legalised_fp32")
+    path = artifact.path.with_name(f"{stem}_tail.tflite")
+    tflite.save(rest.model, path)
+    end = Artifact(Format.TFLITE, path, specs(rest, rest.inputs), specs(rest, rest.outputs))
+    names = tuple(spec.name for spec in artifact.outputs)
+    return replace(artifact, outputs=specs(graph, graph.outputs), tail=end, returns=names)
 
 
 def rewrite(graph: Graph, *, allow_approximate: bool = False) -> dict[str, list[dict[str, Any]]]:

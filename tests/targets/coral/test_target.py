@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from edgeconv import convert, targets, tflite
+from edgeconv import bundle, convert, targets, tflite
 from edgeconv.artifacts import Array
-from edgeconv.errors import ConversionError, UsageError
+from edgeconv.errors import UsageError
 from edgeconv.options import ConvertOptions
 from edgeconv.quantize.graph import Graph
 from edgeconv.report import render_text
-from edgeconv.targets.coral.legalise.engine import require
 
 CORAL = targets.find("coral")
 
@@ -74,20 +73,7 @@ def test_integer_options_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.text
 
 
-def test_a_batch_is_refused() -> None:
-    model = tflite.ModelT()
-    subgraph = tflite.SubGraphT()
-    subgraph.tensors, subgraph.operators, subgraph.inputs, subgraph.outputs = [], [], [0], [0]
-    model.subgraphs, model.buffers, model.operatorCodes = [subgraph], [], []
-    graph = Graph(model)
-    graph.add_activation("x", (2, 4, 4, 3), "float32")
-    with pytest.raises(ConversionError, match="input x has a batch of 2"):
-        require(graph, "model.tflite")
-    model.subgraphs.append(subgraph)
-    with pytest.raises(ConversionError, match="several subgraphs"):
-        require(graph, "model.tflite")
-
-
+@pytest.mark.slow
 def test_a_model_is_legalised_and_quantized_with_parity(tmp_path: Path) -> None:
     torch.manual_seed(0)
     result = convert(
@@ -108,18 +94,62 @@ def test_a_model_is_legalised_and_quantized_with_parity(tmp_path: Path) -> None:
     assert {"hard-swish", "grouped-convolution", "gelu"} <= rewrites
     text = " ".join(render_text(result.manifest, result.parity).split())
     assert "approximated for the Edge TPU: 1 x gelu; the tanh form is up to 0.0005 off" in text
-    graph = Graph(tflite.load(result.model.path))
-    kinds = {graph.op(operator) for operator in graph.operators}
-    assert not kinds & {"GELU", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE"}
+    assert not _kinds(result.model.path) & {"GELU", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE"}
 
 
-def test_without_permission_an_approximation_is_not_made(tmp_path: Path) -> None:
+class Detector(torch.nn.Module):
+    """A backbone, a head whose boxes are decoded, and a class map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.boxes = torch.nn.Conv2d(8, 4, 1)
+        self.classes = torch.nn.Conv2d(8, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        features = torch.relu(self.features(x))
+        boxes, classes = self.boxes(features), self.classes(features)
+        return torch.exp(boxes) * 2 + x[:, :1], classes.argmax(1), torch.sigmoid(classes)
+
+
+@pytest.mark.slow
+def test_the_end_is_cut_off_and_checked_with_the_rest(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     result = convert(
-        torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.GELU()),
-        (torch.rand(1, 3, 4, 4),),
+        Detector().eval(),
+        (torch.rand(1, 3, 8, 8),),
         target="coral",
+        cut=("auto",),
+        calibration_data=_samples(),
         output=tmp_path / "out",
+        gates={"tflite_int8": {"exact": 0.5}},
     )
-    graph = Graph(tflite.load(result.model.path))
-    assert "GELU" in {graph.op(operator) for operator in graph.operators}
-    assert any("--allow-approximate replaces them" in text for text in result.manifest["warnings"])
+    assert result.passed, [stage["reasons"] for stage in result.parity["stages"]]
+    tail = result.model.tail
+    assert tail is not None
+    assert tail.path.exists()
+    assert {spec.dtype for spec in result.model.outputs} == {"int8"}
+    kinds = {
+        name: _kinds(path) for name, path in (("head", result.model.path), ("tail", tail.path))
+    }
+    assert {"EXP", "ARG_MAX"} <= kinds["tail"]
+    assert not {"EXP", "ARG_MAX", "CAST", "GATHER"} & kinds["head"]
+    assert "CONV_2D" not in kinds["tail"]
+    names = [spec.name for spec in result.artifacts["tflite_fp32"].outputs]
+    assert [spec.name for spec in result.model.results] == names
+    last = result.parity["stages"][-1]
+    assert len(last["outputs"]) == 3
+    assert "left to the CPU as a model of its own" in " ".join(
+        result.manifest["stages"][3]["notes"]
+    )
+    assert bundle.open_bundle(result.path).artifacts["tflite_int8"] == result.model
+
+
+def test_a_cut_needs_a_target() -> None:
+    with pytest.raises(UsageError, match="--cut needs a target"):
+        targets.find("cpu").adapt(ConvertOptions(cut=("x",)))
+
+
+def _kinds(path: Path) -> set[str]:
+    graph = Graph(tflite.load(path))
+    return {graph.op(operator) for operator in graph.operators}
