@@ -45,14 +45,14 @@ AXIS_KEEPERS = frozenset(
         "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift",
         "BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Cast", "CastLike", "Ceil", "Celu",
         "CenterCropPad", "Clip", "Concat", "Cos", "Cosh", "CumSum", "DequantizeLinear", "Div",
-        "Dropout", "Elu", "Equal", "Erf", "Exp", "Expand", "Floor", "Gelu", "Greater",
-        "GreaterOrEqual", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "IsInf", "IsNaN",
-        "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max", "Mean",
-        "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or", "PRelu",
-        "Pad", "Pow", "QuantizeLinear", "Reciprocal", "Relu", "ReverseSequence", "Round", "Selu",
-        "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Slice", "Softmax", "Softplus", "Softsign",
-        "Split", "Sqrt", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Tile",
-        "Where", "Xor",
+        "Dropout", "Elu", "Equal", "Erf", "Exp", "Expand", "FakeQuantize", "Floor", "Gelu",
+        "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Hardmax", "Identity", "IsInf",
+        "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "Max",
+        "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "Or",
+        "PRelu", "Pad", "Pow", "QuantizeLinear", "Reciprocal", "Relu", "ReverseSequence", "Round",
+        "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Slice", "Softmax", "Softplus",
+        "Softsign", "Split", "Sqrt", "Sub", "Sum", "SwiGLU", "Swish", "Tan", "Tanh",
+        "ThresholdedRelu", "Tile", "Where", "Xor",
     }
 )  # fmt: skip
 """Operators whose output axes are their input axes."""

@@ -111,6 +111,7 @@ class Quantize:
             rules=[rule.to_dict() for rule in rules_of(context.options)],
             max_drop=context.options.max_drop,
             mixed=self.mixed,
+            onnx=str(context.directory / f"{context.name}.onnx"),
         )
         context.details["notes"] = answer["notes"]
         return Artifact.from_dict(answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -14,13 +14,15 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
 from edgeconv.errors import InvalidData, UsageError
 from edgeconv.options import MaxDrop
-from edgeconv.quantize import check, static, weights
+from edgeconv.quantize import check, qdq, static, weights
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.lower import lower
 from edgeconv.quantize.precision import BITS, MODES, Chosen, Precision, Rule, assign, chooser
+from edgeconv.quantize.qdq import Imported
+from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.search import Found, Search
 from edgeconv.tflite import OperatorT
 
@@ -38,6 +40,7 @@ def quantize(
     rules: Sequence[dict[str, Any]] = (),
     max_drop: str | None = None,
     mixed: bool = True,
+    onnx: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Quantize a float TFLite model, and check that the result loads and runs.
@@ -57,6 +60,7 @@ def quantize(
         rules: Operators of other precision, as `Rule.to_dict` gives them; later ones win.
         max_drop: The most that ``int8`` mode may lose, as `MaxDrop` reads it.
         mixed: Whether layers may be kept in 16 bits for that; otherwise it is only said which.
+        onnx: The ONNX file that the model was made from, for the scales that it may state.
         progress: Called with the number of calibrated samples and their total.
 
     Returns:
@@ -72,17 +76,25 @@ def quantize(
     artifact = Artifact.from_dict(model)
     _check_arguments(mode, io_dtype, calibrator)
     graph = Graph(tflite.load(artifact.path))
+    imported = qdq.take(graph, None if onnx is None else Path(onnx))
     check.float_model(graph, str(artifact.path))
     precisions = assign(graph, MODES[mode], [Rule(**rule) for rule in rules])
     if BITS.keys() & {MODES[mode], *precisions}:
         check.fixed_shapes(graph, str(artifact.path))
         feeds = _load_samples(_required(samples, mode), artifact.inputs, graph)
         request = _Static(
-            graph, precisions, feeds, CALIBRATORS[calibrator], _io(io_dtype), max_drop, mixed
+            graph,
+            precisions,
+            feeds,
+            CALIBRATORS[calibrator],
+            _io(io_dtype),
+            max_drop,
+            mixed,
+            imported,
         )
         notes = request.run(progress)
     else:
-        notes = []
+        notes = _unused(imported, mode)
         weights.quantize(graph, chooser(graph, precisions))
         for position in range(1, len(graph.model.subgraphs)):
             inner = Graph(graph.model, position)
@@ -103,25 +115,57 @@ class _Static:
     io_dtype: IoDtype
     max_drop: str | None
     mixed: bool
+    imported: Imported
 
     def run(self, progress: Progress | None) -> list[str]:
         """Quantize the graph in place, and return the notes."""
-        graph = self.graph
+        graph, imported = self.graph, self.imported
+        if imported.affine and self.max_drop is not None:
+            raise UsageError(
+                "--max-drop does not fit a model that brings its own scales",
+                why=f"{len(imported.affine)} activations have a QuantizeLinear",
+                hint="leave one of them out",
+            )
         asked = chooser(graph, self.precisions)
         lowered = lower(graph, self.precisions)
+        unused = [] if "int8" in lowered else _unused(imported, "int16x8")
+        if unused:
+            imported = Imported()
         check.supported(graph, lowered)
         everything = self.max_drop is not None or not static.uniform(lowered)
         ranges = static.observe(
-            graph, self.feeds, self.calibrator, everything=everything, progress=progress
+            graph,
+            self.feeds,
+            self.calibrator,
+            imported=imported,
+            everything=everything,
+            progress=progress,
         )
-        notes = _left_float(graph, asked, lowered)
+        notes = [*_left_float(graph, asked, lowered), *unused, *_used(graph, imported, ranges)]
         if self.max_drop is not None:
             limit = MaxDrop.parse(self.max_drop)
             found = Search(graph, ranges, lowered, self.feeds, limit).run(progress)
             notes.append(_kept(graph, found, limit, mixed=self.mixed))
             lowered = found.precisions if self.mixed else lowered
-        static.build(graph, ranges, lowered, self.io_dtype)
+        static.build(graph, ranges, lowered, self.io_dtype, imported)
         return notes
+
+
+def _used(graph: Graph, imported: Imported, ranges: Mapping[int, Range]) -> list[str]:
+    """Say how many activations have the scales that the model brought."""
+    if not imported.affine:
+        return []
+    note = f"{len(imported.affine)} activations have the scales of the model's own QuantizeLinear"
+    rest = [graph.name(index).partition(";")[0] for index in ranges if index not in imported.affine]
+    names = ", ".join(rest[:_NAMED]) + (", ..." if len(rest) > _NAMED else "")
+    return [f"{note}; {len(rest)} have none and are calibrated: {names}" if rest else note]
+
+
+def _unused(imported: Imported, mode: str) -> list[str]:
+    """Say that the scales that the model brought are of no use."""
+    if not imported.affine:
+        return []
+    return [f"the model's own QuantizeLinear is for 8-bit activations, and not used for {mode}"]
 
 
 def _short(graph: Graph, operator: OperatorT) -> str:

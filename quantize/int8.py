@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ai_edge_litert.schema_py_generated import AddOptionsT, BuiltinOptions, SubOptionsT
 
@@ -22,11 +22,19 @@ from edgeconv.quantize.qparams import (
 from edgeconv.quantize.rules import COMPARISONS, RULES, Rule, Scaling, version
 from edgeconv.tflite import OperatorT, tensor_type
 
+KnownScales = Callable[[Array, int | None], Array | None]
+"""From a weight and the axis of its slices to the scales that it must have."""
+
 CROSSINGS = ("QUANTIZE", "DEQUANTIZE")
 """Operators between tensors of different precision."""
 
 
-def rewrite(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> None:
+def rewrite(
+    graph: Graph,
+    affine: Mapping[int, Affine],
+    io_dtype: IoDtype,
+    known: KnownScales = lambda weight, axis: None,  # noqa: ARG005
+) -> None:
     """Quantize a graph in place.
 
     Args:
@@ -35,8 +43,9 @@ def rewrite(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> No
         affine: Scale and zero point of every float activation that becomes an integer one.
             Operators without any keep computing in float.
         io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
+        known: Returns the scales that a weight must have, or ``None``.
     """
-    _Rewriter(graph, affine).run()
+    _Rewriter(graph, affine, known).run()
     for index, found in affine.items():
         graph.tensors[index].type = tensor_type(found.dtype)
         graph.tensors[index].quantization = found.stored()
@@ -45,9 +54,10 @@ def rewrite(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> No
 
 
 class _Rewriter:
-    def __init__(self, graph: Graph, affine: Mapping[int, Affine]) -> None:
+    def __init__(self, graph: Graph, affine: Mapping[int, Affine], known: KnownScales) -> None:
         self._graph = graph
         self._affine = affine
+        self._known = known
         self._operators: list[OperatorT] = []
         self._requantized: dict[tuple[int, Affine], int] = {}
         self._constants: dict[tuple[int, Affine], int] = {}
@@ -204,7 +214,9 @@ class _Rewriter:
         bias = inputs[rule.bias] if rule.bias is not None and rule.bias < len(inputs) else -1
         value = graph.value(bias) if bias >= 0 else None
         weight = graph.value(inputs[rule.weight])
-        scales = weight_scales(weight, rule.axis, value, scale, bits)
+        scales = self._known(weight, rule.axis)
+        if scales is None:
+            scales = weight_scales(weight, rule.axis, value, scale, bits)
         inputs[rule.weight] = self._weight(inputs[rule.weight], scales, rule.axis)
         if value is not None and rule.bias is not None:
             stored = quantize_bias(value, scale, scales, bits)

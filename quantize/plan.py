@@ -67,9 +67,15 @@ class Plan:
         graph: The float graph, lowered to operators of the rules' table.
         bits: 8 or 16 for each activation concerned; all of them, with 8, where ``None``. An
             operator's activations have the same number of bits.
+        given: Scales and zero points that are known already, of activations of 8 bits.
     """
 
-    def __init__(self, graph: Graph, bits: Mapping[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        bits: Mapping[int, int] | None = None,
+        given: Mapping[int, Affine] | None = None,
+    ) -> None:
         self._graph = graph
         if bits is None:
             bits = dict.fromkeys(graph.activations(), 8)
@@ -84,6 +90,9 @@ class Plan:
         for position, operator in enumerate(graph.operators):
             self._prescribe(operator, readers)
             self._note_reads(position, operator)
+        for index, affine in (given or {}).items():
+            if self._bits.get(index) == affine.bits:
+                self._tree(index).fixed = affine
         for index in graph.outputs:
             if index in self._parent:
                 self._tree(index).returned = True

@@ -13,6 +13,7 @@ from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.int8 import rewrite
 from edgeconv.quantize.plan import Plan
 from edgeconv.quantize.precision import BITS, Precision, chooser
+from edgeconv.quantize.qdq import Imported
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.split import split
 
@@ -27,6 +28,7 @@ def observe(
     feeds: Sequence[Sequence[Array]],
     calibrator: Callable[[], Calibrator],
     *,
+    imported: Imported,
     everything: bool,
     progress: Progress | None = None,
 ) -> dict[int, Range]:
@@ -36,17 +38,24 @@ def observe(
         graph: The graph.
         feeds: Per sample the graph's inputs, in the stored form.
         calibrator: Makes the calibrator of one tensor.
+        imported: The scales that the model brought.
         everything: Whether to watch every activation, not only those that decide when all
             operators have the same precision.
         progress: Told (samples done, samples in all).
     """
-    plan = Plan(graph)
+    plan = Plan(graph, given=imported.affine)
     watched = graph.activations() if everything else plan.calibrated()
+    if not watched:
+        return {}
     return calibrate(graph, watched, feeds, calibrator, views=plan.views(), progress=progress)
 
 
 def build(
-    graph: Graph, ranges: dict[int, Range], precisions: Sequence[Precision], io_dtype: IoDtype
+    graph: Graph,
+    ranges: dict[int, Range],
+    precisions: Sequence[Precision],
+    io_dtype: IoDtype,
+    imported: Imported | None = None,
 ) -> dict[str, Range]:
     """Quantize a lowered float graph in place.
 
@@ -55,6 +64,7 @@ def build(
         ranges: What `observe` returned for it.
         precisions: The precision of each operator.
         io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
+        imported: The scales that the model brought; none where ``None``.
 
     Returns:
         By name, beyond what the values of a tensor do not matter to its readers.
@@ -62,16 +72,21 @@ def build(
     Raises:
         ConversionError: A float tensor is left beside an integer operator.
     """
+    imported = imported or Imported()
+    imported.settle(graph)
     chosen = chooser(graph, precisions)
     if uniform(precisions) and _edges_fit(precisions[0], io_dtype):
-        plan = Plan(graph, dict.fromkeys(graph.activations(), BITS[precisions[0]]))
+        bits = dict.fromkeys(graph.activations(), BITS[precisions[0]])
+        plan = Plan(graph, bits, imported.affine)
     else:
         parts = split(graph, precisions, io_dtype)
-        plan = Plan(graph, parts.bits)
+        copies = {copy: imported.affine.get(index) for copy, index in parts.origin.items()}
+        given = {copy: affine for copy, affine in copies.items() if affine is not None}
+        plan = Plan(graph, parts.bits, imported.affine | given)
         ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
     affine = plan.choose(ranges)
     needed = {graph.name(index): found for index, found in plan.needed().items()}
-    rewrite(graph, affine, io_dtype)
+    rewrite(graph, affine, io_dtype, imported.scales.of_weight)
     check.integers_meet(graph, chosen)
     weights.quantize(graph, chosen)
     return needed

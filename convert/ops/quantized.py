@@ -17,6 +17,7 @@ from edgeconv.convert.ops.cast import casted, dtype_named
 from edgeconv.convert.ops.conv import conv
 from edgeconv.convert.ops.elementwise import binary
 from edgeconv.convert.ops.matmul import matmul
+from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.registry import op
 from edgeconv.convert.value import Value, arranged
 
@@ -62,6 +63,12 @@ def dequantize_linear(
     zero = None if x_zero_point is None else _spread(x_zero_point, x, axis, block_size)
     y = binary(tf.multiply, _centred(x, zero), _spread(x_scale, x, axis, block_size))
     return casted(y, dtype_named(output_dtype)) if output_dtype else y
+
+
+@op("FakeQuantize", domain=DOMAIN)
+def fake_quantize(g: Context, x: Value, *, low: float, high: float) -> Value:
+    """Simulated 8-bit quantization over a range, which the TFLite converter keeps as such."""
+    return x.map(lambda t: tf.quantization.fake_quant_with_min_max_args(t, low, high, 8))
 
 
 @op("DynamicQuantizeLinear", since=11)

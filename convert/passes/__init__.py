@@ -13,12 +13,14 @@ from edgeconv.convert.passes.fuse_depth_to_space import fuse_depth_to_space
 from edgeconv.convert.passes.fuse_gelu import fuse_gelu
 from edgeconv.convert.passes.fuse_hard_swish import fuse_hard_swish
 from edgeconv.convert.passes.fuse_l2_normalize import fuse_l2_normalize
+from edgeconv.convert.passes.fuse_quantization import fuse_quantization
 from edgeconv.convert.passes.materialize_shared import materialize_shared
 
 Pass = Callable[[ir.Graph], int]
 """Rewrites a graph in place and returns how many places it changed."""
 
 PASSES: tuple[Pass, ...] = (
+    fuse_quantization,  # first: other rewrites look for constant weights
     fold_batch_norm,
     fold_pad,
     fuse_gelu,
