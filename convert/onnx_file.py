@@ -343,3 +343,11 @@ def _attributes(node: object) -> Iterator[TensorProto]:
         yield from attribute.tensors
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             yield from tensors_of(graph)
+
+
+def simulates_quantization(path: Path) -> bool:
+    """Tell whether an ONNX file computes with 8-bit steps, by QuantizeLinear."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)

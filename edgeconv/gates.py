@@ -36,6 +36,10 @@ EVERY_STAGE = "all"
 # may flip where two scores tie within the noise.
 _FLOAT: Gate = {"sqnr_db": 80.0, "peak_error": 1e-3, "exact": 0.99}
 
+_STEPS: Gate = {"sqnr_db": 25.0, "peak_error": 0.1, "exact": 0.9}
+"""What takes the place of a float gate where the model simulates quantization: noise decides on
+which side of a step a value falls, and a step is 1/255 of the range."""
+
 DEFAULT_GATES: Gates = MappingProxyType(
     {
         "onnx": _FLOAT,
@@ -53,9 +57,17 @@ DEFAULT_GATES: Gates = MappingProxyType(
 """The gate of each stage; a stage that is not listed has the gate of ``tflite_int8``."""
 
 
-def gate_for(stage: str, overrides: Gates) -> Gate:
-    """Return the gate of a stage: its defaults, then overrides for all stages, then its own."""
+def gate_for(stage: str, overrides: Gates, *, simulated: bool = False) -> Gate:
+    """Return the gate of a stage: its defaults, then overrides for all stages, then its own.
+
+    Args:
+        stage: Name of the stage.
+        overrides: Gates by stage.
+        simulated: Whether the model simulates quantization.
+    """
     defaults = DEFAULT_GATES.get(stage, DEFAULT_GATES["tflite_int8"])
+    if simulated and defaults is _FLOAT:
+        defaults = _STEPS
     return {**defaults, **overrides.get(EVERY_STAGE, {}), **overrides.get(stage, {})}
 
 

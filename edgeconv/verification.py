@@ -9,7 +9,8 @@ from typing import Any
 
 from edgeconv import parity
 from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Arrays, Artifact
+from edgeconv.artifacts import Arrays, Artifact, Format
+from edgeconv.convert.onnx_file import simulates_quantization
 from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.parity import OutputFigures
@@ -184,6 +185,7 @@ class Verifier:
         self.stages: list[StageParity] = []
         self._workers = workers
         self._gates = gates
+        self._simulated = False
         self._scratch = scratch
         self._previous_stage = reference
         self._previous: Arrays = {}
@@ -194,7 +196,9 @@ class Verifier:
 
     def run(self, artifact: Artifact, inputs: Arrays) -> Arrays:
         """Run an artifact, and return its outputs as the source model has them."""
-        return run_artifact(self._workers, artifact, inputs, self._scratch)[0]
+        outputs = run_artifact(self._workers, artifact, inputs, self._scratch)[0]
+        self._look_at(artifact)
+        return outputs
 
     def skip(self, stage: str, artifact: Artifact, why: str) -> None:
         """Record a stage that is not checked."""
@@ -211,16 +215,18 @@ class Verifier:
             artifact: What it made.
             run: Runs it; as `run_artifact` does by default.
         """
-        gate = gate_for(stage, self._gates)
         try:
             if run is not None:
                 outputs, runtime = run(artifact, self.inputs)
             else:
                 outputs, runtime = run_artifact(self._workers, artifact, self.inputs, self._scratch)
         except (WorkerError, InvalidModel) as error:
+            gate = gate_for(stage, self._gates, simulated=self._simulated)
             reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))
             return
+        self._look_at(artifact)
+        gate = gate_for(stage, self._gates, simulated=self._simulated)
         figures = parity.compare(self.reference, outputs)
         reasons = _reasons(figures, gate)
         self.stages.append(
@@ -237,6 +243,11 @@ class Verifier:
             )
         )
         self._previous_stage, self._previous = stage, outputs
+
+    def _look_at(self, artifact: Artifact) -> None:
+        """Note whether the model simulates quantization, which its ONNX file tells."""
+        if artifact.format is Format.ONNX:
+            self._simulated |= simulates_quantization(artifact.path)
 
 
 def _reasons(figures: tuple[OutputFigures, ...], gate: Mapping[str, float]) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ def observe(
     feeds: Sequence[Sequence[Array]],
     calibrator: Callable[[], Calibrator],
     *,
-    imported: Imported,
     everything: bool,
+    imported: Imported | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Range]:
     """Return the ranges of a lowered float graph's activations.
@@ -38,12 +38,12 @@ def observe(
         graph: The graph.
         feeds: Per sample the graph's inputs, in the stored form.
         calibrator: Makes the calibrator of one tensor.
-        imported: The scales that the model brought.
         everything: Whether to watch every activation, not only those that decide when all
             operators have the same precision.
+        imported: The scales that the model brought; none where ``None``.
         progress: Told (samples done, samples in all).
     """
-    plan = Plan(graph, given=imported.affine)
+    plan = Plan(graph, given=imported.affine if imported else None)
     watched = graph.activations() if everything else plan.calibrated()
     if not watched:
         return {}
