@@ -28,6 +28,7 @@ HIGHEST_VERSIONS = {
 """Highest version that the front end registers, of the operators that exceed it in practice."""
 
 _VERSION_ADVICE = {
+    "EXP": "version 2 is the one for integers: leave it to the CPU with --cut",
     "CONV_2D": "version 6 is a grouped convolution: convert with --target coral, which splits it",
     "TRANSPOSE_CONV": "version 4 has a fused activation: write the activation separately",
     "TRANSPOSE": "version 4 has five dimensions: use at most four",

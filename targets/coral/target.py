@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgeconv.artifacts import Artifact
+from edgeconv.artifacts import Artifact, Format
 from edgeconv.errors import UsageError
 from edgeconv.options import ConvertOptions
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind
 from edgeconv.toolchain.stage import Stage, StageContext
 
+if TYPE_CHECKING:
+    from edgeconv.targets.coral.predict import Cut, Prediction
+
+_MOST_NOTES = 12
 _LOG = logging.getLogger(__name__)
 
 
@@ -113,6 +118,41 @@ class Coral:
         """Return no stage yet: nothing follows quantization."""
         return ()
 
-    def assess(self, model: Artifact) -> Assessment:  # noqa: ARG002
-        """Say where its operators will run."""
-        return Assessment()
+    def assess(self, model: Artifact) -> Assessment:
+        """Say where the operators of an integer model will run, and why some will not map."""
+        if model.format is not Format.TFLITE:
+            return Assessment()
+        from edgeconv.targets.coral.predict import predict
+
+        prediction = predict(model.path)
+        data = prediction.to_dict()
+        del data["ops"]
+        return Assessment(_placed(prediction), {"name": self.name, **data})
+
+
+def _placed(prediction: Prediction) -> tuple[str, ...]:
+    total, there = len(prediction.ops), prediction.on_edgetpu
+    share = f"{100 * prediction.macs_share:.1f} % of the multiplications"
+    notes = [f"predicted: {there} of {total} operators map to the Edge TPU, with {share}"]
+    notes += [f"the compiler would refuse the model: {text}" for text in _objections(prediction)]
+    for (name, why, advice), cuts in _grouped(prediction.cuts).items():
+        stranded = set().union(*(cut.stranded for cut in cuts))
+        behind = f", and strands {len(stranded)} others" if stranded else ""
+        notes.append(f"not mapped: {len(cuts)} x {name}, {why}{behind}; {advice}")
+    return tuple(notes[:_MOST_NOTES])
+
+
+def _objections(prediction: Prediction) -> list[str]:
+    counts = Counter((item.op, item.why, item.advice) for item in prediction.objections)
+    return [
+        f"{f'{count} x {name}: ' if name else ''}{why}; {advice}"
+        for (name, why, advice), count in counts.items()
+    ]
+
+
+def _grouped(cuts: Sequence[Cut]) -> dict[tuple[str, str, str], list[Cut]]:
+    """Group what does not map by operator and advice; the first stands for the group's reason."""
+    groups: dict[tuple[str, str], list[Cut]] = {}
+    for cut in cuts:
+        groups.setdefault((cut.op, cut.advice), []).append(cut)
+    return {(name, found[0].why, advice): found for (name, advice), found in groups.items()}

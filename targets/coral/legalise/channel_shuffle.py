@@ -5,7 +5,7 @@ them, this follows each channel through concatenations, splits and shuffles. A c
 inputs in any order, if its weights follow; one that makes channels can make them in any order. So
 each reader is given slices of what its channels come from, and each maker puts those side by side
 that are read together: no channel is moved on its own. Where a channel is not read by convolutions,
-the shuffle stays, as a transpose.
+the shuffle stays a transpose, which becomes slices where there are few groups.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.errors import ConversionError
 from edgeconv.quantize.graph import Graph
-from edgeconv.targets.coral.legalise import REWRITES, reshapes, tail
+from edgeconv.targets.coral.legalise import REWRITES, reshapes, tail, versions
 from edgeconv.tflite import OperatorT
 
 STAGE = "legalise for coral"
@@ -93,11 +93,13 @@ def rewrite(graph: Graph, *, allow_approximate: bool = False) -> dict[str, list[
             graph.subgraph.operators = operators
         else:
             places = entry.run(graph)
+            reshapes.drop_unused(graph)
         if places:
             note = {"name": entry.name, "why": entry.why, "error": entry.error, "where": places}
             (refused if entry.error and not allow_approximate else applied).append(note)
     reshapes.merge(graph)
     reshapes.drop_unused(graph)
+    versions.lower(graph)
     graph.compact()
     return {"applied": applied, "refused": refused}
 

@@ -1,4 +1,4 @@
-"""Transposes of more than three long axes, and DEPTH_TO_SPACE, with fewer axes or as slices.
+"""Transposes of many axes or of the channels, and DEPTH_TO_SPACE, with fewer axes or as slices.
 
 The Edge TPU maps tensors of at most three axes longer than one, which must be the innermost.
 Axes of one element do not count, and axes that stay side by side are one.
@@ -44,6 +44,8 @@ def _transpose(site: Site) -> bool | None:
     if moved == list(range(len(moved))):
         site.reshape(x, result, out=site.output)
         return True
+    if len(sizes) <= 3 and moved[-2:] == [len(sizes) - 1, len(sizes) - 2]:
+        return _turn_channels(site, x, sizes)
     if len(shape) <= 4 and math.prod(shape[:-3]) == 1:
         return None
     if len(sizes) <= 3:
@@ -57,6 +59,15 @@ def _transpose(site: Site) -> bool | None:
         swap_inner(site, x, sizes)
         return True
     return None
+
+
+def _turn_channels(site: Site, x: int, sizes: Sequence[int]) -> bool | None:
+    """Swap the last two axes with slices: transposes that move the channels do not map."""
+    full = [1] * (3 - len(sizes)) + list(sizes)
+    if min(full[1:]) > _MOST_PARTS:
+        return None
+    swap_inner(site, x, (*full, 1))
+    return True
 
 
 def swap_inner(site: Site, x: int, sizes: Sequence[int]) -> None:
@@ -86,7 +97,10 @@ def _depth_to_space(site: Site) -> bool | None:
 
 MOVES = (
     Rewrite(
-        "many-axes-transpose", ("TRANSPOSE",), _transpose, "tensors may have three long axes only"
+        "transpose",
+        ("TRANSPOSE",),
+        _transpose,
+        "a transpose may have three long axes only, and not move the channels",
     ),
     Rewrite(
         "pixel-shuffle", ("DEPTH_TO_SPACE",), _depth_to_space, "DEPTH_TO_SPACE is not supported"

@@ -15,6 +15,7 @@ from edgeconv.errors import UsageError
 from edgeconv.options import ConvertOptions
 from edgeconv.quantize.graph import Graph
 from edgeconv.report import render_text
+from tests.quantize.conftest import Lab
 
 CORAL = targets.find("coral")
 
@@ -94,6 +95,9 @@ def test_a_model_is_legalised_and_quantized_with_parity(tmp_path: Path) -> None:
     assert {"hard-swish", "grouped-convolution", "gelu"} <= rewrites
     text = " ".join(render_text(result.manifest, result.parity).split())
     assert "approximated for the Edge TPU: 1 x gelu; the tanh form is up to 0.0005 off" in text
+    assert "operators map to the Edge TPU, with 100.0 % of the multiplications" in text
+    assert result.manifest["target"]["on_cpu"] == 0
+    assert result.manifest["target"]["macs_share"] == 1
     assert not _kinds(result.model.path) & {"GELU", "HARD_SWISH", "QUANTIZE", "DEQUANTIZE"}
 
 
@@ -153,3 +157,25 @@ def test_a_cut_needs_a_target() -> None:
 def _kinds(path: Path) -> set[str]:
     graph = Graph(tflite.load(path))
     return {graph.op(operator) for operator in graph.operators}
+
+
+def test_what_does_not_map_is_told_with_the_next_step(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    model = lab.model()
+    x = model.op("GELU", model.op("SQRT", model.input(1, 4, 4, 4)))
+    for _ in range(2):
+        x = model.op("RELU", model.op("SQRT", x))
+    artifact = lab.save(model, x)
+    rows = [[np.random.default_rng(seed).random((1, 4, 4, 4), np.float32) / 9] for seed in range(4)]
+    notes = CORAL.assess(lab.quantize(artifact, rows, io_dtype="int8")).notes
+    assert notes[0].startswith("predicted: 0 of 6 operators map")
+    assert "the compiler would refuse the model: 1 x GELU" in notes[1]
+    assert "--allow-approximate" in notes[1]
+    model = lab.model()
+    artifact = lab.save(
+        model, model.op("RELU", model.op("SQRT", model.op("RELU", model.input(1, 4, 4, 4))))
+    )
+    assessed = CORAL.assess(lab.quantize(artifact, rows, io_dtype="int8"))
+    assert assessed.data["on_cpu"] == 2
+    assert "not mapped: 1 x SQRT" in assessed.notes[1]
+    assert "strands 1 others" in assessed.notes[1]

@@ -100,6 +100,32 @@ def test_without_permission_an_approximation_is_not_made(lab: Any) -> None:
     assert not answer["applied"]
 
 
+def test_versions_are_the_lowest_that_express_each_operator(lab: Any) -> None:
+    model = lab.model()
+    x = model.input(1, 4, 4, 4)
+    kernels = [model.constant(np.ones((4, 1, 1, width))) for width in (4, 2)]
+    bias = model.constant(np.zeros(4))
+    for kernel in kernels:
+        x = model.op("CONV_2D", x, kernel, bias, version=6, **_WINDOW)
+    filters = model.constant(np.ones((1, 2, 2, 4)))
+    wide = {**_WINDOW, "depthMultiplier": 1, "dilationHFactor": 2, "dilationWFactor": 2}
+    x = model.op("DEPTHWISE_CONV_2D", x, filters, bias, version=4, **wide)
+    size = model.constant([4, 4], "int32")
+    x = model.op("RESIZE_BILINEAR", x, size, halfPixelCenters=True, version=3)
+    y = model.op("RESIZE_NEAREST_NEIGHBOR", x, size, version=3)
+    after, _ = _legalised(lab.save(model, y), lab)
+    graph = Graph(tflite.load(after.path))
+    versions = {(graph.op(operator), graph.version(operator)) for operator in graph.operators}
+    assert versions == {
+        ("CONV_2D", 1),
+        ("STRIDED_SLICE", 1),
+        ("CONCATENATION", 1),
+        ("DEPTHWISE_CONV_2D", 2),
+        ("RESIZE_BILINEAR", 3),
+        ("RESIZE_NEAREST_NEIGHBOR", 1),
+    }
+
+
 def test_a_batch_is_refused(lab: Any) -> None:
     model = lab.model()
     artifact = lab.save(model, model.op("RELU", model.input(2, 4, 4, 3)))
