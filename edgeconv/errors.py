@@ -7,7 +7,13 @@
     │   └── InvalidModel      the model file is missing, corrupt, hostile or not a model
     │   └── InvalidData       calibration or verification data does not fit the model
     ├── ConversionError       the model is fine, but a stage cannot express it
-    │   └── UnsupportedModel  named nodes that the translator or quantizer does not cover
+    │   ├── UnsupportedModel  named nodes that the translator or quantizer does not cover
+    │   └── CompilerError     a device's compiler made nothing usable of the model
+    │       ├── CompilerRefused   it said why, or at least that it failed
+    │       ├── CompilerCrashed   it died
+    │       ├── CompilerTimeout   it did not end in time
+    │       ├── NothingMapped     it wrote a file in which nothing runs on the device
+    │       └── BadCompilerOutput what it wrote is missing, a stub, or not the same model
     ├── ToolMissing           a program, package or device that the call insists on is absent
     └── WorkerError           a native runtime failed in its worker process
         ├── WorkerCrashed     it died (signal, abort)
@@ -141,6 +147,30 @@ class UnsupportedModel(ConversionError):
         }
 
 
+class CompilerError(ConversionError):
+    """A device's compiler made nothing usable of the model."""
+
+
+class CompilerRefused(CompilerError):
+    """The compiler said why it does not take the model, or at least that it failed."""
+
+
+class CompilerCrashed(CompilerError):
+    """The compiler died: a signal, or an end without a word."""
+
+
+class CompilerTimeout(CompilerError):
+    """The compiler did not end in time and was stopped."""
+
+
+class NothingMapped(CompilerError):
+    """The compiler wrote a file in which nothing runs on the device."""
+
+
+class BadCompilerOutput(CompilerError):
+    """What the compiler wrote is missing, a stub, or not the same model."""
+
+
 class ToolMissing(EdgeconvError):
     """A program, package or device that the call insists on is absent."""
 
@@ -165,6 +195,12 @@ _BY_NAME: dict[str, type[EdgeconvError]] = {
         InvalidModel,
         InvalidData,
         ConversionError,
+        CompilerError,
+        CompilerRefused,
+        CompilerCrashed,
+        CompilerTimeout,
+        NothingMapped,
+        BadCompilerOutput,
         ToolMissing,
         WorkerError,
         WorkerCrashed,

@@ -1,1 +1,4 @@
-"""Google's ``edgetpu_compiler``: found, run with care, and its reports read."""
+"""Google's ``edgetpu_compiler``: found, run with care, and its reports read.
+
+`compile.compile_model` compiles a model; `find.find` says whether there is a compiler.
+"""

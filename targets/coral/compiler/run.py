@@ -1,0 +1,99 @@
+"""Run the compiler as a process that may hang, crash or flood us, and take what it printed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from edgeconv.errors import CompilerTimeout, ToolMissing
+from edgeconv.targets.coral.compiler.find import Compiler
+
+_OUTPUT_LIMIT = 4 * 1024 * 1024
+_PATIENCE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A run that ended.
+
+    Attributes:
+        status: Exit status; negative for a signal.
+        output: What it printed, stdout and stderr in the order of writing.
+    """
+
+    status: int
+    output: str
+
+
+def run(compiler: Compiler, arguments: Sequence[str], directory: Path, timeout: float) -> Finished:
+    """Run the compiler in a directory, in a session of its own.
+
+    Whatever it started ends with it, also when we are interrupted.
+
+    Raises:
+        ToolMissing: It cannot be started.
+        CompilerTimeout: It did not end in time; it was stopped.
+    """
+    name = f"edgeconv-{secrets.token_hex(8)}"
+    command = compiler.command(arguments, directory, name)
+    with tempfile.TemporaryFile() as log:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ToolMissing(
+                "the compiler cannot be started",
+                where=str(compiler),
+                why=error.strerror or str(error),
+                hint="it is a program for Linux on x86-64; see that it is executable",
+            ) from error
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            _stop(compiler, process, name)
+            raise CompilerTimeout(
+                f"the compiler did not end within {timeout:g} seconds",
+                where=str(compiler),
+                why="large activations are the usual cause",
+                hint="raise --compile-timeout, or use a smaller input",
+                details=_printed(log),
+            ) from None
+        except BaseException:
+            _stop(compiler, process, name)
+            raise
+        _end_group(process)
+        return Finished(status, _printed(log))
+
+
+def _stop(compiler: Compiler, process: subprocess.Popen[bytes], name: str) -> None:
+    command = compiler.stop_command(name)
+    if command is not None:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
+    _end_group(process)
+    process.wait()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _printed(log: IO[bytes]) -> str:
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - _OUTPUT_LIMIT))
+    return log.read().decode(errors="replace")
