@@ -43,12 +43,22 @@ def open_onnx(path: Path, input_shapes: ShapesLike = None) -> Artifact:
         InvalidModel: It is damaged, unsafe, or the checker refuses it.
         UsageError: A shape is missing or does not fit.
     """
-    model = _parse(path)
-    _check_external_data(model, path)
-    _check(path)
+    model = read(path)
     inputs = _fixed_inputs(model.graph, as_input_shapes(input_shapes), str(path))
     outputs = tuple(_spec(value, str(path)) for value in model.graph.output)
     return Artifact(Format.ONNX, path, inputs, outputs)
+
+
+def read(path: Path) -> ModelProto:
+    """Read and check an ONNX file, its external data left where it is.
+
+    Raises:
+        InvalidModel: It is damaged, unsafe, or the checker refuses it.
+    """
+    model = _parse(path)
+    _check_external_data(model, path)
+    _check(path)
+    return model
 
 
 def describe_onnx(path: Path) -> Artifact:

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.pipeline", "edgeconv.verify", "edgeconv.pairs"),
     ("edgeconv.verdict", "edgeconv.candidates"),
     ("edgeconv.sources",),
-    ("edgeconv.stages", "edgeconv.verification", "edgeconv.result"),
+    ("edgeconv.inspection", "edgeconv.stages", "edgeconv.verification", "edgeconv.result"),
     ("edgeconv.reports",),
     ("edgeconv.targets",),
     (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from edgeconv.commands.inspect import inspect
 from edgeconv.commands.torch2tflite import torch2tflite
 from edgeconv.commands.verify import verify
 
-COMMANDS: tuple[click.Command, ...] = (torch2tflite, verify)
+COMMANDS: tuple[click.Command, ...] = (torch2tflite, inspect, verify)
 """Every subcommand, in the order of ``edgeconv --help``."""

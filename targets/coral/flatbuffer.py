@@ -13,6 +13,20 @@ from typing import Any, Self
 
 from flatbuffers import flexbuffers
 
+# The reader of flexbuffers trusts every offset and width.
+_PARSE_ERRORS = (
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
 
 class Damaged(Exception):
     """The bytes are not what they should be; the message says what is wrong."""
@@ -142,8 +156,9 @@ def flexbuffer_map(content: bytes) -> dict[str, Any]:
             raise Damaged("the options are not a flexbuffer map")
         keys = [bytes(key.AsKeyBytes).decode() for key in root.AsMap.Keys]
         return {key: _flex_value(value) for key, value in zip(keys, root.AsMap.Values, strict=True)}
-    except (ValueError, IndexError, TypeError, struct.error, OverflowError) as error:
-        raise Damaged(f"the options are not a flexbuffer: {error}") from error
+    except _PARSE_ERRORS as error:
+        why = f"{type(error).__name__}: {error}"
+        raise Damaged(f"the options are not a flexbuffer: {why}") from error
 
 
 def _flex_value(value: Any) -> Any:

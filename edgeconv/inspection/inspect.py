@@ -1,0 +1,151 @@
+"""Tell what a file is, and read it in the way that its format needs.
+
+TFLite files are read here, by checked offsets. ONNX files and SavedModels are parsed in a worker
+process, because that takes native code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeconv import bundle, targets
+from edgeconv.artifacts import Format
+from edgeconv.convert import sniff
+from edgeconv.disk import size_of
+from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.inspection.tflite_file import describe_tflite
+from edgeconv.targets.coral.predict import predict
+from edgeconv.toolchain.worker import Worker
+
+_TFLITE_IDENTIFIER = b"TFL3"
+_HEAD = 1 << 16
+_TIMEOUT = 300.0
+
+
+def inspect(path: Path, target: str | None = None) -> dict[str, Any]:
+    """Describe a model file, a SavedModel directory or a bundle.
+
+    Args:
+        path: The file or directory.
+        target: Also say where each operator would run on this target.
+
+    Returns:
+        JSON-ready: ``file``, ``format``, ``bytes``, and what the format has. With a target the
+        placement of each operator instead.
+
+    Raises:
+        InvalidModel: It is missing, damaged, or nothing that edgeconv reads.
+        UsageError: The target is unknown, or predicts nothing for this format.
+        WorkerError: The process that parses it failed.
+    """
+    if target is not None:
+        return _placement(path, target)
+    if (path / bundle.MANIFEST).is_file():
+        return _bundle(path)
+    return {**_head(path), **_content(path)}
+
+
+def _head(path: Path) -> dict[str, Any]:
+    return {"file": str(path), "format": _format(path).value, "bytes": size_of(path)}
+
+
+def _format(path: Path) -> Format:
+    if path.is_dir():
+        if (path / "saved_model.pb").is_file():
+            return Format.SAVED_MODEL
+        raise InvalidModel(
+            "this directory is no model",
+            where=str(path),
+            why=f"it has neither saved_model.pb nor {bundle.MANIFEST}",
+            hint="give a model file, a SavedModel directory or a bundle",
+        )
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise InvalidModel(
+            "the file cannot be read", where=str(path), why=error.strerror or str(error)
+        ) from error
+    if head[4:8] == _TFLITE_IDENTIFIER:
+        return Format.TFLITE
+    if sniff.looks_like_onnx(head):
+        return Format.ONNX
+    raise InvalidModel(
+        "inspect cannot read this file",
+        where=str(path),
+        why="it is neither TFLite nor ONNX",
+        hint="give an .onnx, SavedModel, .tflite or bundle; edgeconv torch2tflite makes them of a "
+        "PyTorch model",
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    kind = _format(path)
+    if kind is Format.TFLITE:
+        return describe_tflite(path)
+    function = {
+        Format.ONNX: "edgeconv.convert.summaries:onnx_summary",
+        Format.SAVED_MODEL: "edgeconv.convert.summaries:saved_model_summary",
+    }[kind]
+    with Worker("inspection", timeout=_TIMEOUT) as worker:
+        found: dict[str, Any] = worker.call(function, path=str(path))
+    return found
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    opened = bundle.open_bundle(path, allow_failed=True)
+    manifest = opened.manifest
+    return {
+        "file": str(path),
+        "format": "bundle",
+        "bytes": size_of(path),
+        "model": manifest["model"],
+        "status": manifest["status"],
+        "verdict": manifest["verdict"],
+        "options": manifest["options"],
+        "stages": [
+            {"stage": entry["name"], **_head(file), **_content(file)}
+            for entry in manifest["stages"]
+            for file in [path / entry["file"]]
+        ],
+    }
+
+
+def _placement(path: Path, target: str) -> dict[str, Any]:
+    targets.find(target)
+    model = _deployable(path)
+    if _format(model) is not Format.TFLITE:
+        raise UsageError(
+            "where operators run is predicted for .tflite files",
+            where=str(model),
+            hint=f"convert it first: edgeconv torch2tflite MODEL --target {target}",
+        )
+    described = describe_tflite(model)
+    head = {**_head(model), "target": target}
+    if described["format"] == Format.EDGETPU:
+        if target != "coral":
+            raise UsageError(
+                "a model compiled for the Edge TPU runs nowhere else",
+                where=str(model),
+                hint="give the model that it was made of",
+            )
+        return {**head, **described}
+    if target == "coral":
+        return {**head, **predict(model).to_dict()}
+    ops = [
+        {"index": op["index"], "op": op["op"], "placement": "cpu", "reason": "the target is a CPU"}
+        for op in described["ops"]
+    ]
+    return {**head, "ops": ops, "on_edgetpu": 0, "on_cpu": len(ops)}
+
+
+def _deployable(path: Path) -> Path:
+    """Return the last .tflite file of a bundle that is not compiled, or the file itself."""
+    if not (path / bundle.MANIFEST).is_file():
+        return path
+    stages = bundle.open_bundle(path, allow_failed=True).manifest["stages"]
+    files = [entry["file"] for entry in stages if entry["format"] == Format.TFLITE]
+    if not files:
+        raise InvalidModel("the bundle has no .tflite file", where=str(path))
+    return path / str(files[-1])

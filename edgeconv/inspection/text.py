@@ -1,0 +1,220 @@
+"""Show on a terminal what `edgeconv.inspection.inspect` found."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from edgeconv.report import WIDTH
+
+_MIB = 1024**2
+_RIGHT = ("#", "v", "MACs", "bytes", "count", "version")
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """Return what was found as text, without a final newline."""
+    lines: Iterable[str]
+    if found["format"] == "bundle":
+        lines = _bundle(found)
+    elif "on_edgetpu" in found:
+        lines = _placement(found)
+    else:
+        lines = _model(found)
+    return "\n".join(lines)
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in a readable unit."""
+    if count < 1000:
+        return f"{count} B"
+    if count < 1_000_000:
+        return f"{count / 1000:.1f} kB"
+    return f"{count / 1_000_000:.1f} MB"
+
+
+def _bundle(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['file']}: bundle of {found['model']}, {size(found['bytes'])}"
+    yield f"status {found['status']}, parity {found['verdict']}"
+    for stage in found["stages"]:
+        yield ""
+        yield f"stage {stage['stage']}"
+        yield from _model(stage, each=False)
+
+
+def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
+    yield f"{found['file']}: {_KINDS[found['format']]}, {size(found['bytes'])}"
+    yield from _facts(found)
+    yield from _interface(found)
+    for signature in found.get("signatures", ()):
+        if isinstance(signature, Mapping):
+            yield f"signature {signature['name']}"
+            yield from _interface(signature)
+    for package in found.get("packages", ()):
+        yield from _package(package)
+    if each and "ops" in found:
+        yield ""
+        yield from _table(("#", "op", "version", "MACs", "bytes", "output"), _tflite_rows(found))
+    else:
+        yield ""
+        yield from _table(("op", "count"), [(op, str(n)) for op, n in _counts(found).items()])
+    yield from _problems(found)
+
+
+_KINDS = {
+    "tflite": "TFLite model",
+    "edgetpu": "TFLite model compiled for the Edge TPU",
+    "onnx": "ONNX model",
+    "saved_model": "SavedModel",
+}
+
+
+def _facts(found: Mapping[str, Any]) -> Iterator[str]:
+    if "opsets" in found:
+        opsets = ", ".join(f"{domain} {version}" for domain, version in found["opsets"].items())
+        yield f"opset {opsets}; made by {found['producer'] or 'an unknown program'}"
+    if "tensorflow_version" in found:
+        yield f"made by TensorFlow {found['tensorflow_version'] or 'of an unknown version'}"
+    if found.get("description"):
+        yield f"description: {found['description']}"
+    if "constant_bytes" in found:
+        yield f"weights: {size(found['constant_bytes'])}"
+    names = [name for name in found.get("signatures", ()) if isinstance(name, str)]
+    if names:
+        yield f"signatures: {', '.join(names)}"
+    if found.get("subgraphs", 1) > 1:
+        yield f"{found['subgraphs']} subgraphs; the first is shown"
+
+
+def _interface(found: Mapping[str, Any]) -> Iterator[str]:
+    for kind in ("inputs", "outputs"):
+        for spec in found.get(kind, ()):
+            yield f"{kind[:-1]}  {spec['name']}  {_tensor(spec)}"
+
+
+def _tensor(spec: Mapping[str, Any]) -> str:
+    shape = ", ".join("?" if item is None else str(item) for item in spec["shape"])
+    text = f"{spec['dtype']}[{shape}]"
+    scales: Sequence[float] = spec.get("scale", ())
+    if len(scales) == 1:
+        text += f"  scale {scales[0]:.6g}, zero point {spec['zero_point'][0]}"
+    elif scales:
+        text += f"  {len(scales)} scales"
+    return text
+
+
+def _tflite_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(op["index"]),
+            op["op"],
+            str(op["version"]),
+            f"{op['macs']:,}" if op["macs"] else "",
+            f"{op['constant_bytes']:,}" if op["constant_bytes"] else "",
+            _outputs(op["outputs"]),
+        )
+        for op in found["ops"]
+    ]
+
+
+def _outputs(specs: Sequence[Mapping[str, Any]]) -> str:
+    first = _tensor(specs[0]) if specs else ""
+    return f"{first}, and {len(specs) - 1} more" if len(specs) > 1 else first
+
+
+def _counts(found: Mapping[str, Any]) -> dict[str, int]:
+    if "op_counts" in found:
+        return dict(found["op_counts"])
+    return dict(Counter(op["op"] for op in found.get("ops", ())).most_common())
+
+
+def _problems(found: Mapping[str, Any]) -> Iterator[str]:
+    problems = found.get("unsupported")
+    if problems is None:
+        return
+    yield ""
+    if not problems:
+        yield "every operator can be converted"
+        return
+    yield f"{len(problems)} of its nodes cannot be converted:"
+    for problem in problems:
+        text = f"{problem['op']} ({problem['node']}): {problem['reason']}"
+        yield from _wrapped(f"{text}; {problem['hint']}" if problem["hint"] else text)
+
+
+def _package(package: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield f"operator {package['op']} holds a package for the Edge TPU"
+    yield f"  minimum runtime     {package['min_runtime_version']}"
+    yield f"  cached parameters   {package['cached_parameter_bytes']:,} bytes"
+    yield f"  streamed parameters {package['streamed_parameter_bytes']:,} bytes"
+    yield f"  instructions        {package['instruction_bytes']:,} bytes"
+    yield f"  peak activations    {package['activation_bytes_per_tile']:,} bytes per tile"
+    yield f"  caching token       {package['caching_token']}"
+    yield f"  compiler            {package['compiler_version'] or 'not told'}"
+    for item in package["executables"]:
+        yield (
+            f"  executable          {item['type']}: {item['parameter_bytes']:,} bytes of "
+            f"parameters, {item['instruction_bytes']:,} of instructions"
+        )
+    for kind in ("inputs", "outputs"):
+        for layer in package[kind]:
+            shape = " x ".join(str(side) for side in layer["shape"])
+            yield (
+                f"  {kind[:-1] + ' layer':<19} {layer['name']}: {shape} (y, x, z), "
+                f"{layer['data_type']}, scale {layer['scale']:.6g}, "
+                f"zero point {layer['zero_point']}"
+            )
+
+
+def _placement(found: Mapping[str, Any]) -> Iterator[str]:
+    total = found["on_edgetpu"] + found["on_cpu"]
+    if found["target"] != "coral":
+        yield f"{found['file']}: all {total} operators run on the CPU"
+        return
+    share = f"{found['macs_share']:.1%} of the multiplications"
+    yield f"{found['file']}: {found['on_edgetpu']} of {total} operators on the Edge TPU, {share}"
+    for item in found["refused"]:
+        where = f"operator {item['index']} ({item['op']}): " if item["index"] is not None else ""
+        yield ""
+        yield from _wrapped(f"the compiler refuses this model: {where}{item['why']}")
+        yield from _wrapped(f"next: {item['advice']}", 2)
+    yield ""
+    rows = [(str(op["index"]), op["op"], op["placement"], op["reason"]) for op in found["ops"]]
+    yield from _table(("#", "op", "placement", "reason"), rows)
+    yield from _cut_lines(found["cuts"])
+    cached, streamed = found["cached_parameter_bytes"], found["streamed_parameter_bytes"]
+    chip = found["chip_bytes"] / _MIB
+    yield ""
+    yield f"parameters, estimated: {size(cached)} cached in the {chip:g} MiB on the chip,"
+    yield f"{size(streamed)} streamed with each inference"
+
+
+def _cut_lines(cuts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for cut in cuts:
+        yield ""
+        yield from _wrapped(
+            f"operator {cut['index']} ({cut['op']}) does not map: {cut['why']}. "
+            f"With what depends on it, it keeps {cut['ops']:.1%} of the operators, "
+            f"{cut['macs']:.1%} of the multiplications and {cut['bytes']:.1%} of the bytes of "
+            "weights on the CPU"
+        )
+        yield from _wrapped(f"next: {cut['advice']}", 2)
+
+
+def _wrapped(text: str, indent: int = 0) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2)
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    columns = list(zip(heads, *rows, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    for row in (heads, *rows):
+        cells = (
+            cell.rjust(width) if head in _RIGHT else cell.ljust(width)
+            for head, cell, width in zip(heads, row, widths, strict=True)
+        )
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,68 @@
+"""What a ``.tflite`` file holds; of a compiled one also what is in its custom operators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgeconv import tflite
+from edgeconv.artifacts import Format
+from edgeconv.targets.coral import graph as views
+from edgeconv.targets.coral.package import packages
+from edgeconv.targets.coral.parameters import macs
+
+
+def describe_tflite(path: Path) -> dict[str, Any]:
+    """Describe a ``.tflite`` file.
+
+    Raises:
+        InvalidModel: It cannot be read.
+    """
+    model = tflite.load(path)
+    found = packages(model, str(path))
+    graph = model.subgraphs[0]
+    view = views.view(model)
+    return {
+        "format": (Format.EDGETPU if found else Format.TFLITE).value,
+        "description": _text(model.description),
+        "subgraphs": len(model.subgraphs),
+        "signatures": [_text(item.signatureKey) for item in model.signatureDefs or ()],
+        "inputs": [_tensor(graph.tensors[index]) for index in graph.inputs],
+        "outputs": [_tensor(graph.tensors[index]) for index in graph.outputs],
+        "constant_bytes": sum(
+            len(buffer.data) for buffer in model.buffers if buffer.data is not None
+        ),
+        "ops": [
+            {
+                "index": op.index,
+                "op": op.name,
+                "version": op.version,
+                "macs": macs(op),
+                "constant_bytes": op.constant_bytes,
+                "inputs": [
+                    None if item is None else _tensor(graph.tensors[item.index])
+                    for item in op.inputs
+                ],
+                "outputs": [_tensor(graph.tensors[item.index]) for item in op.outputs],
+            }
+            for op in view.ops
+        ],
+        "packages": [{"op": index, **package.to_dict()} for index, package in found],
+    }
+
+
+def _tensor(tensor: tflite.TensorT) -> dict[str, Any]:
+    quantization = tensor.quantization
+    scales = [] if quantization is None or quantization.scale is None else quantization.scale
+    zeros = [] if quantization is None or quantization.zeroPoint is None else quantization.zeroPoint
+    return {
+        "name": tflite.tensor_name(tensor),
+        "shape": [] if tensor.shape is None else [int(size) for size in tensor.shape],
+        "dtype": tflite.dtype_of(tensor),
+        "scale": [float(scale) for scale in scales],
+        "zero_point": [int(zero) for zero in zeros],
+    }
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value or ""

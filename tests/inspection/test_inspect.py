@@ -1,0 +1,164 @@
+"""`edgeconv inspect` on every format, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from edgeconv.cli import cli
+from tests.targets.coral import pairs
+
+_SOURCE, _COMPILED = pairs.SMALL / "source.tflite", pairs.SMALL / "compiled.tflite"
+
+
+def _inspect(*arguments: Any) -> Result:
+    return CliRunner().invoke(cli, ["inspect", *map(str, arguments)])
+
+
+def _json(*arguments: Any) -> dict[str, Any]:
+    result = _inspect(*arguments, "--json")
+    assert result.exit_code == 0, result.stderr
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "m.onnx"
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        "g (float[1,3,N] x) => (float[1,3,N] y) { t = Relu(x) y = Sigmoid(t) }"
+    )
+    onnx.save(model, path)
+    return path
+
+
+def test_a_tflite_file_shows_its_operators_and_quantization() -> None:
+    found = _json(_SOURCE)
+    assert (found["format"], found["bytes"]) == ("tflite", _SOURCE.stat().st_size)
+    assert [(op["op"], op["version"]) for op in found["ops"]] == [
+        ("CONCATENATION", 1),
+        ("SPLIT", 1),
+        ("CONCATENATION", 1),
+    ]
+    assert found["inputs"][0] == {
+        "name": "input1",
+        "shape": [1, 8, 8, 3],
+        "dtype": "uint8",
+        "scale": [1 / 128],
+        "zero_point": [128],
+    }
+    text = _inspect(_SOURCE).stdout
+    assert "CONCATENATION" in text
+    assert "uint8[1, 8, 8, 6]  scale 0.0078125, zero point 128" in text
+
+
+def test_a_compiled_file_shows_its_package() -> None:
+    found = _json(_COMPILED)
+    assert found["format"] == "edgetpu"
+    (package,) = found["packages"]
+    assert package["cached_parameter_bytes"] == 192
+    assert [item["type"] for item in package["executables"]] == [
+        "execution only",
+        "parameter caching",
+    ]
+    text = _inspect(_COMPILED).stdout
+    assert "minimum runtime     13" in text
+    assert "cached parameters   192 bytes" in text
+
+
+def test_the_placement_has_the_keys_that_scripts_rely_on() -> None:
+    found = _json(_SOURCE, "--target", "coral")
+    assert (found["on_edgetpu"], found["on_cpu"]) == (3, 0)
+    assert {"cached_parameter_bytes", "streamed_parameter_bytes"} <= found.keys()
+    assert [(op["index"], op["op"], op["placement"]) for op in found["ops"]] == [
+        (0, "CONCATENATION", "edgetpu"),
+        (1, "SPLIT", "edgetpu"),
+        (2, "CONCATENATION", "edgetpu"),
+    ]
+    assert all(op["reason"] for op in found["ops"])
+
+
+def test_the_placement_is_shown() -> None:
+    text = _inspect(_SOURCE, "--target", "coral").stdout
+    assert "3 of 3 operators on the Edge TPU" in text
+    assert "parameters, estimated" in text
+
+
+def test_on_a_cpu_everything_runs_there() -> None:
+    assert "all 3 operators run on the CPU" in _inspect(_SOURCE, "--target", "cpu").stdout
+
+
+def test_an_onnx_file_is_parsed_in_a_worker(onnx_file: Path) -> None:
+    found = _json(onnx_file)
+    assert found["op_counts"] == {"Relu": 1, "Sigmoid": 1}
+    assert found["opsets"] == {"ai.onnx": 17}
+    assert found["inputs"] == [{"name": "x", "shape": [1, 3, "N"], "dtype": "float32"}]
+    assert "ONNX model" in _inspect(onnx_file).stdout
+
+
+@pytest.mark.slow
+def test_a_saved_model_shows_its_signature(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Doubles(tf.Module):  # type: ignore[misc]
+        @tf.function(input_signature=[tf.TensorSpec([1, 4], tf.float32, "x")])  # type: ignore[untyped-decorator]
+        def __call__(self, x: Any) -> Any:
+            return {"y": tf.nn.relu(x) * 2.0}
+
+    module = Doubles()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.__call__})
+    found = _json(tmp_path)
+    (signature,) = found["signatures"]
+    assert signature["name"] == "serving_default"
+    assert signature["inputs"] == [{"name": "x", "shape": [1, 4], "dtype": "float32"}]
+    assert found["op_counts"]["Relu"] == 1
+
+
+def _bad(tmp_path: Path, name: str, content: bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"hello world", b"\x00\x00\x00\x00TFL3", b"\x08\x08\xff\xff\xff", b"PK\x03\x04rest"],
+)
+def test_bad_files_are_the_callers_error(tmp_path: Path, content: bytes) -> None:
+    result = _inspect(_bad(tmp_path, "m.tflite", content))
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.output
+
+
+def test_cut_models_are_the_callers_error(tmp_path: Path) -> None:
+    result = _inspect(_bad(tmp_path, "m.tflite", _COMPILED.read_bytes()[:20_000]))
+    assert result.exit_code == 2
+
+
+def test_a_damaged_saved_model_is_the_callers_error(tmp_path: Path) -> None:
+    _bad(tmp_path, "saved_model.pb", b"\xff\xff\xff")
+    result = _inspect(tmp_path)
+    assert result.exit_code == 2
+    assert "saved_model.pb" in result.stderr
+
+
+def test_a_missing_file_is_the_callers_error(tmp_path: Path) -> None:
+    assert _inspect(tmp_path / "none").exit_code == 2
+    assert _inspect(tmp_path).exit_code == 2
+
+
+def test_unknown_targets_are_the_callers_error() -> None:
+    assert _inspect(_SOURCE, "--target", "toaster").exit_code == 2
+
+
+def test_only_tflite_files_have_a_placement(onnx_file: Path) -> None:
+    result = _inspect(onnx_file, "--target", "coral")
+    assert result.exit_code == 2
+    assert "torch2tflite MODEL --target coral" in result.stderr
