@@ -37,7 +37,7 @@ REWRITES: tuple[Rewrite | GraphRewrite, ...] = (
     *SLICING,
     CHANNEL_SHUFFLE,
     *MOVES,
-    RESIZE,
+    *RESIZE,
     MEAN,
     *LINEAR,
 )

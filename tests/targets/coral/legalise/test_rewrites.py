@@ -231,6 +231,11 @@ CASES = (
     Case("channel-shuffle", _shuffle_units),
     Case("pixel-shuffle", _unary("DEPTH_TO_SPACE", 1, 3, 5, 12, blockSize=2)),
     Case("pixel-shuffle", _unary("DEPTH_TO_SPACE", 1, 2, 5, 27, blockSize=3)),
+    Case("nearest-by-copies", _of_constant("RESIZE_NEAREST_NEIGHBOR", [18, 32])),
+    Case(
+        "nearest-by-copies",
+        _of_constant("RESIZE_NEAREST_NEIGHBOR", [6, 24], halfPixelCenters=True, version=3),
+    ),
     Case("resize-of-one-pixel", _enlarged, ["TILE"]),
     Case("mean-axes", _of_constant("MEAN", [0, 1, 2], keepDims=True), ["MEAN"]),
     Case("mean-axes", _of_constant("MEAN", [2], 1, 6, 5), slack=2.0),
