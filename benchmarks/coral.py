@@ -1,11 +1,11 @@
 """How much of each model maps to the Edge TPU, before and after it is legalised.
 
-    python -m benchmarks.coral [--match TEXT] [--real-models DIR] [--output FILE]
+    python -m benchmarks.coral [--match TEXT] [--real-models DIR] [--output FILE] [--fresh]
 
 The ten architectures that other converters are measured on, with random weights, and pretrained
 models where they are at hand. Each runs in a process of its own: float conversion, int8 as it is
 and legalised, the prediction of both, and both against torch on inputs that calibration did not
-see. The table is written after each model.
+see. The table is written after each model, and a run goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -120,13 +120,16 @@ def main() -> None:
     parser.add_argument("--real-models", type=Path, default=_REAL_MODELS, help="pretrained models")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/coral"))
     parser.add_argument("--timeout", type=float, default=600, help="seconds per model")
+    parser.add_argument("--fresh", action="store_true", help="repeat all")
     arguments = parser.parse_args()
     real = sorted(path.stem for path in arguments.real_models.glob("*.pt2"))
     if not real:
         sys.stderr.write(f"no pretrained models at {arguments.real_models}: left out\n")
-    outcomes: dict[str, Outcome] = {}
+    stored = arguments.output.with_name(arguments.output.name + ".json")
+    known = json.loads(stored.read_text()) if stored.exists() and not arguments.fresh else {}
+    outcomes = {name: found for name, found in known.items() if "error" not in found}
     for name in (*TEN, *real):
-        if arguments.match in name:
+        if arguments.match in name and name not in outcomes:
             outcomes[name] = run(name, arguments.real_models, arguments.timeout)
             write(outcomes, arguments.output)
             sys.stderr.write(f"{name}: {outcomes[name].get('error', 'done')}\n")
