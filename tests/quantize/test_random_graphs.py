@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from edgeconv.artifacts import Array
+from edgeconv import tflite
+from edgeconv.artifacts import Array, Artifact
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import Rule
 
 _Shape = tuple[int, int, int]
 _UNARY = ("ABS", "HARD_SWISH", "LOGISTIC", "NEG", "RELU", "RELU6", "SQUARE", "TANH")
@@ -111,8 +115,8 @@ def _comparable(array: Array) -> bool:
     return bool(0.1 < np.sqrt(np.mean(array.astype(np.float64) ** 2)) < 1e6)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_random_graph(seed: int, lab: Any) -> None:
+def _grown(seed: int, lab: Any) -> tuple[Artifact, list[list[Array]], np.random.Generator]:
+    """Return a random graph, samples for it, and the generator that made them."""
     rng = np.random.default_rng(seed)
     model = lab.model()
     grower = _Grower(model, rng)
@@ -121,11 +125,44 @@ def test_random_graph(seed: int, lab: Any) -> None:
     indices = [index for index, _ in grower.values]
     outputs = [index for index in indices if index == indices[-1] or rng.random() < 0.2]
     artifact = lab.save(model, *outputs)
-    rows = [[rng.normal(size=(1, 6, 6, 4)).astype(np.float32)] for _ in range(6)]
-    quantized = lab.quantize(artifact, rows, calibrator=("minmax", "mse")[seed % 2])
+    return artifact, [[rng.normal(size=(1, 6, 6, 4)).astype(np.float32)] for _ in range(6)], rng
+
+
+def _compare(
+    lab: Any, artifact: Artifact, quantized: Artifact, rows: list[list[Array]], floor: float
+) -> None:
     expected = lab.run(artifact.path, rows, delegate=False)
     for delegate in (False, True):
         found = lab.run(quantized.path, rows, delegate=delegate)
         for reference, result in zip(expected, found, strict=True):
             if _comparable(reference):
-                assert lab.sqnr(reference, result) >= 20
+                assert lab.sqnr(reference, result) >= floor
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graph(seed: int, lab: Any) -> None:
+    artifact, rows, _ = _grown(seed, lab)
+    quantized = lab.quantize(artifact, rows, calibrator=("minmax", "mse")[seed % 2])
+    _compare(lab, artifact, quantized, rows, 20.0)
+
+
+@pytest.mark.parametrize("seed", range(100, 140))
+def test_random_graph_with_int16_activations(seed: int, lab: Any) -> None:
+    artifact, rows, _ = _grown(seed, lab)
+    quantized = lab.quantize(artifact, rows, "int16x8")
+    _compare(lab, artifact, quantized, rows, 28.0)
+
+
+@pytest.mark.parametrize("seed", range(200, 240))
+def test_random_graph_of_mixed_precision(seed: int, lab: Any) -> None:
+    artifact, rows, rng = _grown(seed, lab)
+    graph = Graph(tflite.load(artifact.path))
+    precisions = rng.choice(["float", "int16", "int8", "weight-only"], len(graph.operators))
+    names = [f"^{re.escape(graph.label(operator))}$" for operator in graph.operators]
+    pairs = zip(names, precisions.tolist(), strict=True)
+    rules = [Rule(precision, pattern=name).to_dict() for name, precision in pairs]
+    quantized = lab.quantize(artifact, rows, rules=rules)
+    _compare(lab, artifact, quantized, rows, 20.0)
+    io_dtype = ("int8", "uint8")[seed % 2]
+    edged = lab.quantize(artifact, rows, rules=rules, io_dtype=io_dtype)
+    assert {spec.dtype for spec in (*edged.inputs, *edged.outputs)} == {io_dtype}
