@@ -81,6 +81,8 @@ def quantize(
     precisions = assign(graph, MODES[mode], [Rule(**rule) for rule in rules])
     if BITS.keys() & {MODES[mode], *precisions}:
         check.fixed_shapes(graph, str(artifact.path))
+        if onnx is not None:
+            qdq.require_real(Path(onnx))
         feeds = _load_samples(_required(samples, mode), artifact.inputs, graph)
         request = _Static(
             graph,

@@ -16,6 +16,7 @@ import numpy as np
 from ai_edge_litert.schema_py_generated import BuiltinOptions, MulOptionsT
 
 from edgeconv.artifacts import Array
+from edgeconv.errors import InvalidModel
 from edgeconv.quantize.edges import QUANTIZE_VERSION
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import INT8_MIN, WEIGHT_MAX, Affine
@@ -29,6 +30,9 @@ _OFF_GRID = 1e-2
 """The farthest that a weight may be from a multiple of its scale, in steps."""
 
 _PROBE = 512
+
+_INTEGER = ("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QAttention", "QGemm")
+"""Operators on integers that stand for real numbers, beside those named QLinear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,26 @@ def take(graph: Graph, onnx: Path | None) -> Imported:
         return Imported()
     scales = Scales() if onnx is None or not onnx.exists() else read_scales(onnx)
     return _Taking(graph, pairs, scales).run()
+
+
+def require_real(onnx: Path) -> None:
+    """Refuse an ONNX file that computes with integers instead of simulating that it does.
+
+    Raises:
+        InvalidModel: Naming its operators.
+    """
+    import onnx as library
+
+    model = library.load(str(onnx), load_external_data=False)
+    kinds = {node.op_type for node in model.graph.node}
+    integer = sorted(kind for kind in kinds if kind.startswith("QLinear") or kind in _INTEGER)
+    if integer:
+        raise InvalidModel(
+            "the model is quantized already",
+            where=str(onnx),
+            why="it has " + ", ".join(integer),
+            hint="give the float model, or one quantized in QDQ format, whose scales are kept",
+        )
 
 
 def read_scales(onnx: Path) -> Scales:

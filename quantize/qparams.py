@@ -24,9 +24,9 @@ WEIGHT_MAX = 127
 MIN_SCALE = 2.0**-60
 """Scales stay far from float32's subnormal numbers, also when two are multiplied."""
 
-_BIAS_MAX = {8: (1 << 30) - 1, 16: (1 << 46) - 1}
+_BIAS_MAX = {8: (1 << 30) - 1, 16: (1 << 38) - 1}
 """Largest bias by the activations' bits. Half of what int32 holds, the other half being left to the
-products; and half of the 48 bits that the 16-bit kernels can rescale."""
+products; and 2^23 steps of an int16 result, beyond which the rescaling loses bits."""
 
 
 @dataclass(frozen=True, slots=True)

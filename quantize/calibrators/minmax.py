@@ -28,4 +28,4 @@ class MinMax:
 
     def range(self) -> tuple[float, float]:
         """Return the range seen; see `Calibrator`."""
-        return (0.0, 0.0) if self._low == float("inf") else (self._low, self._high)
+        return (0.0, 0.0) if self._low > self._high else (self._low, self._high)

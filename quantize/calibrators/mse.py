@@ -52,7 +52,7 @@ class MeanSquaredError:
 
     def range(self) -> tuple[float, float]:
         """Return the range with the least error; see `Calibrator`."""
-        if self._low == float("inf"):
+        if self._low > self._high:
             return (0.0, 0.0)
         low, high = min(self._low, 0.0), max(self._high, 0.0)
         if not np.isfinite(high - low) or high == low:

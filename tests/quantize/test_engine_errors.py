@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx.parser
 import pytest
 
 from edgeconv.errors import InvalidData, InvalidModel, UnsupportedModel, UsageError
@@ -94,6 +96,47 @@ def test_a_bad_number_inside_names_the_tensor(lab: Any, calibrator: str) -> None
     artifact = lab.save(model, model.op("RELU", logs))
     with pytest.raises(InvalidData, match="the_logs"):
         lab.quantize(artifact, _ROWS, calibrator=calibrator)
+
+
+@pytest.mark.parametrize("mode", ["int8", "int16x8"])
+@pytest.mark.parametrize("value", [0.0, 5.0, -3.0, 1e-38, 1e-42])
+def test_samples_that_are_all_the_same_number(lab: Any, value: float, mode: str) -> None:
+    rng = np.random.default_rng(0)
+    m = lab.model()
+    weight, bias = m.constant(rng.normal(size=(6, 3, 3, 3))), m.constant(rng.normal(size=6))
+    x = m.op("CONV_2D", m.input(1, 4, 4, 3), weight, bias, strideH=1, strideW=1)
+    total = m.op("ADD", m.op("LOGISTIC", x), m.op("RELU", x))
+    artifact = lab.save(m, m.op("MEAN", total, m.constant([1, 2], "int32")))
+    rows = [[np.full((1, 4, 4, 3), value, np.float32)]] * 3
+    quantized = lab.quantize(artifact, rows, mode)
+    assert lab.sqnr(lab.run(artifact.path, rows)[0], lab.run(quantized.path, rows)[0]) > 35
+
+
+def test_values_beyond_float32_name_the_tensor(lab: Any) -> None:
+    m = lab.model()
+    large = m.op("MUL", m.input(1, 8), m.constant(1e30))
+    m.graph.tensors[large].name = "the_product"
+    artifact = lab.save(m, m.op("RELU", large))
+    with pytest.raises(InvalidData, match="the_product"):
+        lab.quantize(artifact, [[np.full((1, 8), 1e20, np.float32)]])
+
+
+_QLINEAR = """<ir_version: 8, opset_import: ["": 17]>
+g (float[1,4] x) => (float[1,3] y)
+<float s = {0.02}, uint8 z = {128}, uint8[4,3] w = {1,2,3,4,5,6,7,8,9,10,11,12}> {
+  q = QuantizeLinear(x, s, z)
+  p = QLinearMatMul(q, s, z, w, s, z, s, z)
+  y = DequantizeLinear(p, s, z)
+}"""
+
+
+def test_onnx_that_computes_in_integers_is_refused(lab: Any) -> None:
+    onnx_file = lab.folder / "integers.onnx"
+    onnx.save(onnx.parser.parse_model(_QLINEAR), onnx_file)
+    for mode in ("int8", "int16x8"):
+        with pytest.raises(InvalidModel, match=r"quantized already: .*QLinearMatMul(.|\n)*QDQ"):
+            lab.quantize(_relu(lab), _ROWS, mode, onnx=str(onnx_file))
+    lab.quantize(_relu(lab), mode="fp16", onnx=str(onnx_file))
 
 
 def test_a_bad_weight_is_refused(lab: Any) -> None:
