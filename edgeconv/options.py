@@ -70,6 +70,10 @@ class ConvertOptions:
         allow_approximate: Whether a target may replace operators that it lacks by close ones.
         cut: Names of ONNX nodes after which a target cuts the model; what follows becomes a float
             model of its own for the CPU. ``auto`` cuts off what does not map at the end.
+        compiler_image: Container image that holds the target's compiler.
+        min_runtime_version: Oldest version of the target's runtime that must run the model.
+        search_delegate: Let the target's compiler cut the model earlier and earlier if it fails.
+        bisect: Search the operator on which the target's compiler fails.
         converter: What turns ONNX into a SavedModel; ``native`` is edgeconv's own translator.
         verify: Check parity after every stage.
         parity_samples: Largest number of samples that parity is measured on.
@@ -91,6 +95,10 @@ class ConvertOptions:
     target: str = "cpu"
     allow_approximate: bool = False
     cut: tuple[str, ...] = ()
+    compiler_image: str | None = None
+    min_runtime_version: int | None = None
+    search_delegate: bool = False
+    bisect: bool = False
     converter: ConverterName = "native"
     verify: bool = True
     parity_samples: int = 16

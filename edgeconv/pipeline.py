@@ -34,6 +34,7 @@ from edgeconv.stages import plan, require_outputs
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.runtimes import RUNTIMES
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.verification import SKIPPED, ParityReport, Verifier
 
@@ -193,7 +194,9 @@ class _Conversion:
             )
         if name == source.reference:
             return
-        if self._job.options.verify:
+        if artifact.format not in RUNTIMES:
+            verifier.skip(name, artifact, "it runs on the device only: edgeconv deploy")
+        elif self._job.options.verify:
             self._steps.submit(f"verify {name}", lambda: verifier.check(name, artifact))
         else:
             verifier.skip(name, artifact, "--no-verify")

@@ -18,10 +18,10 @@ class Cpu:
     mixed_precision = True
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
-        """Accept every option but a cut: there is nothing to leave to the CPU.
+        """Accept every option but a cut and those of a compiler: there is neither.
 
         Raises:
-            UsageError: ``--cut`` is given.
+            UsageError: One of these is given.
         """
         if options.cut:
             raise UsageError(
@@ -29,6 +29,13 @@ class Cpu:
                 why="it leaves the end of a model to the CPU",
                 hint="add --target coral, or leave --cut out",
             )
+        for name in ("min_runtime_version", "compiler_image", "search_delegate", "bisect"):
+            if getattr(options, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} needs a target with a compiler",
+                    why="--target is cpu",
+                    hint="add --target coral, or leave it out",
+                )
         return options
 
     def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002

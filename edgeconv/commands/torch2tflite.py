@@ -123,6 +123,21 @@ def _choice(kind: Any) -> click.Choice[str]:
     help="Leave what follows this ONNX node to the CPU, as a model of its own. Repeatable.",
 )
 @click.option(
+    "--compiler-image", metavar="IMAGE", help="Container image that holds the target's compiler."
+)
+@click.option(
+    "--min-runtime-version",
+    type=int,
+    metavar="N",
+    help="Oldest runtime of the target, 10 to 14 for coral.  [default: the newest]",
+)
+@click.option(
+    "--search-delegate",
+    is_flag=True,
+    help="Where the target's compiler fails, cut the model earlier and earlier.",
+)
+@click.option("--bisect", is_flag=True, help="Search the operator that the compiler fails on.")
+@click.option(
     "--converter",
     type=_choice(choices.ConverterName),
     default=_DEFAULTS.converter,

@@ -12,6 +12,7 @@ from edgeconv.artifacts import Artifact, Format
 from edgeconv.errors import UsageError
 from edgeconv.options import ConvertOptions
 from edgeconv.targets.base import Assessment
+from edgeconv.targets.coral import compile_stage
 from edgeconv.toolchain.pool import WorkerKind
 from edgeconv.toolchain.stage import Stage, StageContext
 
@@ -119,9 +120,9 @@ class Coral:
         """Return the rewriting."""
         return (Legalise(options.allow_approximate, options.cut),)
 
-    def stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
-        """Return no stage yet: nothing follows quantization."""
-        return ()
+    def stages(self, options: ConvertOptions) -> Sequence[Stage]:
+        """Return the compiler, where there is one."""
+        return compile_stage.stages(options)
 
     def assess(self, model: Artifact) -> Assessment:
         """Say where the operators of an integer model will run, and why some will not map."""
@@ -132,7 +133,9 @@ class Coral:
         prediction = predict(model.path)
         data = prediction.to_dict()
         del data["ops"]
-        return Assessment(_placed(prediction), {"name": self.name, **data})
+        # Only an int8 model that no compiler took is still a TFLite file here.
+        notes = (*_placed(prediction), compile_stage.skipped())
+        return Assessment(notes, {"name": self.name, "compiled": False, **data})
 
 
 def _placed(prediction: Prediction) -> tuple[str, ...]:

@@ -28,9 +28,10 @@ from edgeconv.targets.coral.compiler.check import Comparison, compare
 from edgeconv.targets.coral.compiler.find import Compiler, require
 from edgeconv.targets.coral.compiler.options import CompileOptions
 from edgeconv.targets.coral.compiler.report import ModelReport, Report, parse
-from edgeconv.targets.coral.compiler.run import Finished, run
+from edgeconv.targets.coral.compiler.run import Finished, run, version_of
 from edgeconv.targets.coral.package import packages
 
+_LAST_LINE = "Compilation failed!"
 _SEGFAULT_STATUS = 128 + signal.SIGSEGV
 
 
@@ -141,7 +142,7 @@ def compile_models(
         place = Path(scratch)
         for model, name in zip(models, names, strict=True):
             shutil.copyfile(model, place / f"{name}.tflite")
-        arguments = options.arguments([f"{name}.tflite" for name in names])
+        arguments = options.arguments([f"{name}.tflite" for name in names], version_of(compiler))
         finished = run(compiler, arguments, place, options.timeout)
         report = _require_success(finished, compiler)
         stems = _segments(names[0], options.num_segments) if options.num_segments > 1 else names
@@ -176,7 +177,7 @@ def _require_success(finished: Finished, compiler: Compiler) -> Report:
     if finished.status == 0 and not report.failed:
         return report
     cause = cause_of("\n".join(report.failures) or "")
-    said = report.failures[-1] if report.failures else ""
+    said = _telling(report.failures)
     parts = {"where": str(compiler), "details": finished.output}
     if finished.status < 0 or finished.status == _SEGFAULT_STATUS or "Segmentation" in said:
         number = -finished.status if finished.status < 0 else signal.SIGSEGV
@@ -203,6 +204,12 @@ def _require_success(finished: Finished, compiler: Compiler) -> Report:
         hint=cause.hint,
         **parts,
     )
+
+
+def _telling(failures: Sequence[str]) -> str:
+    """Return the line that says most: the last but for the one that every failure ends with."""
+    lines = [line for line in failures if line != _LAST_LINE] or list(failures)
+    return lines[-1] if lines else ""
 
 
 def _signal_name(number: int) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeconv.errors import UsageError
 from edgeconv.targets.coral.ops import NEWEST_RUNTIME, OLDEST_RUNTIME
+
+_TIMED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,18 @@ class CompileOptions:
                 hint="give one list for each",
             )
 
-    def arguments(self, files: Sequence[str]) -> list[str]:
-        """Return the compiler's arguments for files in its working directory."""
-        return [*self._flags(), "--out_dir", ".", "--show_operations", *files]
+    def arguments(self, files: Sequence[str], version: str = "") -> list[str]:
+        """Return the compiler's arguments.
+
+        Args:
+            files: Names of the models in its working directory.
+            version: The compiler's release; from 16 on it has a time limit of its own, which
+                would be 180 seconds.
+        """
+        limit = []
+        if version.partition(".")[0].isdigit() and int(version.partition(".")[0]) >= _TIMED:
+            limit = ["--timeout_sec", str(math.ceil(self.timeout))]
+        return [*self._flags(), *limit, "--out_dir", ".", "--show_operations", *files]
 
     def _flags(self) -> Iterator[str]:
         if self.min_runtime_version is not None:

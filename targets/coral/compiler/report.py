@@ -41,7 +41,15 @@ _COUNTS = {
     "on_edgetpu": ("Number of operations that will run on Edge TPU",),
     "on_cpu": ("Number of operations that will run on CPU",),
 }
-_FAILURES = ("ERROR:", "Invalid model:", "Compilation failed", "Internal compiler error")
+_FAILURES = (
+    "ERROR:",
+    "Invalid model:",
+    "Model not quantized",
+    "Model could not be parsed",
+    "Compilation failed",
+    "Internal compiler error",
+    "The number of lists given",
+)
 
 
 @dataclass(frozen=True, slots=True)

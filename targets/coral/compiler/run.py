@@ -15,9 +15,10 @@ from typing import IO
 
 from edgeconv.errors import CompilerTimeout, ToolMissing
 from edgeconv.targets.coral.compiler.find import Compiler
+from edgeconv.targets.coral.compiler.report import parse
 
 _OUTPUT_LIMIT = 4 * 1024 * 1024
-_PATIENCE = 10.0
+_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,19 @@ def run(compiler: Compiler, arguments: Sequence[str], directory: Path, timeout: 
             raise
         _end_group(process)
         return Finished(status, _printed(log))
+
+
+def version_of(compiler: Compiler) -> str:
+    """Return the compiler's release, ``16.0.384591198``; empty where it does not tell.
+
+    Raises:
+        ToolMissing: It cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeconv-version-") as scratch:
+        try:
+            return parse(run(compiler, ["--version"], Path(scratch), _PATIENCE).output).version
+        except CompilerTimeout:
+            return ""
 
 
 def _stop(compiler: Compiler, process: subprocess.Popen[bytes], name: str) -> None:
