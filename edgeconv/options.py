@@ -131,7 +131,7 @@ class ConvertOptions:
                 why=f"--quantize is {self.quantize}",
                 hint=f"add --quantize {wide}, or leave --io-dtype at float32",
             )
-        for name in ("keep_float", "keep_int16"):
+        for name in ("keep_float", "keep_int16", "cut"):
             if isinstance(getattr(self, name), str):
                 raise UsageError(f"{name} is a list of texts, not one text")
             object.__setattr__(self, name, tuple(getattr(self, name)))

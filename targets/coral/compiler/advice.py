@@ -95,13 +95,13 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "internal error",
         "the compiler's backend gives no reason",
-        "search the operator that triggers it, or try --search-delegate",
+        "find the operator that triggers it with --bisect, or try --search-delegate",
         bisectable=True,
     ),
     Cause(
         "internal compiler error",
         "the compiler gives no reason",
-        "search the operator that triggers it, or use compiler 16",
+        "find the operator that triggers it with --bisect, or use compiler 16",
         bisectable=True,
     ),
     Cause(
@@ -112,8 +112,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "segmentation fault",
         "the compiler crashed",
-        "search the operator that triggers it; it is known of --num-segments on models of fully "
-        "connected layers only",
+        "find the operator that triggers it with --bisect; it is known of segments of models of "
+        "fully connected layers only",
         bisectable=True,
     ),
     Cause(
@@ -147,8 +147,8 @@ CAUSES: tuple[Cause, ...] = (
 UNEXPLAINED = Cause(
     "",
     "the compiler says no more than that",
-    "search the operator that triggers it; very large fully connected layers, and weights that are "
-    "all zero, are known to",
+    "find the operator that triggers it with --bisect; very large fully connected layers, and "
+    "weights that are all zero, are known to",
     bisectable=True,
 )
 

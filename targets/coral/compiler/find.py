@@ -16,7 +16,8 @@ VARIABLE = "EDGECONV_EDGETPU_COMPILER"
 HOW_TO_GET = (
     "on Linux with x86-64 add Google's apt repository packages.cloud.google.com/apt "
     "coral-edgetpu-stable main and install edgetpu-compiler; or set "
-    f"{VARIABLE} to the program; or name a container image that has it"
+    f"{VARIABLE} to the program; or name a container image that has it with "
+    "--compiler-image"
 )
 """How a user gets the compiler, which may not be redistributed."""
 

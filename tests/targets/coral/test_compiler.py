@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,28 +26,9 @@ from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.options import CompileOptions
 from edgeconv.targets.coral.compiler.run import version_of
 from tests.targets.coral import pairs
+from tests.targets.coral.conftest import StandIn
 
-ROOT = Path(__file__).resolve().parents[3]
 _SOURCE, _COMPILED = pairs.SMALL / "source.tflite", pairs.SMALL / "compiled.tflite"
-
-StandIn = Callable[[str], Compiler]
-
-
-@pytest.fixture
-def stand_in(tmp_path: Path) -> StandIn:
-    """Return what makes the test double play a scenario."""
-
-    def make(scenario: str) -> Compiler:
-        program = tmp_path / "bin" / finding.PROGRAM
-        program.parent.mkdir(exist_ok=True)
-        script = ROOT / "tests" / "targets" / "coral" / "stand_in_compiler.py"
-        program.write_text(
-            f"#!/bin/sh\nPYTHONPATH='{ROOT}' exec '{sys.executable}' '{script}' {scenario} \"$@\"\n"
-        )
-        program.chmod(0o755)
-        return Compiler(program)
-
-    return make
 
 
 def _out(tmp_path: Path) -> Path:
