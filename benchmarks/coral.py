@@ -1,6 +1,7 @@
 """How much of each model maps to the Edge TPU, before and after it is legalised.
 
-    python -m benchmarks.coral [--match TEXT] [--real-models DIR] [--output FILE] [--fresh]
+    python -m benchmarks.coral [--match TEXT] [--real-models DIR] [--output FILE]
+                               [--work DIR] [--fresh]
 
 The ten architectures that other converters are measured on, with random weights, and pretrained
 models where they are at hand. Each runs in a process of its own: float conversion, int8 as it is
@@ -33,9 +34,11 @@ Outcome = dict[str, Any]
 """What `benchmarks.coral_case` found out about one model, or its ``error``."""
 
 
-def run(name: str, real_models: Path, timeout: float) -> Outcome:
-    """Measure one model in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="edgeconv-coral-") as directory:
+def run(name: str, real_models: Path, timeout: float, work: Path | None = None) -> Outcome:
+    """Measure one model in a process of its own; ``work`` keeps its files for another time."""
+    with tempfile.TemporaryDirectory(prefix="edgeconv-coral-") as temporary:
+        directory = str(work / name if work else temporary)
+        Path(directory).mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-W", "ignore", "-m", "benchmarks.coral_case", name, directory]
         try:
             done = subprocess.run(
@@ -120,6 +123,7 @@ def main() -> None:
     parser.add_argument("--real-models", type=Path, default=_REAL_MODELS, help="pretrained models")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/coral"))
     parser.add_argument("--timeout", type=float, default=600, help="seconds per model")
+    parser.add_argument("--work", type=Path, help="where to keep float models for the next run")
     parser.add_argument("--fresh", action="store_true", help="repeat all")
     arguments = parser.parse_args()
     real = sorted(path.stem for path in arguments.real_models.glob("*.pt2"))
@@ -130,7 +134,7 @@ def main() -> None:
     outcomes = {name: found for name, found in known.items() if "error" not in found}
     for name in (*TEN, *real):
         if arguments.match in name and name not in outcomes:
-            outcomes[name] = run(name, arguments.real_models, arguments.timeout)
+            outcomes[name] = run(name, arguments.real_models, arguments.timeout, arguments.work)
             write(outcomes, arguments.output)
             sys.stderr.write(f"{name}: {outcomes[name].get('error', 'done')}\n")
     print(table(outcomes))

@@ -84,13 +84,18 @@ def _rows(samples: Arrays) -> list[Arrays]:
 
 
 def _converted(model: Any, directory: Path) -> Artifact:
+    """Return the float .tflite; one that an earlier run left in the directory is used again."""
     from edgeconv.convert.onnx_to_saved_model import translate
     from edgeconv.convert.saved_model_to_tflite import convert
     from edgeconv.convert.torch_to_onnx import export
 
-    onnx = export(model, directory / "model.onnx")
-    saved = translate(onnx.to_dict(), str(directory / "saved_model"))
-    return Artifact.from_dict(convert(saved, str(directory / "model.tflite")))
+    record = directory / "float.json"
+    if not record.exists():
+        onnx = export(model, directory / "model.onnx")
+        saved = translate(onnx.to_dict(), str(directory / "saved_model"))
+        answer = convert(saved, str(directory / "model.tflite"))
+        record.write_text(json.dumps(answer))
+    return Artifact.from_dict(json.loads(record.read_text()))
 
 
 def _quantized(
