@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from edgeconv.convert.registry import Registry
 from edgeconv.convert.saved_model import Weights, write_saved_model
 from edgeconv.convert.translator import Translator
 from edgeconv.convert.value import Value, arranged, channels_last
+from edgeconv.convert.value_map import HeldValue, unique, write_map
 from edgeconv.convert.view import DYNAMIC, Shape
 from edgeconv.errors import InvalidModel
 
@@ -62,13 +63,16 @@ def build(model: ir.Model, directory: Path, io_layout: str, registry: Registry) 
     names = [str(value.name) for value in graph.outputs]
     outputs: list[TensorSpec] = []
     weights = Weights()
+    found: list[tuple[str, HeldValue | None, str]] = []
 
     def function(*tensors: Any) -> list[Any]:
         feeds = {
             spec.name: Value.of(tensor, spec.permutation)
             for spec, tensor in zip(inputs, tensors, strict=True)
         }
-        values = Translator(model, registry, weights.hold).run(feeds)
+        translator = Translator(model, registry, weights.hold)
+        values = translator.run(feeds)
+        found.extend(_found(graph, translator.values))
         results = []
         for name in names:
             permutation = _order(name, values[name].rank, images)
@@ -78,7 +82,28 @@ def build(model: ir.Model, directory: Path, io_layout: str, registry: Registry) 
         return results
 
     write_saved_model(weights, function, inputs, names, directory)
+    write_map(directory, *unique(found))
     return Artifact(Format.SAVED_MODEL, directory, inputs, tuple(outputs))
+
+
+def _found(
+    graph: ir.Graph, values: Mapping[str, Value]
+) -> Iterator[tuple[str, HeldValue | None, str]]:
+    """Yield, for every value that a node makes, the tensor that holds it, or why none does."""
+    inputs = [str(value.name) for value in graph.inputs if value.name not in graph.initializers]
+    for name in (*inputs, *(str(out.name) for node in graph for out in node.outputs)):
+        if name in values:
+            yield _held(name, values[name])
+
+
+def _held(name: str, value: Value) -> tuple[str, HeldValue | None, str]:
+    if value.constant is not None:
+        return name, None, "constant: it was computed beforehand"
+    permutation = value.view.natural_permutation([channels_last(value.rank)])
+    if permutation is None or DYNAMIC in value.view.stored_shape:
+        return name, None, "stored in an order that is no permutation of its axes"
+    held = HeldValue(name, value.tensor.name, permutation, value.view.stored_shape)
+    return name, held, ""
 
 
 def _spec(value: ir.Value, images: frozenset[str]) -> TensorSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from edgeconv.convert.origin import origin_of
 from edgeconv.convert.reference_ops import CORRECTED
 from edgeconv.convert.registry import Registry, Unsupported, bind
 from edgeconv.convert.value import Value
+from edgeconv.convert.value_map import scope_name
 from edgeconv.errors import UnsupportedModel, UnsupportedNode
 
 STAGE = "onnx to saved_model"
@@ -132,12 +132,6 @@ class Translator:
         with tf.name_scope(scope_name(str(node.outputs[0].name))):
             result = function(context, *positional, **named)
         return (result,) if isinstance(result, Value) else result
-
-
-def scope_name(name: str) -> str:
-    """Return an ONNX value name in the characters that TensorFlow allows in a scope."""
-    allowed = re.sub(r"[^A-Za-z0-9_.\-/]", "_", name)
-    return allowed if re.match(r"[A-Za-z0-9.]", allowed) else "." + allowed
 
 
 def _refusal(node: ir.Node, opset: int, reason: str, hint: str = "") -> UnsupportedNode:

@@ -5,9 +5,18 @@ Decibels are signal over noise, as ``sqnr_db`` in `edgeconv.parity`: lower is wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from edgeconv.artifacts import Array
+from edgeconv.parity import MAX_DB
+
+# What stands for NaN and infinity where the reference has a number; its square is finite.
+_HUGE = 1e100
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,38 @@ class LayerError:
     def from_dict(cls, data: dict[str, Any]) -> LayerError:
         """Rebuild a layer's error from the form in ``parity.json``."""
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+class Ratio:
+    """Signal and noise of one layer, added up over samples in double precision."""
+
+    def __init__(self) -> None:
+        self.signal = 0.0
+        self.noise = 0.0
+
+    def add(self, expected: Array, found: Array) -> None:
+        """Add one sample; what is not finite in the reference is left out."""
+        signal, other = (array.astype(np.float64).ravel() for array in (expected, found))
+        finite = np.isfinite(signal)
+        noise = np.nan_to_num(
+            other[finite] - signal[finite], nan=_HUGE, posinf=_HUGE, neginf=-_HUGE
+        )
+        self.signal += float(signal[finite] @ signal[finite])
+        self.noise += float(noise @ noise)
+
+    def merge(self, sums: Sequence[float]) -> None:
+        """Add what another process has added up."""
+        self.signal += sums[0]
+        self.noise += sums[1]
+
+    @property
+    def decibels(self) -> float | None:
+        """Signal over noise; ``None`` where there is no signal to compare with."""
+        if self.noise == 0:
+            return MAX_DB
+        if self.signal == 0:
+            return None
+        return max(-MAX_DB, min(MAX_DB, 10 * (math.log10(self.signal) - math.log10(self.noise))))
 
 
 def ranked(layers: Iterable[LayerError], count: int | None = None) -> tuple[LayerError, ...]:

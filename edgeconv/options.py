@@ -76,6 +76,7 @@ class ConvertOptions:
         bisect: Search the operator on which the target's compiler fails.
         converter: What turns ONNX into a SavedModel; ``native`` is edgeconv's own translator.
         verify: Check parity after every stage.
+        layers: Then measure the error of each layer, too.
         parity_samples: Largest number of samples that parity is measured on.
         gates: Overrides of the default gates, ``{"tflite_int8": {"sqnr_db": 20.0}}``; the stage
             ``all`` stands for every stage.
@@ -101,6 +102,7 @@ class ConvertOptions:
     bisect: bool = False
     converter: ConverterName = "native"
     verify: bool = True
+    layers: bool = True
     parity_samples: int = 16
     gates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seed: int = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +27,8 @@ from edgeconv.errors import (
     error_from_dict,
 )
 from edgeconv.job import Job
+from edgeconv.layers.entries import with_layers
+from edgeconv.layers.measure import StageLayers, measure_layers
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.result import Result, describe_job, environment
 from edgeconv.sources import Data, Source, data_for, load
@@ -132,7 +134,20 @@ class _Conversion:
         )
         failure = self._run_stages(source, data, verifier)
         self._wait(source, failure)
-        return self._finish(data, verifier, failure)
+        layers = self._measure_layers(verifier)
+        return self._finish(data, verifier, failure, layers)
+
+    def _measure_layers(self, verifier: Verifier) -> dict[str, StageLayers]:
+        options = self._job.options
+        if not (options.verify and options.layers):
+            return {}
+        artifacts = {
+            entry["name"]: bundle.artifact_of(entry, self._directory) for entry in self._entries
+        }
+        return self._steps.run(
+            "layers",
+            lambda: measure_layers(self._workers, artifacts, verifier.inputs, self._scratch),
+        )
 
     def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> _Failure | None:
         """Run the stages; return how one failed after something worth keeping."""
@@ -201,7 +216,13 @@ class _Conversion:
         else:
             verifier.skip(name, artifact, "--no-verify")
 
-    def _finish(self, data: Data, verifier: Verifier, failure: _Failure | None) -> Result:
+    def _finish(
+        self,
+        data: Data,
+        verifier: Verifier,
+        failure: _Failure | None,
+        layers: Mapping[str, StageLayers],
+    ) -> Result:
         """Write what goes beside the artifacts, and put the bundle in its place."""
         shutil.rmtree(self._scratch)
         vectors = bundle.vectors_of(verifier.inputs, verifier.reference)
@@ -214,9 +235,10 @@ class _Conversion:
             data.verification.generated,
             tuple(verifier.stages),
         )
-        bundle.write_json(self._directory / bundle.PARITY, parity.to_dict())
+        content = with_layers(parity.to_dict(), layers)
+        bundle.write_json(self._directory / bundle.PARITY, content)
         manifest = self._manifest(data, parity, failure)
-        page = report.render_html(manifest, parity.to_dict())
+        page = report.render_html(manifest, content)
         (self._directory / bundle.REPORT).write_text(page)
         manifest["files"] = [
             bundle.describe_file(self._directory / name, self._directory)
@@ -225,7 +247,7 @@ class _Conversion:
         placed = self._writer.finish(manifest)
         if failure is not None:
             raise _with_bundle(failure.error, str(self._writer.target), placed=placed)
-        return Result(self._writer.target, manifest, parity.to_dict())
+        return Result(self._writer.target, manifest, content)
 
     def _manifest(
         self, data: Data, parity: ParityReport, failure: _Failure | None

@@ -17,6 +17,8 @@ from edgeconv.artifacts import Artifact
 from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.bundle import Bundle, open_bundle
 from edgeconv.gates import Gates
+from edgeconv.layers.entries import with_layers
+from edgeconv.layers.measure import measure_layers
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES
@@ -32,12 +34,14 @@ class VerifyOptions:
         gates: Overrides of the default gates.
         baseline: An earlier ``parity.json``, or a bundle that has one.
         tolerance_db: SQNR that may be lost against the baseline.
+        layers: Measure the error of each layer, too.
         timeout: Seconds that one call into a native runtime may take.
     """
 
     gates: Gates = field(default_factory=dict)
     baseline: Path | None = None
     tolerance_db: float = TOLERANCE_DB
+    layers: bool = True
     timeout: float = 1800.0
 
 
@@ -64,6 +68,12 @@ def verify_bundle(
         workers.start(WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
         steps = Steps(observer or Nobody(), thread)
         parity = _check(bundle, options.gates, workers, scratch, steps)
+        if options.layers:
+            found = steps.run(
+                "layers",
+                lambda: measure_layers(workers, bundle.artifacts, bundle.vectors()[0], scratch),
+            )
+            parity = with_layers(parity, found)
     return Verification(bundle.manifest, judged(parity, baseline, options.tolerance_db))
 
 

@@ -60,7 +60,7 @@ def layer_errors(
     pairs = _pairs(reference, quantized)
     if not pairs or not feeds:
         return ()
-    alone, fed = _isolated(quantized, pairs)
+    alone, fed = isolated(quantized, pairs)
     floats = Runner(reference, sorted({*pairs.values()}))
     whole = Runner(quantized, list(pairs))
     apart = Runner(alone, list(pairs))
@@ -116,7 +116,7 @@ def _plain(graph: Graph, index: int) -> Iterator[str]:
             yield name.removesuffix(suffix)
 
 
-def _isolated(quantized: Graph, pairs: Mapping[int, int]) -> tuple[Graph, list[int]]:
+def isolated(quantized: Graph, pairs: Mapping[int, int]) -> tuple[Graph, list[int]]:
     """Return the graph with an input, before its own ones, for each tensor that layers read."""
     graph = quantized.copy()
     fed: dict[int, int] = {}

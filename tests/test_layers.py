@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.console",),
     ("edgeconv.pipeline", "edgeconv.verify", "edgeconv.pairs"),
     ("edgeconv.verdict", "edgeconv.candidates"),
+    ("edgeconv.layers",),
     ("edgeconv.sources",),
     ("edgeconv.inspection", "edgeconv.stages", "edgeconv.verification", "edgeconv.result"),
     ("edgeconv.reports",),
@@ -34,10 +35,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.report",
     ),
     ("edgeconv.toolchain",),
+    ("edgeconv.layer_errors",),
     (
         "edgeconv.parity",
         "edgeconv.baseline",
-        "edgeconv.layer_errors",
         "edgeconv.tflite",
         "edgeconv.arrays",
         "edgeconv.disk",
@@ -54,9 +55,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 HEAVY: dict[str, tuple[str, ...]] = {
     "tensorflow": (
         "edgeconv.convert",
+        "edgeconv.layers.saved_model",
         "edgeconv.toolchain.runtimes.tensorflow",
     ),
-    "onnxruntime": ("edgeconv.toolchain.runtimes.onnxruntime",),
+    "onnxruntime": ("edgeconv.layers.onnx_values", "edgeconv.toolchain.runtimes.onnxruntime"),
     "ai_edge_litert": (
         "edgeconv.tflite",
         "edgeconv.quantize",

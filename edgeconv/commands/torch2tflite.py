@@ -163,6 +163,7 @@ def _choice(kind: Any) -> click.Choice[str]:
     metavar="[STAGE:]METRIC=VALUE",
     help="Limit that parity must hold, for example tflite_int8:sqnr_db=20. Repeatable.",
 )
+@click.option("--no-layers", is_flag=True, help="Do not measure the error of each layer.")
 @click.option("--no-verify", is_flag=True, help="Skip parity; the bundle is marked as unverified.")
 @click.option(
     "-o",
@@ -221,6 +222,7 @@ def _job(values: dict[str, Any]) -> Any:
             **{name: values[name] for name in fields},
             gates=gates,
             verify=not values["no_verify"],
+            layers=not values["no_layers"],
         ),
         factory=values["factory"],
         input_shapes=parse_input_shapes(values["input_shapes"]),

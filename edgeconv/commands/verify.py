@@ -41,6 +41,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 )
 @click.option("--markdown", type=_OUT, metavar="FILE", help="Write a report as Markdown.")
 @click.option("--junit", type=_OUT, metavar="FILE", help="Write a report as JUnit XML.")
+@click.option("--no-layers", is_flag=True, help="Do not measure the error of each layer.")
 @click.option(
     "--data",
     metavar="DATA",
@@ -100,6 +101,7 @@ def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verifica
         gates=gates_from(values["gates"], Path.cwd()),
         baseline=values["baseline"],
         tolerance_db=values["tolerance"],
+        layers=not values["no_layers"],
         timeout=values["timeout"],
     )
     return verify_bundle(path, options, display)

@@ -60,7 +60,9 @@ def test_gates_from_the_command_line_and_from_a_file(
     failures = ET.parse(tmp_path / "j.xml").getroot().findall(".//failure")
     assert len(failures) == 1
     assert "sqnr_db" in str(failures[0].get("message"))
-    passed = edgeconv("verify", digits_bundle, "--gate", "tflite_int8:sqnr=20", cwd=tmp_path)
+    passed = edgeconv(
+        "verify", digits_bundle, "--no-layers", "--gate", "tflite_int8:sqnr=20", cwd=tmp_path
+    )
     assert passed.returncode == 0, passed.stderr
     lines = passed.stdout.splitlines()
     assert lines[0] == "digits: parity passed at every stage"
@@ -72,7 +74,7 @@ def test_a_file_that_was_changed_is_refused(edgeconv: Callable[..., Any], copy: 
     raw = bytearray(path.read_bytes())
     raw[-9] ^= 1
     path.write_bytes(raw)
-    done = edgeconv("verify", copy)
+    done = edgeconv("verify", copy, "--no-layers")
     assert done.returncode == 2
     assert "was changed or damaged" in done.stderr
 
@@ -100,7 +102,7 @@ def test_a_regression_against_the_baseline_fails(
         largest.data = data
 
     rewrite(copy, "tflite_int8", spoil)
-    assert edgeconv("verify", copy, "--gate", "tflite_int8:sqnr=-20").returncode == 0
+    assert edgeconv("verify", copy, "--no-layers", "--gate", "tflite_int8:sqnr=-20").returncode == 0
     done = edgeconv(
         "verify",
         copy,
@@ -108,6 +110,7 @@ def test_a_regression_against_the_baseline_fails(
         "tflite_int8:sqnr=-20",
         "--baseline",
         digits_bundle / "parity.json",
+        "--no-layers",
     )
     assert done.returncode == 1, done.stdout
     assert "regression" in done.stdout

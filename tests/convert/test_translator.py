@@ -13,7 +13,7 @@ import pytest
 from edgeconv.convert.onnx_to_saved_model import build, load_graph
 from edgeconv.convert.ops import default_registry
 from edgeconv.convert.registry import OpVersion, Registry, Unsupported, bind, op
-from edgeconv.convert.translator import scope_name
+from edgeconv.convert.value_map import scope_name
 from edgeconv.errors import UnsupportedModel
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "nowhere": 1]>'

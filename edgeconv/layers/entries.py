@@ -1,0 +1,76 @@
+"""What ``parity.json`` says of the layers of each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from edgeconv.layer_errors import LayerError, ranked
+from edgeconv.layers.measure import StageLayers
+
+WORST = 10
+"""How many layers are listed as the worst ones."""
+
+# A layer is to blame where it makes, alone, nearly as much error as all of them together may.
+_MARGIN_DB = 10.0
+
+
+def with_layers(parity: dict[str, Any], found: Mapping[str, StageLayers]) -> dict[str, Any]:
+    """Return the content of ``parity.json`` with the layers of its stages."""
+    stages = [
+        {**stage, **entries(found[stage["stage"]], stage)} if stage["stage"] in found else stage
+        for stage in parity["stages"]
+    ]
+    return {**parity, "stages": stages}
+
+
+def entries(found: StageLayers, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of one stage: all layers, the worst ones, and the first to blame."""
+    if found.note:
+        return {"layers_note": found.note}
+    limit = stage["gate"].get("sqnr_db", 0.0) + _MARGIN_DB
+    blamed = [layer for layer in found.layers if _blamed(layer, limit)]
+    integer = "fp32" not in stage["stage"] and stage["stage"].startswith("tflite")
+    worst = [_advised(layer, limit, integer=integer) for layer in ranked(found.layers, WORST)]
+    first = _advised(blamed[0], limit, integer=integer).to_dict() if blamed else None
+    return {
+        "worst_layers": [layer.to_dict() for layer in worst],
+        "first_layer": first,
+        "layers": [_short(layer) for layer in found.layers],
+        "unmatched_layers": [
+            {"name": name, "op": op, "why": why} for name, op, why in found.unmatched
+        ],
+    }
+
+
+def _blamed(layer: LayerError, limit: float) -> bool:
+    return layer.here_db is not None and layer.here_db < limit
+
+
+def _advised(layer: LayerError, limit: float, *, integer: bool) -> LayerError:
+    if layer.advice or not _blamed(layer, limit):
+        return layer
+    if integer:
+        advice = (
+            "its integers do not hold these values: calibrate with inputs like those of "
+            "vectors.npz, or keep the layer at higher precision"
+        )
+    else:
+        name = layer.onnx_node or layer.name
+        advice = (
+            "its weights or its translation differ from ONNX: see it alone with edgeconv verify "
+            f"BUNDLE --isolate {name}"
+        )
+    return replace(layer, advice=advice)
+
+
+def _short(layer: LayerError) -> dict[str, Any]:
+    """Return a layer without what is unknown; a model may have thousands."""
+    data = layer.to_dict()
+    kept = ("name", "op", "sqnr_db", "here_db", "carried_db")
+    return {
+        name: round(value, 2) if isinstance(value, float) else value
+        for name, value in data.items()
+        if name in kept or value not in ("", None)
+    }

@@ -1,0 +1,172 @@
+"""The layers of a .tflite file. Runs LiteRT: call `measure` in a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeconv import tflite
+from edgeconv.arrays import read_npz
+from edgeconv.artifacts import Artifact, TensorSpec
+from edgeconv.convert.value_map import HeldValue, scope_name
+from edgeconv.layer_errors import LayerError, Ratio
+from edgeconv.layers.streams import SampleReader
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.localise import isolated, of_files
+from edgeconv.quantize.runs import Runner
+
+
+def matched(
+    graph: Graph, held: Sequence[HeldValue], outputs: Sequence[TensorSpec]
+) -> dict[int, HeldValue]:
+    """Return the ONNX value of each tensor that is known to hold one.
+
+    The converter names a tensor after the nodes that went into it, and an output of the file has
+    the value's own name. Only a tensor of the value's stored shape is taken.
+    """
+    names = _Names(held)
+    results = {spec.name: spec for spec in outputs}
+    by_value = {value.value: value for value in held}
+    found: dict[str, tuple[int, HeldValue]] = {}
+    for operator in graph.operators:
+        for index in operator.outputs:
+            name, value = graph.name(index), None
+            if name in results and name in by_value:
+                spec = results[name]
+                value = HeldValue(name, name, spec.permutation, graph.shape(index))
+            else:
+                value = names.value_of(name)
+            if value is not None and value.shape == graph.shape(index) and graph.is_float(index):
+                found[value.value] = (index, value)
+    return dict(found.values())
+
+
+class _Names:
+    """Reads the names that TensorFlow's converter gives to tensors.
+
+    They are the names of the fused nodes joined by ``;``, and a number after the last of them
+    where another tensor has the name already. Nodes lie in the scope of the ONNX value that they
+    compute. The tensor holds the last of these values, if the very node that held it is there:
+    where it is not, something was added that is no value, and nothing is known.
+    """
+
+    def __init__(self, held: Sequence[HeldValue]) -> None:
+        self._held = held
+        self._nodes = {value.node: number for number, value in enumerate(held)}
+        self._scopes = {scope_name(value.value): number for number, value in enumerate(held)}
+
+    def value_of(self, name: str) -> HeldValue | None:
+        parts = name.split(";")
+        ends = [parts[-1][: len(parts[-1]) - count] for count in _digits(parts[-1])]
+        parts[-1] = next((end for end in ends if end in self._nodes), parts[-1])
+        last = max((self._scope(part) for part in parts), default=-1)
+        if last >= 0 and self._held[last].node in parts:
+            return self._held[last]
+        return None
+
+    def _scope(self, part: str) -> int:
+        """Return the number of the value that a node is a part of, -1 where it is none."""
+        while part:
+            if part in self._scopes:
+                return self._scopes[part]
+            part = part.rpartition("/")[0]
+        return -1
+
+
+def _digits(text: str) -> range:
+    """Return how many characters may be taken off the end: up to all of its digits."""
+    return range(len(text) - len(text.rstrip("0123456789")) + 1)
+
+
+def measure(
+    model: Mapping[str, Any],
+    feeds: str,
+    start: int,
+    stop: int,
+    held: Sequence[Mapping[str, Any]],
+    numbers: Mapping[str, int],
+    reference: str,
+    keep: Mapping[str, str] | None = None,
+) -> dict[str, list[Any]]:
+    """Add up signal and noise of every layer; see `edgeconv.layers.saved_model.measure`."""
+    artifact = Artifact.from_dict(model)
+    graph = Graph(tflite.load(artifact.path))
+    values = [HeldValue.from_dict(item) for item in held]
+    pairs = {
+        index: value
+        for index, value in matched(graph, values, artifact.outputs).items()
+        if value.value in numbers
+    }
+    if not pairs:
+        return {}
+    # `isolated` looks at the keys alone.
+    alone, fed = isolated(graph, dict.fromkeys(pairs, 0))
+    whole, apart = Runner(graph, list(pairs)), Runner(alone, list(pairs))
+    here = {index: Ratio() for index in pairs}
+    carried = {index: Ratio() for index in pairs}
+    arrays = read_npz(Path(feeds))
+    with SampleReader(Path(reference)) as reader:
+        for sample in range(start, stop):
+            inputs = [arrays[spec.name][sample] for spec in artifact.inputs]
+            expected = {
+                index: value.store(reader.read(sample, numbers[value.value]))
+                for index, value in pairs.items()
+            }
+            for index, array in whole.run(inputs).items():
+                carried[index].add(expected[index], array)
+            single = apart.run([*(expected[index] for index in fed), *inputs])
+            for index, array in single.items():
+                here[index].add(expected[index], array)
+                if keep is not None and keep["value"] == pairs[index].value:
+                    np.save(keep["path"], array)
+    producers = graph.producers()
+    return {
+        value.value: [
+            graph.op(producers[index]),
+            here[index].signal,
+            here[index].noise,
+            carried[index].noise,
+        ]
+        for index, value in pairs.items()
+    }
+
+
+def of_quantized(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    feeds: str,
+    held: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return the layers of a quantized file against the float one that it was made from.
+
+    Args:
+        before: The float artifact, `Artifact.to_dict`.
+        after: The quantized one.
+        feeds: ``.npz`` of samples by input name, as the float file stores them.
+        held: What the SavedModel's tensors hold, `HeldValue.to_dict`.
+
+    Returns:
+        `LayerError.to_dict` of each layer, named after the ONNX value that it holds where known.
+    """
+    first, second = Artifact.from_dict(before), Artifact.from_dict(after)
+    arrays = read_npz(Path(feeds))
+    count = len(next(iter(arrays.values())))
+    rows = [[arrays[spec.name][index] for spec in first.inputs] for index in range(count)]
+    graph = Graph(tflite.load(first.path))
+    values = [HeldValue.from_dict(item) for item in held]
+    names = {
+        graph.name(index): value.value
+        for index, value in matched(graph, values, first.outputs).items()
+    }
+    return [
+        LayerError(
+            name=names.get(layer.name, layer.name),
+            op=layer.op,
+            here_db=layer.here_db,
+            carried_db=layer.carried_db,
+        ).to_dict()
+        for layer in of_files(str(first.path), str(second.path), rows)
+    ]
