@@ -259,6 +259,30 @@ def _beside_the_point(metric: str, figures: OutputFigures) -> bool:
     )
 
 
+LOWEST_EXPONENT, HIGHEST_EXPONENT = -10, 3
+"""Powers of ten that the first and the last bin of a `histogram` begin with."""
+
+
+def histogram(name: str, reference: Array, candidate: Array) -> dict[str, Any] | None:
+    """Count the absolute errors of one output by their power of ten.
+
+    Returns:
+        ``exponents`` of the bins and their ``counts``; smaller errors, and none, are in the first
+        bin, larger ones in the last. ``None`` where the arrays cannot be subtracted.
+    """
+    if reference.shape != candidate.shape or reference.dtype.kind != "f":
+        return None
+    counts = np.zeros(HIGHEST_EXPONENT - LOWEST_EXPONENT + 1, np.int64)
+    for expected, actual in zip(reference, candidate, strict=True):
+        with np.errstate(invalid="ignore", over="ignore"):
+            error = np.abs(np.ravel(actual).astype(np.float64) - np.ravel(expected))
+        error = np.clip(error[np.isfinite(error)], 10.0**LOWEST_EXPONENT, 10.0**HIGHEST_EXPONENT)
+        places = np.floor(np.log10(error)).astype(np.int64) - LOWEST_EXPONENT
+        counts += np.bincount(np.clip(places, 0, len(counts) - 1), minlength=len(counts))
+    exponents = list(range(LOWEST_EXPONENT, HIGHEST_EXPONENT + 1))
+    return {"name": name, "exponents": exponents, "counts": counts.tolist()}
+
+
 def worst_sqnr(figures: Iterable[OutputFigures]) -> float | None:
     """Return the lowest ``sqnr_db`` of float outputs; ``None`` where there is none."""
     values = [item.sqnr_db for item in figures if item.exact is None]

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgeconv import bundle, report, targets
+from edgeconv import bundle, targets
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Artifact
 from edgeconv.bundle import BundleWriter
@@ -30,6 +30,7 @@ from edgeconv.job import Job
 from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import StageLayers, measure_layers
 from edgeconv.quantize.recipe import rules_of
+from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
 from edgeconv.sources import Data, Source, data_for, load
 from edgeconv.stages import plan, require_outputs
@@ -238,7 +239,7 @@ class _Conversion:
         content = with_layers(parity.to_dict(), layers)
         bundle.write_json(self._directory / bundle.PARITY, content)
         manifest = self._manifest(data, parity, failure)
-        page = report.render_html(manifest, content)
+        page = render_html(manifest, content, verifier.inputs, verifier.reference)
         (self._directory / bundle.REPORT).write_text(page)
         manifest["files"] = [
             bundle.describe_file(self._directory / name, self._directory)

@@ -1,10 +1,9 @@
-"""Reports: a table for the terminal and a page for the browser, from manifest and parity."""
+"""The report for the terminal, and the words that all reports share."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 WIDTH = 80
@@ -188,29 +187,3 @@ def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
         )
         lines.append("  ".join((first, *middle)).rstrip())
     return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
-
-
-def render_html(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
-    """Return the report as one page without any reference to the outside, and without scripts."""
-    from jinja2 import Environment, StrictUndefined
-
-    template = resources.files("edgeconv").joinpath("templates/report.html").read_text()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters.update(db=format_db, figure=_figure, percent=_percent)
-    page: str = environment.from_string(template).render(
-        manifest=manifest,
-        parity=parity,
-        headline=headline(manifest, parity),
-        notes=notes(manifest, parity),
-        rows=stage_rows(manifest, parity),
-        good=manifest["status"] == "complete" and parity["verdict"] == "pass",
-    )
-    return page
-
-
-def _figure(value: float | None) -> str:
-    return _format(value, "{:.3g}")
-
-
-def _percent(value: float | None) -> str:
-    return _format(None if value is None else 100 * value, "{:.1f}%")

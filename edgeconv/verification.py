@@ -41,6 +41,8 @@ class StageParity:
         previous_stage: The last stage before this one that could be run.
         previous: Figures against that stage's outputs.
         reasons: Why the stage failed, or was skipped.
+        histograms: Absolute errors of each output by their power of ten.
+        milliseconds: Median time of a sample while it was checked, which is no benchmark.
     """
 
     stage: str
@@ -52,6 +54,8 @@ class StageParity:
     previous_stage: str | None = None
     previous: tuple[OutputFigures, ...] = ()
     reasons: tuple[str, ...] = ()
+    histograms: tuple[Mapping[str, Any], ...] = ()
+    milliseconds: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stage's entry in ``parity.json``."""
@@ -68,6 +72,8 @@ class StageParity:
             "previous_stage": self.previous_stage,
             "previous": [figures.to_dict() for figures in self.previous],
             "worst_layers": [],
+            "histograms": [dict(item) for item in self.histograms],
+            "milliseconds": self.milliseconds,
         }
 
 
@@ -132,17 +138,25 @@ def run_artifact(
         WorkerError: The runtime failed.
         InvalidModel: The file is not what the artifact says.
     """
-    outputs, runtime = _run_alone(workers, artifact, inputs, scratch)
+    return run_timed(workers, artifact, inputs, scratch)[:2]
+
+
+def run_timed(
+    workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
+) -> tuple[Arrays, str, float]:
+    """Run an artifact as `run_artifact` does; also return the median milliseconds of a sample."""
+    outputs, runtime, milliseconds = _run_alone(workers, artifact, inputs, scratch)
     if artifact.tail is not None:
-        ends, _ = _run_alone(workers, artifact.tail, {**inputs, **outputs}, scratch)
+        ends, _, more = _run_alone(workers, artifact.tail, {**inputs, **outputs}, scratch)
         outputs |= ends
-    return {spec.name: outputs[spec.name] for spec in artifact.results}, runtime
+        milliseconds += more
+    return {spec.name: outputs[spec.name] for spec in artifact.results}, runtime, milliseconds
 
 
 def _run_alone(
     workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
-) -> tuple[Arrays, str]:
-    """Run one file; see `run_artifact`."""
+) -> tuple[Arrays, str, float]:
+    """Run one file; see `run_timed`."""
     kind, function = RUNTIMES[artifact.format]
     feeds, results = scratch / "feeds.npz", scratch / "results.npz"
     write_npz(feeds, parity.store(inputs, artifact.inputs))
@@ -154,7 +168,8 @@ def _run_alone(
             feeds=str(feeds),
             results=str(results),
         )
-        return parity.restore(read_npz(results), artifact.outputs), answer["runtime"]
+        outputs = parity.restore(read_npz(results), artifact.outputs)
+        return outputs, answer["runtime"], answer["milliseconds"]
     finally:
         feeds.unlink(missing_ok=True)
         results.unlink(missing_ok=True)
@@ -217,9 +232,11 @@ class Verifier:
         """
         try:
             if run is not None:
-                outputs, runtime = run(artifact, self.inputs)
+                outputs, runtime, milliseconds = *run(artifact, self.inputs), None
             else:
-                outputs, runtime = run_artifact(self._workers, artifact, self.inputs, self._scratch)
+                outputs, runtime, milliseconds = run_timed(
+                    self._workers, artifact, self.inputs, self._scratch
+                )
         except (WorkerError, InvalidModel) as error:
             gate = gate_for(stage, self._gates, simulated=self._simulated)
             reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
@@ -240,6 +257,8 @@ class Verifier:
                 self._previous_stage,
                 parity.compare(self._previous, outputs),
                 reasons,
+                _histograms(self.reference, outputs),
+                milliseconds,
             )
         )
         self._previous_stage, self._previous = stage, outputs
@@ -248,6 +267,15 @@ class Verifier:
         """Note whether the model simulates quantization, which its ONNX file tells."""
         if artifact.format is Format.ONNX:
             self._simulated |= simulates_quantization(artifact.path)
+
+
+def _histograms(reference: Arrays, outputs: Arrays) -> tuple[Mapping[str, Any], ...]:
+    found = (
+        parity.histogram(name, array, outputs[name])
+        for name, array in reference.items()
+        if name in outputs
+    )
+    return tuple(item for item in found if item is not None)
 
 
 def _reasons(figures: tuple[OutputFigures, ...], gate: Mapping[str, float]) -> tuple[str, ...]:

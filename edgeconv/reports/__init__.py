@@ -1,1 +1,39 @@
 """Reports of a bundle in the forms that people, CI systems and viewers read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeconv.bundle import MANIFEST, PARITY, REPORT, Bundle, describe_file, read_json, write_json
+
+__all__ = ["render"]
+
+
+def render(directory: Path) -> Path:
+    """Write a bundle's ``report.html`` again, from its manifest, ``parity.json`` and vectors.
+
+    What is in ``parity.json`` is believed; the manifest gets the digests of both files, so that the
+    bundle is whole afterwards.
+
+    Args:
+        directory: The bundle.
+
+    Returns:
+        The page.
+
+    Raises:
+        InvalidModel: A file cannot be read.
+        OSError: The page cannot be written.
+    """
+    from edgeconv.reports.html import render_html
+
+    manifest = read_json(directory / MANIFEST)
+    bundle = Bundle(directory, manifest)
+    page = render_html(manifest, bundle.parity(), *bundle.vectors())
+    (directory / REPORT).write_text(page)
+    renewed = {name: describe_file(directory / name, directory) for name in (PARITY, REPORT)}
+    files = [renewed.get(entry["file"], entry) for entry in manifest["files"]]
+    temporary = directory / f".{MANIFEST}.new"
+    write_json(temporary, {**manifest, "files": files})
+    temporary.replace(directory / MANIFEST)
+    return directory / REPORT

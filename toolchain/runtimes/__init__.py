@@ -3,7 +3,7 @@
 Every `run(artifact, feeds, results, progress=None)` takes `Artifact.to_dict()` and two ``.npz``
 paths. It reads arrays by input name with a leading sample axis, in the artifact's stored form,
 runs the samples one at a time, writes the outputs likewise, and returns
-``{"runtime": "onnxruntime 1.32.0"}``.
+``{"runtime": "onnxruntime 1.32.0", "milliseconds": 1.5}``, the median time of a sample.
 """
 
 from __future__ import annotations

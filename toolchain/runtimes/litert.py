@@ -44,8 +44,11 @@ def run(
         interpreter.invoke()
         return [interpreter.get_tensor(int(details["index"])) for details in outputs]
 
-    run_samples(model, feeds, results, infer, progress)
-    return {"runtime": f"ai-edge-litert {metadata.version('ai-edge-litert')}"}
+    milliseconds = run_samples(model, feeds, results, infer, progress)
+    return {
+        "runtime": f"ai-edge-litert {metadata.version('ai-edge-litert')}",
+        "milliseconds": milliseconds,
+    }
 
 
 def _load(model: Artifact) -> Interpreter:

@@ -39,5 +39,5 @@ def run(
         outputs: Sequence[Array] = session.run(names, sample)
         return outputs
 
-    run_samples(model, feeds, results, infer, progress)
-    return {"runtime": f"onnxruntime {onnxruntime.__version__}"}
+    milliseconds = run_samples(model, feeds, results, infer, progress)
+    return {"runtime": f"onnxruntime {onnxruntime.__version__}", "milliseconds": milliseconds}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -35,7 +37,7 @@ def run_samples(
     results: str,
     infer: Callable[[Arrays], Sequence[Array]],
     progress: ProgressCallback | None,
-) -> None:
+) -> float:
     """Run each sample through `infer` and write the stacked outputs.
 
     Args:
@@ -45,6 +47,9 @@ def run_samples(
         infer: Takes one sample by input name, returns the outputs in the artifact's order.
         progress: Told after every sample.
 
+    Returns:
+        The median time of a sample in milliseconds.
+
     Raises:
         InvalidData: The arrays do not fit the artifact's inputs.
         InvalidModel: The runtime returned outputs that the artifact does not have.
@@ -52,8 +57,11 @@ def run_samples(
     arrays = read_npz(Path(feeds))
     count = check_feeds(arrays, artifact)
     collected: list[list[Array]] = [[] for _ in artifact.outputs]
+    seconds: list[float] = []
     for index in range(count):
+        began = time.perf_counter()
         outputs = infer({spec.name: arrays[spec.name][index] for spec in artifact.inputs})
+        seconds.append(time.perf_counter() - began)
         for spec, kept, array in zip(artifact.outputs, collected, outputs, strict=True):
             check_tensor(artifact, "output", spec, array.shape, array.dtype.name)
             kept.append(array)
@@ -63,6 +71,7 @@ def run_samples(
         Path(results),
         {spec.name: np.stack(kept) for spec, kept in zip(artifact.outputs, collected, strict=True)},
     )
+    return 1e3 * statistics.median(seconds)
 
 
 def check_feeds(arrays: Arrays, artifact: Artifact) -> int:

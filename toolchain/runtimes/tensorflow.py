@@ -36,8 +36,8 @@ def run(
         outputs = signature(**{name: tf.constant(array) for name, array in sample.items()})
         return [outputs[spec.name].numpy() for spec in model.outputs]
 
-    run_samples(model, feeds, results, infer, progress)
-    return {"runtime": f"tensorflow {tf.__version__}"}
+    milliseconds = run_samples(model, feeds, results, infer, progress)
+    return {"runtime": f"tensorflow {tf.__version__}", "milliseconds": milliseconds}
 
 
 def describe(path: str) -> dict[str, Any]:

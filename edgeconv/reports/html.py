@@ -1,0 +1,106 @@
+"""The report as one page: no scripts, and nothing that a browser would have to fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from edgeconv.artifacts import Arrays
+from edgeconv.report import format_bytes, format_db, notes, stage_rows, verdict_line
+from edgeconv.reports.charts import histogram_chart, layer_chart
+from edgeconv.reports.pictures import pictures
+
+
+def render_html(
+    manifest: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    inputs: Arrays | None = None,
+    outputs: Arrays | None = None,
+) -> str:
+    """Return the page.
+
+    Args:
+        manifest: Content of ``manifest.json``.
+        parity: Content of ``parity.json``.
+        inputs: Samples by input name, for the pictures.
+        outputs: The reference's outputs for them.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    template = resources.files("edgeconv").joinpath("templates/report.html").read_text()
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(db=format_db, figure=_figure, percent=_percent, size=format_bytes)
+    rows = stage_rows(manifest, parity)
+    checked = {stage["stage"]: stage for stage in parity["stages"]}
+    good = manifest["status"] == "complete" and parity["verdict"] == "pass"
+    page: str = environment.from_string(template).render(
+        manifest=manifest,
+        parity=parity,
+        verdict=_verdict(manifest, parity),
+        headline=verdict_line(manifest, parity).removeprefix(f"{manifest['model']}: "),
+        notes=notes(manifest, parity),
+        cards=[{**row, **_extra(checked.get(row["stage"]))} for row in rows],
+        good=good,
+        hops=[
+            _hop(stage, Markup)
+            for stage in parity["stages"]
+            if stage.get("layers") or stage["worst_layers"] or stage.get("layers_note")
+        ],
+        histograms=[
+            (stage["stage"], item["name"], Markup(histogram_chart(item)))
+            for stage in parity["stages"]
+            for item in stage.get("histograms", ())[:4]
+        ],
+        pictures=pictures(inputs or {}, outputs or {}),
+        hashes=[
+            (entry["file"], entry["sha256"], format_bytes(entry["bytes"]))
+            for entry in manifest["stages"]
+            if "sha256" in entry
+        ],
+    )
+    return page
+
+
+def _verdict(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    if manifest["status"] != "complete":
+        return "FAILED"
+    return {"pass": "PASS", "fail": "FAIL", "skipped": "NOT VERIFIED"}[parity["verdict"]]
+
+
+def _extra(stage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a stage's card has beside the table's cells."""
+    milliseconds = stage.get("milliseconds") if stage else None
+    return {
+        "latency": "-" if milliseconds is None else f"{milliseconds:.3g} ms",
+        "gate": ", ".join(f"{name} {limit:g}" for name, limit in stage["gate"].items())
+        if stage
+        else "",
+        "runtime": (stage.get("runtime") if stage else None) or "",
+        "reasons": stage["reasons"] if stage else [],
+    }
+
+
+def _hop(stage: Mapping[str, Any], markup: Any) -> dict[str, Any]:
+    limit = stage["gate"].get("sqnr_db")
+    return {
+        "stage": stage["stage"],
+        "status": stage["status"],
+        "note": stage.get("layers_note", ""),
+        "chart": markup(layer_chart(stage.get("layers", ()), limit)),
+        "count": len(stage.get("layers", ())),
+        "first": stage.get("first_layer"),
+        "worst": stage["worst_layers"],
+        "unmatched": stage.get("unmatched_layers", ()),
+    }
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}%"
