@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 _WIDTH, _HEIGHT = 960, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 12, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 14, 26
 _HIGHEST_DB = 150.0
 _STEPS = (5, 10, 20, 30, 50)
 
@@ -92,10 +92,11 @@ def _axis(low: float, high: float, step: float) -> list[str]:
     parts = []
     value = low
     while value <= high:
+        unit = " dB" if value + step > high else ""
         y = round(_TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low), 1)
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.0f}</text>'
+            f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.0f}{unit}</text>'
         )
         value += step
     return parts

@@ -27,7 +27,6 @@ def render_html(
         outputs: The reference's outputs for them.
     """
     from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
 
     template = resources.files("edgeconv").joinpath("templates/report.html").read_text()
     environment = Environment(
@@ -46,12 +45,12 @@ def render_html(
         cards=[{**row, **_extra(checked.get(row["stage"]))} for row in rows],
         good=good,
         hops=[
-            _hop(stage, Markup)
+            _hop(stage)
             for stage in parity["stages"]
             if stage.get("layers") or stage["worst_layers"] or stage.get("layers_note")
         ],
         histograms=[
-            (stage["stage"], item["name"], Markup(histogram_chart(item)))
+            (stage["stage"], item["name"], histogram_chart(item))
             for stage in parity["stages"]
             for item in stage.get("histograms", ())[:4]
         ],
@@ -84,13 +83,13 @@ def _extra(stage: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def _hop(stage: Mapping[str, Any], markup: Any) -> dict[str, Any]:
+def _hop(stage: Mapping[str, Any]) -> dict[str, Any]:
     limit = stage["gate"].get("sqnr_db")
     return {
         "stage": stage["stage"],
         "status": stage["status"],
         "note": stage.get("layers_note", ""),
-        "chart": markup(layer_chart(stage.get("layers", ()), limit)),
+        "chart": layer_chart(stage.get("layers", ()), limit),
         "count": len(stage.get("layers", ())),
         "first": stage.get("first_layer"),
         "worst": stage["worst_layers"],
