@@ -1,7 +1,8 @@
 """How many bytes the weights take on the chip, and how many operations they stand for.
 
 The layout was read out of packages of compiled models: output channels lie in groups of 64, a
-last group below 64 alone in steps of 16; inputs in steps of 4; each output channel has 4 bytes of
+last group below 64 alone in steps of 16; inputs in steps of 4, and a single one with the pixels of
+the kernel; each output channel has 4 bytes of
 scale and bias beside its weights, 8 where weights have a scale per channel. In a depthwise filter
 each weight takes 4 bytes. On compiled models this is within 1 % of the package; newer compilers add
 tables to a softmax over many classes (48 kB for 1001), which are not counted.
@@ -20,7 +21,7 @@ CACHE_BYTES = 7_864_320
 """Parameters that fit on the chip. Of its 8 MiB, activations and instructions take between nothing
 and one; compilers reported 6.9 to 8.1 MiB. This is 7.5."""
 
-LARGEST_CACHED_ROW = 8192
+LARGEST_CACHED_ROW = 16_000
 """A fully connected layer of more inputs is streamed even where it would fit."""
 
 _GROUP, _STEP, _INPUTS, _ROW = 64, 16, 4, 64
@@ -64,7 +65,8 @@ def parameter_bytes(op: Op) -> int:
         return _up(channels, _STEP) * kernel * _INPUTS + _up(channels * beside, _ROW)
     outputs = weight.shape[0]
     padded = _up(outputs, _STEP) if outputs <= _GROUP else _up(outputs, _GROUP)
-    return padded * (kernel * _up(weight.shape[-1], _INPUTS) + beside)
+    depth = 1 if weight.shape[-1] == 1 else _up(weight.shape[-1], _INPUTS)
+    return padded * (_up(kernel * depth, _INPUTS) + beside)
 
 
 def weight_of(op: Op) -> Tensor | None:
