@@ -196,13 +196,12 @@ def _round(
     taken: set[int] = set()
     grown = True
     while grown:
-        ready = {
-            index
-            for index in left
-            if index not in taken and mappable[index] == kind and needs[index] <= done | taken
-        }
-        taken |= ready
-        grown = bool(ready)
+        grown = False
+        for index in left:
+            waits = needs[index] - done - taken
+            if index not in taken and mappable[index] == kind and not waits:
+                taken.add(index)
+                grown = True
     return taken
 
 

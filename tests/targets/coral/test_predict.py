@@ -137,3 +137,9 @@ def test_dense_layers_take_eight_bytes_beside_each_channel(size: int) -> None:
     weight = g.weight(size, size, per_channel=True)
     op = g.op("FULLY_CONNECTED", g.tensor(1, size), weight, None, out=g.tensor(1, size))
     assert parameter_bytes(op) == size * size + 8 * size
+
+
+def test_long_models_take_no_time() -> None:
+    count = 5000
+    needs = [set[int]()] + [{index} for index in range(count - 1)]
+    assert len(first_partition([True] * count, needs)) == count
