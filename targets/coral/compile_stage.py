@@ -69,8 +69,8 @@ def _options(options: ConvertOptions) -> CompileOptions:
 def skipped() -> str:
     """Return the sentence that says why nothing was compiled, and what to do."""
     return (
-        f"not compiled: {PROGRAM} is not installed; the int8 model is ready for it: "
-        f"{HOW_TO_GET}; then run edgeconv deploy --target coral, or this command again"
+        f"not compiled: {PROGRAM} is not installed; the int8 model is ready for it. To get it, "
+        f"{HOW_TO_GET}. Then run edgeconv deploy --target coral, or this command again"
     )
 
 
