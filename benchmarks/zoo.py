@@ -201,7 +201,12 @@ def _progress(name: str, outcome: Outcome) -> str:
 def write(selected: Sequence[Architecture], outcomes: Mapping[str, Outcome], output: Path) -> None:
     """Write the table beside all figures, whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    figures = json.dumps(outcomes, indent=1, sort_keys=True)
+    # Tracebacks name directories of this machine.
+    kept = {
+        name: {key: value for key, value in outcome.items() if key != "details"}
+        for name, outcome in outcomes.items()
+    }
+    figures = json.dumps(kept, indent=1, sort_keys=True)
     for suffix, text in ((".json", figures), (".md", table(selected, outcomes))):
         draft = output.with_name(f".{output.name}{suffix}.tmp")
         draft.write_text(text + "\n")

@@ -61,6 +61,22 @@ def read(path: Path) -> ModelProto:
     return model
 
 
+def open_dimensions(path: Path) -> dict[str, list[int | str | None]]:
+    """Return the declared shapes of the inputs that leave dimensions open, by name.
+
+    A string or None stands for an open dimension.
+
+    Raises:
+        InvalidModel: The file is damaged.
+    """
+    shapes = {value.name: _declared_shape(value) or [] for value in _inputs(_parse(path).graph)}
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if not all(isinstance(size, int) for size in shape)
+    }
+
+
 def describe_onnx(path: Path) -> Artifact:
     """Return an ONNX file of our own as an artifact.
 

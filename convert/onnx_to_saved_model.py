@@ -55,35 +55,65 @@ def load_graph(path: Path) -> ir.Model:
 
 def build(model: ir.Model, directory: Path, io_layout: str, registry: Registry) -> Artifact:
     """Translate a loaded model and write the SavedModel."""
-    graph = model.graph
-    images = image_values(graph) if io_layout == "nhwc" else frozenset[str]()
-    inputs = tuple(
-        _spec(value, images) for value in graph.inputs if value.name not in graph.initializers
+    translation = Translation(model, io_layout, registry)
+    write_saved_model(
+        translation.weights, translation, translation.inputs, translation.names, directory
     )
-    names = [str(value.name) for value in graph.outputs]
-    outputs: list[TensorSpec] = []
-    weights = Weights()
-    found: list[tuple[str, HeldValue | None, str]] = []
+    write_map(directory, *unique(translation.found))
+    return Artifact(Format.SAVED_MODEL, directory, translation.inputs, tuple(translation.outputs))
 
-    def function(*tensors: Any) -> list[Any]:
+
+class Translation:
+    """A loaded model as a function that TensorFlow traces.
+
+    Args:
+        model: The model, as `load_graph` returns it.
+        io_layout: ``nhwc`` stores image inputs and outputs channels last.
+        registry: Translations to use.
+
+    Attributes:
+        inputs: The inputs in order, as they are stored.
+        names: Names of the outputs in order.
+        outputs: The outputs in order, once the function was traced.
+        weights: Holds the large constants.
+        found: For every value, the tensor that holds it, or why none does, once traced.
+    """
+
+    def __init__(self, model: ir.Model, io_layout: str, registry: Registry) -> None:
+        graph = model.graph
+        self._model, self._registry = model, registry
+        self._images = image_values(graph) if io_layout == "nhwc" else frozenset[str]()
+        self.inputs = tuple(
+            _spec(value, self._images)
+            for value in graph.inputs
+            if value.name not in graph.initializers
+        )
+        self.names = [str(value.name) for value in graph.outputs]
+        self.outputs: list[TensorSpec] = []
+        self.weights = Weights()
+        self.found: list[tuple[str, HeldValue | None, str]] = []
+
+    def __call__(self, *tensors: Any) -> list[Any]:
+        """Translate the graph for input tensors under tracing; return the outputs' tensors.
+
+        Raises:
+            UnsupportedModel: Nodes that have no translation, all of them.
+        """
         feeds = {
             spec.name: Value.of(tensor, spec.permutation)
-            for spec, tensor in zip(inputs, tensors, strict=True)
+            for spec, tensor in zip(self.inputs, tensors, strict=True)
         }
-        translator = Translator(model, registry, weights.hold)
+        translator = Translator(self._model, self._registry, self.weights.hold)
         values = translator.run(feeds)
-        found.extend(_found(graph, translator.values))
+        self.found.extend(_found(self._model.graph, translator.values))
         results = []
-        for name in names:
-            permutation = _order(name, values[name].rank, images)
+        for name in self.names:
+            permutation = _order(name, values[name].rank, self._images)
             tensor = tf.convert_to_tensor(arranged(values[name], permutation))
-            outputs.append(TensorSpec(name, _known(tensor), values[name].dtype.name, permutation))
+            dtype = values[name].dtype.name
+            self.outputs.append(TensorSpec(name, _known(tensor), dtype, permutation))
             results.append(tensor)
         return results
-
-    write_saved_model(weights, function, inputs, names, directory)
-    write_map(directory, *unique(found))
-    return Artifact(Format.SAVED_MODEL, directory, inputs, tuple(outputs))
 
 
 def _found(

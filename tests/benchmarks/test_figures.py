@@ -1,0 +1,33 @@
+"""The figures in the documentation are those of the last run of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from benchmarks.architectures import TEN, all_architectures
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def readme() -> str:
+    return re.sub(r"\s+", " ", (ROOT / "README.md").read_text())
+
+
+def test_the_readme_has_the_figures_of_the_node_tests() -> None:
+    totals = (RESULTS / "onnx_coverage.md").read_text()
+    found = dict(re.findall(r"(saved_model|tflite): (\d+) of 1404 pass", totals))
+    assert "Of the 1,404 node tests" in readme()
+    saved_model, tflite = int(found["saved_model"]), int(found["tflite"])
+    assert f"{saved_model:,} pass as SavedModel and {tflite:,} as TFLite" in readme()
+
+
+def test_the_readme_has_the_figures_of_the_zoo() -> None:
+    outcomes = json.loads((RESULTS / "zoo.json").read_text())
+    assert set(outcomes) == {entry.name for entry in all_architectures()}
+    passed = sum(outcome["status"] == "pass" for outcome in outcomes.values())
+    assert f"Of {len(outcomes)} architectures" in readme()
+    assert f"{passed} convert to float TFLite" in readme()
+    assert all(outcomes[name]["status"] == "pass" for name in TEN)
