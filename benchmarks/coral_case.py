@@ -15,8 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.zoo_case import run_litert
-from edgeconv.artifacts import Arrays, Artifact
+from edgeconv.artifacts import Array, Arrays, Artifact
 
 CALIBRATION = 16
 EVALUATION = 8
@@ -42,11 +41,11 @@ def measure(name: str, directory: Path, real_models: Path | None) -> dict[str, A
     answer = legalise(plain.to_dict(), str(directory / "legal.tflite"), allow_approximate=True)
     legal = Artifact.from_dict(answer["artifact"])
     np.savez(directory / "calibration.npz", allow_pickle=False, **calibration)
-    floats = [list(run_litert(plain, feed).values()) for feed in feeds]
+    floats = _run(plain, feeds)
     outcome: dict[str, Any] = {
         "rewrites": {entry["name"]: len(entry["where"]) for entry in answer["applied"]},
         "approximate": [entry["name"] for entry in answer["applied"] if entry["error"]],
-        "float_sqnr_db": _worst(floats, [list(run_litert(legal, feed).values()) for feed in feeds]),
+        "float_sqnr_db": _worst(floats, _run(legal, feeds)),
     }
     for label, artifact in (("before", plain), ("after", legal)):
         outcome[label] = _quantized(artifact, directory / f"{label}.tflite", feeds, reference)
@@ -107,8 +106,26 @@ def _quantized(
         artifact.to_dict(), str(path), "int8", "int8", str(path.parent / "calibration.npz")
     )
     integer = Artifact.from_dict(answer)
-    found = [list(run_litert(integer, feed).values()) for feed in feeds]
+    found = _run(integer, feeds)
     return {"int8_sqnr_db": _worst(reference, found), **_placement(path)}
+
+
+def _run(artifact: Artifact, feeds: list[Arrays]) -> list[list[Array]]:
+    """Return the outputs of each sample, as the source model has them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(artifact.path), num_threads=1)
+    interpreter.allocate_tensors()
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+    rows = []
+    for feed in feeds:
+        for detail, spec in zip(inputs, artifact.inputs, strict=True):
+            interpreter.set_tensor(detail["index"], spec.store(feed[spec.name]))
+        interpreter.invoke()
+        found = (interpreter.get_tensor(detail["index"]) for detail in outputs)
+        pairs = zip(artifact.outputs, found, strict=True)
+        rows.append([spec.restore(array) for spec, array in pairs])
+    return rows
 
 
 def _placement(path: Path) -> dict[str, Any]:
