@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import onnx_ir as ir
+
+from edgeconv.convert.value_map import scope_name
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _STACK = "pkg.torch.onnx.stack_trace"
@@ -17,6 +20,23 @@ def origin_of(node: ir.Node) -> tuple[str, str]:
     return _module(node.metadata_props.get(_SCOPES, "")), _source(
         node.metadata_props.get(_STACK, "")
     )
+
+
+def origins_of(onnx: Path) -> dict[str, list[str]]:
+    """Return what else the tensors of a translated ONNX file may be called.
+
+    Args:
+        onnx: The file.
+
+    Returns:
+        By the scope that each node's first output gives its tensors: the name of the node, and
+        the path of the PyTorch module, as far as they are known.
+    """
+    found = {}
+    for node in ir.load(onnx).graph:
+        names = [str(node.name or ""), origin_of(node)[0]]
+        found[scope_name(str(node.outputs[0].name))] = [name for name in names if name]
+    return found
 
 
 def _module(text: str) -> str:

@@ -98,6 +98,9 @@ class Quantize:
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Quantize in the quantizer's worker."""
+        from edgeconv.convert.origin import origins_of
+
+        onnx = context.directory / f"{context.name}.onnx"
         answer = context.workers.call(
             WorkerKind.QUANTIZER,
             "edgeconv.quantize.engine:quantize",
@@ -111,7 +114,8 @@ class Quantize:
             rules=[rule.to_dict() for rule in rules_of(context.options)],
             max_drop=context.options.max_drop,
             mixed=self.mixed,
-            onnx=str(context.directory / f"{context.name}.onnx"),
+            onnx=str(onnx),
+            origins=origins_of(onnx),
         )
         context.details["notes"] = answer["notes"]
         return Artifact.from_dict(answer)

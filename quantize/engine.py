@@ -20,7 +20,17 @@ from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.lower import lower
-from edgeconv.quantize.precision import BITS, MODES, Chosen, Precision, Rule, assign, chooser
+from edgeconv.quantize.precision import (
+    BITS,
+    MODES,
+    Chosen,
+    Origins,
+    Precision,
+    Rule,
+    assign,
+    chooser,
+    names_of,
+)
 from edgeconv.quantize.qdq import Imported
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.search import Found, Search
@@ -41,6 +51,7 @@ def quantize(
     max_drop: str | None = None,
     mixed: bool = True,
     onnx: str | None = None,
+    origins: Origins | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Quantize a float TFLite model, and check that the result loads and runs.
@@ -61,6 +72,7 @@ def quantize(
         max_drop: The most that ``int8`` mode may lose, as `MaxDrop` reads it.
         mixed: Whether layers may be kept in 16 bits for that; otherwise it is only said which.
         onnx: The ONNX file that the model was made from, for the scales that it may state.
+        origins: Names of the ONNX nodes and PyTorch modules, for rules and notes.
         progress: Called with the number of calibrated samples and their total.
 
     Returns:
@@ -78,7 +90,7 @@ def quantize(
     graph = Graph(tflite.load(artifact.path))
     imported = qdq.take(graph, None if onnx is None else Path(onnx))
     check.float_model(graph, str(artifact.path))
-    precisions = assign(graph, MODES[mode], [Rule(**rule) for rule in rules])
+    precisions = assign(graph, MODES[mode], [Rule(**rule) for rule in rules], origins or {})
     if BITS.keys() & {MODES[mode], *precisions}:
         check.fixed_shapes(graph, str(artifact.path))
         if onnx is not None:
@@ -93,6 +105,7 @@ def quantize(
             max_drop,
             mixed,
             imported,
+            origins or {},
         )
         notes = request.run(progress)
     else:
@@ -118,6 +131,7 @@ class _Static:
     max_drop: str | None
     mixed: bool
     imported: Imported
+    origins: Origins
 
     def run(self, progress: Progress | None) -> list[str]:
         """Quantize the graph in place, and return the notes."""
@@ -147,7 +161,7 @@ class _Static:
         if self.max_drop is not None:
             limit = MaxDrop.parse(self.max_drop)
             found = Search(graph, ranges, lowered, self.feeds, limit).run(progress)
-            notes.append(_kept(graph, found, limit, mixed=self.mixed))
+            notes.append(_kept(graph, found, limit, self.origins, mixed=self.mixed))
             lowered = found.precisions if self.mixed else lowered
         static.build(graph, ranges, lowered, self.io_dtype, imported)
         return notes
@@ -170,18 +184,19 @@ def _unused(imported: Imported, mode: str) -> list[str]:
     return [f"the model's own QuantizeLinear is for 8-bit activations, and not used for {mode}"]
 
 
-def _short(graph: Graph, operator: OperatorT) -> str:
-    """Return the first of the names that an operator got when others were fused into it."""
-    return f"{graph.label(operator).partition(';')[0]} ({graph.op(operator)})"
+def _short(graph: Graph, operator: OperatorT, origins: Origins) -> str:
+    """Return the last of an operator's names, the PyTorch module's where it is known."""
+    last = names_of(graph, operator, origins)[-1]
+    return f"{last.partition(';')[0]} ({graph.op(operator)})"
 
 
-def _kept(graph: Graph, found: Found, limit: MaxDrop, *, mixed: bool) -> str:
+def _kept(graph: Graph, found: Found, limit: MaxDrop, origins: Origins, *, mixed: bool) -> str:
     """Say which layers have 16 bits, or would have if the target allowed it."""
     unit = " dB" if limit.unit == "dB" else " points"
     asked = f"a drop of at most {limit.amount:g}{unit}"
     if not found.kept:
         return f"{asked} needs no layer in 16 bits: int8 alone drops {found.before:.1f}{unit}"
-    names = ", ".join(_short(graph, layer) for layer in found.kept[:_NAMED])
+    names = ", ".join(_short(graph, layer, origins) for layer in found.kept[:_NAMED])
     names += ", ..." if len(found.kept) > _NAMED else ""
     verb = "keeps" if mixed else "would keep, if the target allowed it,"
     reached = f"{found.before:.1f}{unit} become {found.after:.1f}{unit}"

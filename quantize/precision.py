@@ -33,6 +33,10 @@ MODES: Mapping[str, Precision] = {
 """Precision of the operators that no rule names, by mode."""
 
 
+Origins = Mapping[str, Sequence[str]]
+"""Names of ONNX nodes and PyTorch modules, by the scope that their tensors are named after."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The precision of the operators that match; a later rule wins.
@@ -40,8 +44,8 @@ class Rule:
     Attributes:
         precision: What they compute in.
         op: Builtin name of the operators; any where empty.
-        pattern: Regular expression that is searched in the names of an operator's outputs, which
-            are named after the ONNX nodes; any where empty.
+        pattern: Regular expression that is searched in the names of an operator: those of its
+            outputs, of the ONNX nodes and of the PyTorch modules; any where empty.
         required: Whether it is an error that nothing matches.
         source: What the user wrote, for messages.
     """
@@ -73,12 +77,12 @@ class Rule:
                 why=f"{self.pattern}: {error}",
             ) from error
 
-    def matches(self, graph: Graph, operator: OperatorT) -> bool:
+    def matches(self, graph: Graph, operator: OperatorT, origins: Origins) -> bool:
         """Tell whether the rule is about an operator."""
         if self.op and graph.op(operator) != self.op:
             return False
-        names = [graph.name(index) for index in operator.outputs]
-        return any(re.search(self.pattern, name) for name in names) if self.pattern else True
+        names = names_of(graph, operator, origins) if self.pattern else ()
+        return not self.pattern or any(re.search(self.pattern, name) for name in names)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form; the arguments of the class."""
@@ -90,7 +94,7 @@ def keep(text: str, precision: Precision, option: str) -> Rule:
 
     Args:
         text: A builtin operator's name, in any case, or a pattern with ``*`` and ``?`` for the
-            names of tensors; without either, a part of them.
+            names of operators; without either, a part of one.
         precision: What the operators keep.
         option: The option, for messages.
     """
@@ -101,17 +105,46 @@ def keep(text: str, precision: Precision, option: str) -> Rule:
     return Rule(precision, pattern=translate(text) if wild else re.escape(text), source=source)
 
 
-def assign(graph: Graph, base: Precision, rules: Sequence[Rule]) -> list[Precision]:
+def names_of(graph: Graph, operator: OperatorT, origins: Origins) -> list[str]:
+    """Return everything that an operator may be called.
+
+    The converter joins the names of what it fuses by ``;``, each a scope and an operation in it.
+    """
+    names = [graph.name(index) for index in operator.outputs]
+    for part in [part for name in names for part in name.split(";")]:
+        scope = part
+        while scope and scope not in origins:
+            scope = scope.rpartition("/")[0]
+        names += origins.get(scope, ())
+    return names
+
+
+def assign(
+    graph: Graph, base: Precision, rules: Sequence[Rule], origins: Origins
+) -> list[Precision]:
     """Return the precision of every operator, in order.
+
+    Args:
+        graph: The float graph.
+        base: The precision of what no rule matches.
+        rules: The rules; later ones win.
+        origins: Further names of the operators.
 
     Raises:
         UsageError: A rule that must match does not.
     """
-    _require_matches(graph, rules)
-    return [
-        next((rule.precision for rule in reversed(rules) if rule.matches(graph, operator)), base)
-        for operator in graph.operators
-    ]
+    found: list[Precision] = [base] * len(graph.operators)
+    for rule in rules:
+        places = [
+            place
+            for place, operator in enumerate(graph.operators)
+            if rule.matches(graph, operator, origins)
+        ]
+        if rule.required and not places:
+            raise _unmatched(graph, rule, origins)
+        for place in places:
+            found[place] = rule.precision
+    return found
 
 
 def takes_int16(graph: Graph, operator: OperatorT) -> bool:
@@ -127,23 +160,21 @@ def takes_int16(graph: Graph, operator: OperatorT) -> bool:
     return all(graph.is_constant(index) for index in present if index >= 0)
 
 
-def _require_matches(graph: Graph, rules: Iterable[Rule]) -> None:
-    for rule in rules:
-        if rule.required and not any(rule.matches(graph, operator) for operator in graph.operators):
-            names = [graph.name(index) for op in graph.operators for index in op.outputs]
-            operators = sorted({graph.op(operator) for operator in graph.operators})
-            raise UsageError(
-                f"{rule.source or 'a rule'} matches nothing in the model",
-                why="its operators are " + ", ".join(operators),
-                hint=_meant(rule.source.rpartition(" ")[2], names),
-            )
+def _unmatched(graph: Graph, rule: Rule, origins: Origins) -> UsageError:
+    names = [name for op in graph.operators for name in names_of(graph, op, origins)]
+    operators = sorted({graph.op(operator) for operator in graph.operators})
+    return UsageError(
+        f"{rule.source or 'a rule'} matches nothing in the model",
+        why="its operators are " + ", ".join(operators),
+        hint=_meant(rule.source.rpartition(" ")[2], names),
+    )
 
 
 def _meant(text: str, known: Iterable[str]) -> str:
     close = get_close_matches(text, list(known), 3, 0.5)
     if close:
         return "did you mean " + " or ".join(close)
-    return "name a builtin operator such as CONV_2D, or a part of a tensor's name"
+    return "name an operator such as CONV_2D, or a part of an ONNX node's or a module's name"
 
 
 Chosen = Callable[[OperatorT], str]

@@ -5,7 +5,7 @@ counts::
 
     [[rule]]
     op = "SOFTMAX"          # a builtin operator; any if absent
-    name = "encoder/*"      # what the operator's outputs are called, with * and ?; any if absent
+    name = "encoder.*"      # of a module, an ONNX node or a tensor, with * and ?; any if absent
     precision = "int16"     # int8, int16, float, fp16, dynamic or weight-only
 
 The recipes of ai-edge-quantizer, JSON lists, are read for the precision that each entry asks for.

@@ -309,6 +309,7 @@ def test_other_precisions_from_the_command_line(
         "--quantize=int16x8",
         f"--recipe={recipe}",
         "--keep-float=fully_connected",
+        "--keep-float=blocks.1.*",
         f"--calibration-data={digits / 'calibration.npz'}",
         "--calibration-samples=20",
         "--gate=tflite_int16x8:sqnr_db=35",
@@ -317,7 +318,7 @@ def test_other_precisions_from_the_command_line(
     assert done.returncode == 0, done.stderr
     assert (bundle / "digits_int16x8.tflite").exists()
     options = open_bundle(bundle).manifest["options"]
-    assert options["keep_float"] == ["fully_connected"]
+    assert options["keep_float"] == ["fully_connected", "blocks.1.*"]
 
 
 def test_a_recipe_is_read_before_the_model_is(edgeconv: Run, digits: Path, tmp_path: Path) -> None:

@@ -169,6 +169,15 @@ def test_what_has_no_int16_kernel_is_named(lab: Any) -> None:
     }
 
 
+def test_rules_know_onnx_nodes_and_modules(lab: Any) -> None:
+    artifact = _network(lab)
+    origins = {"net/second": ["node_Conv_7", "features.3.conv"]}
+    for text in ("node_Conv_7", "features.3.*", "features.3"):
+        rules = _rules(keep(text, "int16", ""))
+        quantized = lab.quantize(artifact, _ROWS, rules=rules, origins=origins)
+        assert _dtypes(quantized.path)["CONV_2D"] == [{"int8"}, {"int16"}]
+
+
 def test_a_rule_must_match(lab: Any) -> None:
     artifact = _network(lab)
     with pytest.raises(UsageError, match=r"--keep-float net/thrid matches nothing(.|\n)*CONV_2D"):
