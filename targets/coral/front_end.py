@@ -29,10 +29,10 @@ HIGHEST_VERSIONS = {
 
 _VERSION_ADVICE = {
     "EXP": "version 2 is the one for integers: leave it to the CPU with --cut",
-    "CONV_2D": "version 6 is a grouped convolution: convert with --target coral, which splits it",
     "TRANSPOSE_CONV": "version 4 has a fused activation: write the activation separately",
     "TRANSPOSE": "version 4 has five dimensions: use at most four",
 }
+_GROUPED = "it is a grouped convolution: convert with --target coral, which splits it"
 _SHAPE_INPUTS = {
     "BROADCAST_TO": 1,
     "FILL": 0,
@@ -108,9 +108,16 @@ def _of_op(op: Op) -> Iterator[Objection]:
             op.index,
             op.name,
             f"version {op.version}, and the compiler knows {op.name} up to version {highest}",
-            _VERSION_ADVICE.get(op.name, _CONVERT),
+            _GROUPED if _grouped(op) else _VERSION_ADVICE.get(op.name, _CONVERT),
         )
     yield from _of_tensors(op)
+
+
+def _grouped(op: Op) -> bool:
+    data, weight = op.input(0), op.input(1)
+    if op.name != "CONV_2D" or not data or not weight:
+        return False
+    return data.shape[-1:] != weight.shape[-1:]
 
 
 def _of_tensors(op: Op) -> Iterator[Objection]:

@@ -214,7 +214,7 @@ def _place(
     elif op.index in inside:
         placement, reason, status = EDGETPU, "mapped", _MAPPED
     elif found:
-        reason = f"the compiler refuses the model: {found[0].why}"
+        reason = "it would map, but the compiler refuses the model"
         advice = found[0].advice
     else:
         reason = "it would map, but depends on an operator that does not"

@@ -276,3 +276,44 @@ def test_a_program_that_cannot_start_is_a_missing_tool(tmp_path: Path) -> None:
     broken.chmod(0o755)
     with pytest.raises(ToolMissing, match="cannot be started"):
         compile_model(_SOURCE, _out(tmp_path), compiler=Compiler(broken))
+
+
+_ENGINE = """#!/bin/sh
+# A test double of docker: runs the image's program in the mounted directory, without a container.
+echo "$@" >> '{log}'
+[ "$1" = run ] || exit 0
+for word in "$@"; do
+  shift
+  case "$word" in
+    --volume=*) mounted="${{word#--volume=}}" ;;
+    image) break ;;
+  esac
+done
+cd "${{mounted%:/work}}" && exec '{program}' "$@"
+"""
+
+
+def _engine(program: Path, tmp_path: Path) -> tuple[Compiler, Path]:
+    docker, log = tmp_path / "docker", tmp_path / "docker.log"
+    docker.write_text(_ENGINE.format(log=log, program=program))
+    docker.chmod(0o755)
+    return Compiler(docker, "image"), log
+
+
+def test_an_image_compiles_in_its_own_directory(stand_in: StandIn, tmp_path: Path) -> None:
+    compiler, log = _engine(stand_in("good").program, tmp_path)
+    found = compile_model(_SOURCE, _out(tmp_path), compiler=compiler)
+    assert found.path.read_bytes() == _COMPILED.read_bytes()
+    runs = log.read_text().splitlines()
+    assert len(runs) == 2
+    assert all("--network=none" in line for line in runs)
+
+
+def test_a_container_that_hangs_is_killed_by_its_name(stand_in: StandIn, tmp_path: Path) -> None:
+    compiler, log = _engine(stand_in("hang").program, tmp_path)
+    with pytest.raises(CompilerTimeout):
+        compile_model(_SOURCE, _out(tmp_path), CompileOptions(timeout=2), compiler)
+    run, kill = log.read_text().splitlines()[-2:]
+    name = kill.removeprefix("kill ")
+    assert name.startswith("edgeconv-")
+    assert f"--name={name} " in run

@@ -77,13 +77,20 @@ def test_a_cut_tells_what_it_strands() -> None:
 
 def test_nothing_maps_where_the_compiler_refuses_the_model() -> None:
     g = _chain("CONV_2D", "RELU")
-    g.ops[0] = replace(g.ops[0], version=6)
+    g.ops[0] = replace(g.ops[0], version=6, inputs=(g.tensor(1, 8, 8, 8), g.weight(4, 1, 1, 4)))
     found = predict_view(g.view())
     assert (found.on_edgetpu, found.on_cpu) == (0, 2)
     (objection,) = found.objections
     assert (objection.index, objection.op) == (0, "CONV_2D")
     assert "grouped convolution" in objection.advice
     assert "refuses the model" in found.ops[1].reason
+
+
+def test_a_version_that_is_too_new_without_need_is_told_from_groups() -> None:
+    g = _chain("CONV_2D")
+    g.ops[0] = replace(g.ops[0], version=6)
+    (objection,) = predict_view(g.view()).objections
+    assert "lowest version" in objection.advice
 
 
 def test_newer_builtins_are_fatal() -> None:
