@@ -45,6 +45,11 @@ class HeldValue:
         """Turn the value, as ONNX has it, into the tensor's form."""
         return np.ascontiguousarray(array.transpose(self.permutation)).reshape(self.shape)
 
+    def restore(self, array: Array, shape: Sequence[int]) -> Array:
+        """Turn the tensor's content back into the value of this shape, as ONNX has it."""
+        moved = array.reshape([shape[axis] for axis in self.permutation])
+        return np.ascontiguousarray(moved.transpose(np.argsort(self.permutation)))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form."""
         return asdict(self)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeconv.artifacts import Arrays
 from edgeconv.baseline import regressions
 from edgeconv.bundle import PARITY, read_json
 from edgeconv.errors import InvalidModel
@@ -20,10 +21,12 @@ class Verification:
     Attributes:
         manifest: The bundle's manifest; of two models, as much of one as reports need.
         parity: The content of a ``parity.json``.
+        vectors: Inputs and reference outputs that it was measured on, by name.
     """
 
     manifest: Mapping[str, Any]
     parity: dict[str, Any]
+    vectors: tuple[Arrays, Arrays] = ({}, {})
 
     @property
     def passed(self) -> bool:

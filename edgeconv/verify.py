@@ -74,7 +74,8 @@ def verify_bundle(
                 lambda: measure_layers(workers, bundle.artifacts, bundle.vectors()[0], scratch),
             )
             parity = with_layers(parity, found)
-    return Verification(bundle.manifest, judged(parity, baseline, options.tolerance_db))
+    parity = judged(parity, baseline, options.tolerance_db)
+    return Verification(bundle.manifest, parity, bundle.vectors())
 
 
 def _check(

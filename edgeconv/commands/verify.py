@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,21 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 )
 @click.option("--markdown", type=_OUT, metavar="FILE", help="Write a report as Markdown.")
 @click.option("--junit", type=_OUT, metavar="FILE", help="Write a report as JUnit XML.")
+@click.option("--html", type=_OUT, metavar="FILE", help="Write a report as one web page.")
+@click.option(
+    "--model-explorer",
+    type=_OUT,
+    metavar="FILE",
+    help="Write the layers' errors as node data for Model Explorer.",
+)
+@click.option(
+    "--update", is_flag=True, help="Put the new parity.json and report.html into the bundle."
+)
+@click.option(
+    "--isolate",
+    metavar="NODE",
+    help="Write an ONNX node alone, its inputs and a script into ./NODE.isolated, instead.",
+)
 @click.option("--no-layers", is_flag=True, help="Do not measure the error of each layer.")
 @click.option(
     "--data",
@@ -79,18 +95,41 @@ def verify(
         reported(as_json=as_json, verbose=verbose),
         Display(quiet=quiet, verbose=verbose) as display,
     ):
-        if len(what) > 2:
-            raise UsageError("verify takes a bundle, or two models", why=f"{len(what)} are given")
         from edgeconv import report
 
+        _check_options(what, values)
+        if values["isolate"] is not None:
+            _isolate(what[0], values, as_json=as_json)
+            return
         found = _bundle(what[0], values, display) if len(what) == 1 else _pair(what, values)
-        _write_reports(found, values)
+        _write_reports(found, what[0], values)
     if as_json:
         click.echo(json.dumps(found.parity, indent=2, ensure_ascii=False))
     else:
         click.echo(report.render_text(found.manifest, found.parity))
     if not found.passed:
         raise click.exceptions.Exit(EXIT_GATE)
+
+
+def _check_options(what: tuple[Path, ...], values: Mapping[str, Any]) -> None:
+    if len(what) > 2:
+        raise UsageError("verify takes a bundle, or two models", why=f"{len(what)} are given")
+    for option in ("isolate", "update", "model_explorer"):
+        if len(what) == 2 and values[option]:
+            raise UsageError(f"--{option.replace('_', '-')} is for a bundle, not for two models")
+
+
+def _isolate(path: Path, values: Mapping[str, Any], *, as_json: bool) -> None:
+    from edgeconv.isolate import isolate
+
+    name = re.sub(r"[^\w.+-]", "_", values["isolate"]).lstrip(".") or "node"
+    found = isolate(path, values["isolate"], Path(f"{name}.isolated"), values["timeout"])
+    if as_json:
+        content = {"directory": str(found.directory), "value": found.value}
+        click.echo(json.dumps({**content, "stage": found.stage, "sqnr_db": found.sqnr_db}))
+        return
+    click.echo(f"{found.value} alone in {found.stage}: {found.sqnr_db:.1f} dB SQNR on one sample")
+    click.echo(f"files: {found.directory}\nshow:  cd {found.directory} && python show_error.py")
 
 
 def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verification:
@@ -124,14 +163,37 @@ def _pair(what: tuple[Path, ...], values: Mapping[str, Any]) -> Verification:
     return verify_pair(what[0], what[1], options)
 
 
-def _write_reports(found: Verification, values: Mapping[str, Any]) -> None:
+def _write_reports(found: Verification, path: Path, values: Mapping[str, Any]) -> None:
+    from edgeconv.reports import update
+    from edgeconv.reports.html import render_html
     from edgeconv.reports.junit import render_junit
     from edgeconv.reports.markdown import render_markdown
 
-    if values["markdown"] is not None:
-        _write(values["markdown"], render_markdown(found.manifest, found.parity))
-    if values["junit"] is not None:
-        _write(values["junit"], render_junit(found.parity))
+    if values["update"]:
+        update(path, found.parity)
+    manifest, parity = found.manifest, found.parity
+    reports: dict[str, Callable[[], str]] = {
+        "markdown": lambda: render_markdown(manifest, parity),
+        "junit": lambda: render_junit(parity),
+        "html": lambda: render_html(manifest, parity, *found.vectors),
+        "model_explorer": lambda: _node_data(parity, path, values["model_explorer"]),
+    }
+    for option, render in reports.items():
+        if values[option] is not None:
+            _write(values[option], render())
+
+
+def _node_data(parity: Mapping[str, Any], bundle: Path, file: Path) -> str:
+    """Return the node data of the stage that the file is named after, else of the last one."""
+    from edgeconv.layers.tensors import tensor_names
+    from edgeconv.reports.model_explorer import render_node_data
+
+    stages = [stage for stage in parity["stages"] if stage.get("layers")]
+    if not stages:
+        raise UsageError("there are no layers to show", hint="leave --no-layers out")
+    stage = next((item for item in stages if item["stage"] in file.name), stages[-1])
+    data = render_node_data(stage, tensor_names(bundle, stage["stage"]))
+    return json.dumps(data, indent=1)
 
 
 def _write(path: Path, text: str) -> None:

@@ -27,10 +27,11 @@ _PORTION = 128 * 2**20
 
 _FLOAT_STAGES = ("tflite_fp32", "tflite_legalised", "tflite_approximated")
 
-_MEASURE = {
+MEASURE = {
     Format.SAVED_MODEL: (WorkerKind.TENSORFLOW, "edgeconv.layers.saved_model:measure"),
     Format.TFLITE: (WorkerKind.LITERT, "edgeconv.layers.tflite_file:measure"),
 }
+"""The worker and the function that measures the layers of each format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,17 @@ def measure_layers(
     """
     onnx = artifacts.get("onnx")
     saved = artifacts.get("saved_model")
-    later = {name: item for name, item in artifacts.items() if item.format in _MEASURE}
+    later = {name: item for name, item in artifacts.items() if item.format in MEASURE}
     known = read_map(saved.path) if saved is not None else None
     if onnx is None or known is None:
         note = f"the SavedModel has no {PLACE}, which says what its tensors hold"
         return {name: StageLayers(note=note) for name in later}
     return _Run(workers, onnx, later, inputs, scratch, *known).run()
+
+
+def is_direct(stage: str, artifact: Artifact) -> bool:
+    """Tell whether a stage's layers are compared with ONNX, not with a float .tflite file."""
+    return artifact.format is Format.SAVED_MODEL or stage in _FLOAT_STAGES
 
 
 class _Run:
@@ -113,11 +119,7 @@ class _Run:
 
     def run(self) -> dict[str, StageLayers]:
         """Measure float stages against ONNX, the others against the float stage before."""
-        direct = [
-            name
-            for name, item in self._stages.items()
-            if item.format is Format.SAVED_MODEL or name in _FLOAT_STAGES
-        ]
+        direct = [name for name, item in self._stages.items() if is_direct(name, item)]
         try:
             self._measure(direct)
         except EdgeconvError as error:
@@ -169,7 +171,7 @@ class _Run:
         self, name: str, start: int, stop: int, numbers: Mapping[str, int], path: Path
     ) -> Mapping[str, Any]:
         artifact = self._stages[name]
-        kind, function = _MEASURE[artifact.format]
+        kind, function = MEASURE[artifact.format]
         answer: Mapping[str, Any] = self._workers.call(
             kind,
             function,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from edgeconv.bundle import MANIFEST, PARITY, REPORT, Bundle, describe_file, read_json, write_json
 
-__all__ = ["render"]
+__all__ = ["render", "update"]
 
 
 def render(directory: Path) -> Path:
@@ -37,3 +39,24 @@ def render(directory: Path) -> Path:
     write_json(temporary, {**manifest, "files": files})
     temporary.replace(directory / MANIFEST)
     return directory / REPORT
+
+
+def update(directory: Path, parity: Mapping[str, Any]) -> Path:
+    """Put another ``parity.json`` into a bundle, and write its ``report.html`` again.
+
+    Args:
+        directory: The bundle.
+        parity: The content.
+
+    Returns:
+        The page.
+
+    Raises:
+        InvalidModel: A file cannot be read.
+        OSError: A file cannot be written.
+    """
+    manifest = read_json(directory / MANIFEST)
+    write_json(directory / PARITY, parity)
+    verdicts = {"verdict": parity["verdict"], "verified": parity["verdict"] != "skipped"}
+    write_json(directory / MANIFEST, {**manifest, **verdicts})
+    return render(directory)

@@ -1,0 +1,42 @@
+"""Node data for Google's Model Explorer, which shows it over the graph of the model.
+
+The form is that of https://github.com/google-ai-edge/model-explorer/wiki, "node data". Nodes of a
+.tflite file are known to the viewer by the tensors that they make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_THRESHOLDS = (
+    (15.0, "#b3202a"),
+    (25.0, "#e8710a"),
+    (35.0, "#f9ab00"),
+    (60.0, "#9ccc65"),
+    (301.0, "#13733a"),
+)
+
+
+def render_node_data(stage: Mapping[str, Any], tensors: Mapping[str, str]) -> dict[str, Any]:
+    """Return the node data of one stage.
+
+    Args:
+        stage: The stage's entry in ``parity.json``.
+        tensors: Name in the file of each layer whose name is another one.
+    """
+    layers: Sequence[Mapping[str, Any]] = stage.get("layers", ())
+    return {
+        f"{stage['stage']} {label}": {
+            "results": {
+                tensors.get(item["name"], item["name"]): {"value": item[key]}
+                for item in layers
+                if item[key] is not None
+            },
+            "thresholds": [
+                {"value": limit, "bgColor": color, "labelColor": "#ffffff"}
+                for limit, color in _THRESHOLDS
+            ],
+        }
+        for label, key in (("made here, dB", "here_db"), ("carried, dB", "carried_db"))
+    }
