@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgeconv.targets.coral.legalise.activation import ACTIVATION
 from edgeconv.targets.coral.legalise.arithmetic import ARITHMETIC
 from edgeconv.targets.coral.legalise.channel_shuffle import CHANNEL_SHUFFLE
+from edgeconv.targets.coral.legalise.constant_concat import CONSTANT_CONCAT
 from edgeconv.targets.coral.legalise.elu import ELU
 from edgeconv.targets.coral.legalise.gelu import GELU, GELU_TANH
 from edgeconv.targets.coral.legalise.grouped_conv import GROUPED_CONV
@@ -34,6 +35,7 @@ REWRITES: tuple[Rewrite | GraphRewrite, ...] = (
     GROUPED_CONV,
     TRANSPOSE_CONV,
     ACTIVATION,
+    CONSTANT_CONCAT,
     *SLICING,
     CHANNEL_SHUFFLE,
     *MOVES,

@@ -48,14 +48,16 @@ def _transpose(site: Site) -> bool | None:
         return _turn_channels(site, x, sizes)
     if len(shape) <= 4 and math.prod(shape[:-3]) == 1:
         return None
-    if len(sizes) <= 3:
+    swaps = moved == [0, 2, 1, 3] and min(sizes[1:3]) <= _MOST_PARTS
+    # Four axes do not map, but with five the compiler would refuse the whole model.
+    if len(sizes) <= 3 or (len(sizes) == 4 < len(shape) and not swaps):
         flat = site.reshape(x, sizes)
         operands = (flat, site.constant(moved, "int32"))
         turned = [sizes[axis] for axis in moved]
         y = site.emit("TRANSPOSE", operands, turned, "TransposeOptions")
         site.reshape(y, result, out=site.output)
         return True
-    if moved == [0, 2, 1, 3] and min(sizes[1:3]) <= _MOST_PARTS:
+    if swaps:
         swap_inner(site, x, sizes)
         return True
     return None

@@ -115,6 +115,11 @@ def _patches(m: Any) -> Any:
     return m.op("RESHAPE", turned, m.constant([1, 6, 48], "int32"))
 
 
+def _class_token(m: Any) -> Any:
+    parts = (m.constant(_weights(1, 1, 8)), m.input(1, 6, 8), m.constant(_weights(1, 2, 8)))
+    return m.op("CONCATENATION", *parts, axis=1)
+
+
 def _rows_swapped(m: Any) -> Any:
     x = m.op("RESHAPE", m.input(1, 6, 4, 5), m.constant([1, 2, 3, 4, 5], "int32"))
     turned = m.op("TRANSPOSE", x, m.constant([0, 2, 1, 3, 4], "int32"), version=4)
@@ -223,6 +228,7 @@ CASES = (
     Case("gather-runs", _of_constant("GATHER", [[0, 1], [2, 3]], 1, 4, 3, axis=1)),
     Case("uneven-split", _uneven),
     Case("unpack", _unpacked),
+    Case("constant-concatenation", _class_token, ["PAD", "ADD"], slack=3.0),
     Case("transpose", _patches),
     Case("transpose", _rows_swapped, ["RESHAPE", "TRANSPOSE", "RESHAPE"]),
     Case("transpose", lambda m: _shuffled(m, m.input(1, 4, 4, 6), 2)),
@@ -292,6 +298,20 @@ def test_a_shuffle_that_is_not_read_by_convolutions_becomes_slices(lab: Any) -> 
     after, applied = _legalised(before, lab.folder)
     assert applied == ["transpose"]
     assert "TRANSPOSE" not in _operators(after.path)
+
+
+def test_transposes_of_five_axes_become_ones_that_the_compiler_can_read(lab: Any) -> None:
+    model = lab.model()
+    x = model.op("RESHAPE", model.input(1, 6, 4, 10), model.constant([2, 3, 4, 5, 2], "int32"))
+    turned = model.op("TRANSPOSE", x, model.constant([3, 1, 2, 0, 4], "int32"), version=4)
+    before = lab.save(model, model.op("RESHAPE", turned, model.constant([1, 240], "int32")))
+    after, applied = _legalised(before, lab.folder)
+    assert applied == ["transpose"]
+    graph = Graph(tflite.load(after.path))
+    assert max(len(graph.shape(out)) for op in graph.operators for out in op.outputs) == 4
+    assert [graph.version(operator) for operator in graph.operators] == [1, 1, 1]
+    rows = [[np.arange(240, dtype=np.float32).reshape(1, 6, 4, 10)]]
+    np.testing.assert_array_equal(lab.run(before.path, rows)[0], lab.run(after.path, rows)[0])
 
 
 def test_a_shuffle_between_convolutions_costs_no_operator(lab: Any) -> None:
