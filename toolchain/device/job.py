@@ -1,0 +1,175 @@
+"""What is run on a device, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from edgeconv.arrays import read_npz, write_npz
+from edgeconv.artifacts import Array, Arrays
+from edgeconv.errors import ToolMissing, UsageError, WorkerError
+
+RUNNER = "runner.py"
+INPUTS = "inputs.npz"
+RESULTS = "results.npz"
+JOB = "job.json"
+
+EDGETPU, CPU = "edgetpu", "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a model is run on a device.
+
+    Attributes:
+        device: Which Edge TPU: ``usb``, ``pci``, ``usb:0``, ...; empty for any.
+        threads: Threads on the CPU.
+        runs: How many runs the latency is taken over, beside the first.
+        cpu_fallback: Whether the CPU may take over from the Edge TPU.
+        timeout: Seconds that the run may take.
+    """
+
+    device: str = ""
+    threads: int = 1
+    runs: int = 50
+    cpu_fallback: bool = True
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("threads", self.threads, 1), ("runs", self.runs, 1)):
+            if value < least:
+                raise UsageError(f"--{name} must be at least {least}, not {value}")
+        if not 0 < self.timeout < float("inf"):
+            raise UsageError(f"--timeout must be more than 0 seconds, not {self.timeout:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A model and the samples to run it on.
+
+    Attributes:
+        model: The .tflite file for a CPU.
+        inputs: Arrays ``[sample, ...]`` in the model's stored form, in the file's order.
+        compiled: The same model compiled for the Edge TPU; ``None`` runs on the CPU.
+        why_not: Why nothing is compiled, where an Edge TPU was asked for.
+    """
+
+    model: Path
+    inputs: Sequence[Array]
+    compiled: Path | None = None
+    why_not: str | None = None
+
+    def write(self, folder: Path, options: RunOptions) -> list[Path]:
+        """Write all that the runner needs into a folder; return the files."""
+        compiled = None if self.compiled is None else f"{self.model.stem}_edgetpu.tflite"
+        content = {
+            "schema_version": 1,
+            "model": self.model.name,
+            "compiled": compiled,
+            "inputs": INPUTS,
+            "results": RESULTS,
+            "device": options.device,
+            "threads": options.threads,
+            "runs": options.runs,
+            "cpu_fallback": options.cpu_fallback,
+            "seconds": options.timeout,
+            "why_not": self.why_not,
+        }
+        (folder / JOB).write_text(json.dumps(content, indent=2) + "\n")
+        (folder / RUNNER).write_text(runner_source())
+        shutil.copyfile(self.model, folder / self.model.name)
+        write_npz(folder / INPUTS, {str(i): array for i, array in enumerate(self.inputs)})
+        files = [JOB, RUNNER, self.model.name, INPUTS]
+        if self.compiled is not None and compiled is not None:
+            shutil.copyfile(self.compiled, folder / compiled)
+            files.append(compiled)
+        return [folder / name for name in files]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a device answered.
+
+    Attributes:
+        ran_on: ``edgetpu`` or ``cpu``.
+        fallback: Why the CPU took over; ``None`` where it did not.
+        advice: What would make the Edge TPU work; empty without a fallback.
+        runtime: What ran the model, with its version.
+        latency_ms: ``first``, ``median``, ``p90``, ``runs``.
+        memory_bytes: The peak of the process that ran it; ``None`` where it is not known.
+        python: Version of the device's Python.
+        machine: The device's processor and system.
+        outputs: Arrays ``[sample, ...]`` in the model's stored form, in the file's order.
+    """
+
+    ran_on: str
+    fallback: str | None
+    advice: str
+    runtime: str
+    latency_ms: Mapping[str, Any]
+    memory_bytes: int | None
+    python: str
+    machine: str
+    outputs: tuple[Array, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without the outputs."""
+        data = asdict(self)
+        del data["outputs"]
+        return data
+
+
+Device = Callable[[Job, RunOptions], Ran]
+"""Runs a job: this machine, or a board behind SSH."""
+
+
+def runner_source() -> str:
+    """Return the text of the one file that runs on devices."""
+    return resources.files("edgeconv.toolchain.device").joinpath(RUNNER).read_text()
+
+
+def read_answer(stdout: str, stderr: str, results: Path, where: str) -> Ran:
+    """Turn what the runner printed and wrote into `Ran`.
+
+    Raises:
+        ToolMissing: Only an Edge TPU would do, and there is none that works.
+        WorkerError: The model could not be run there, or the runner died.
+    """
+    lines = stdout.strip().splitlines()
+    try:
+        answer: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        raise WorkerError(
+            "the runner died",
+            where=where,
+            why=(stderr.strip().splitlines() or ["it said nothing"])[-1],
+            hint="run with --verbose for all that it printed",
+            details=stderr,
+        ) from None
+    if "failure" in answer:
+        refused = answer.get("fallback") == answer["failure"]
+        kind = ToolMissing if refused else WorkerError
+        raise kind(
+            "the model was not run on an Edge TPU" if refused else "the model could not be run",
+            where=where,
+            why=answer["failure"],
+            hint=answer.get("advice", ""),
+            details=answer.get("details", ""),
+        )
+    arrays: Arrays = read_npz(results)
+    return Ran(
+        answer["ran_on"],
+        answer.get("fallback"),
+        answer.get("advice", ""),
+        answer["runtime"],
+        answer["latency_ms"],
+        answer["memory_bytes"],
+        answer["python"],
+        answer["machine"],
+        tuple(arrays[str(position)] for position in range(len(arrays))),
+    )

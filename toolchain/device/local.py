@@ -1,0 +1,61 @@
+"""Run a job on this machine, in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from edgeconv.errors import WorkerTimeout
+from edgeconv.toolchain.device.job import RESULTS, RUNNER, Job, Ran, RunOptions, read_answer
+
+WHERE = "this machine"
+
+# The runner gives each of its two tries, Edge TPU and CPU, the whole time-out.
+_TRIES = 2
+_GRACE = 30.0
+
+
+def total_seconds(options: RunOptions) -> float:
+    """Return the seconds after which the runner itself is given up."""
+    return _TRIES * options.timeout + _GRACE
+
+
+def run_here(job: Job, options: RunOptions) -> Ran:
+    """Run a job with the Python that runs this.
+
+    Raises:
+        ToolMissing: Only an Edge TPU would do, and there is none that works.
+        WorkerError: The model could not be run.
+        WorkerTimeout: It did not finish in time.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeconv-run-") as scratch:
+        folder = Path(scratch)
+        job.write(folder, options)
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(folder / RUNNER), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(timeout=total_seconds(options))
+        except subprocess.TimeoutExpired as error:
+            raise WorkerTimeout(
+                f"no answer within {total_seconds(options):g} seconds",
+                where=WHERE,
+                hint="raise --timeout, or unplug the device and plug it in again",
+            ) from error
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        return read_answer(
+            out.decode(errors="replace"), err.decode(errors="replace"), folder / RESULTS, WHERE
+        )

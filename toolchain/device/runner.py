@@ -1,0 +1,382 @@
+"""Run a TFLite model on the machine that this file is on, on an Edge TPU where there is one.
+
+This one file is all that a board needs beside a model and its inputs: Python 3.7 or later, numpy,
+and one of tflite_runtime, ai_edge_litert or Google's pycoral. ``python3 runner.py [FOLDER]`` reads
+``job.json`` in its folder::
+
+    {"schema_version": 1, "model": "model.tflite", "compiled": "model_edgetpu.tflite" or null,
+     "inputs": "inputs.npz", "results": "results.npz", "device": "", "threads": 1, "runs": 50,
+     "cpu_fallback": true, "seconds": 600, "why_not": null}
+
+and prints one JSON object: ``ran_on``, ``fallback``, ``runtime``, ``latency_ms``, ``memory_bytes``
+or ``failure``. Inputs and outputs are known by index: ``inputs.npz`` holds ``0``, ``1``, ...,
+``[sample, ...]``, in the model's stored form, and the results are written likewise.
+
+Native libraries abort, and some crash, so whatever touches one runs in a process of its own. A
+compiled model is never given to a CPU: the model that it was compiled from runs there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+Json = Dict[str, Any]
+
+LIBRARIES = {
+    "Linux": "libedgetpu.so.1",
+    "Darwin": "libedgetpu.1.dylib",
+    "Windows": "edgetpu.dll",
+}
+
+# Newest first: what is installed beside an old tflite_runtime was installed on purpose.
+RUNTIMES = (
+    ("ai_edge_litert.interpreter", "ai-edge-litert"),
+    ("tflite_runtime.interpreter", "tflite-runtime"),
+)
+
+# (pattern in what a library said, what it means, what to do). The first that fits counts.
+FAILURES = (
+    (
+        r"libusb[-.\w]*: cannot open shared object",
+        "libedgetpu cannot be loaded because libusb-1.0 is missing",
+        "install libusb-1.0-0, for example with apt-get install libusb-1.0-0",
+    ),
+    (
+        r"(libedgetpu|edgetpu\.dll)[^\n]*(cannot open|image not found|no such file|not find)",
+        "the Edge TPU runtime, libedgetpu, is not installed",
+        "install libedgetpu1-std from Google's package repository, see coral.ai/software",
+    ),
+    (
+        r"edgetpu_list_devices: 0",
+        "libedgetpu is installed but finds no Edge TPU that this user may open",
+        (
+            "check with lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*; for a USB device join the "
+            "group plugdev, in a container pass the device"
+        ),
+    ),
+    (
+        r"Failed to load delegate from",
+        (
+            "libedgetpu could not open an Edge TPU: there is none, this user may not open it, or the "
+            "device name is wrong"
+        ),
+        "check lsusb or ls /dev/apex_*, the group plugdev, and --device",
+    ),
+    (
+        r"edgetpu-custom-op",
+        "the compiled model was loaded without an Edge TPU",
+        "run the model that it was compiled from on the CPU, or attach an Edge TPU",
+    ),
+    (
+        r"requires runtime version \((\d+)\), which is newer than this runtime version \((\d+)\)",
+        "the model was compiled for Edge TPU runtime {0}, and this device has runtime {1}",
+        "update libedgetpu, or compile again with --min-runtime-version {1}",
+    ),
+    (
+        r"transfer on tag \d+ failed|USB transfer error|HandleQueuedBulkIn transfer in failed",
+        "the Edge TPU vanished while it worked, and libedgetpu ended the process",
+        "use another cable and a USB 3 port with 900 mA or a powered hub, then plug it in again",
+    ),
+    (
+        r"_ARRAY_API not found|compiled using NumPy 1\.x|numpy\.core\.multiarray failed to import",
+        "the installed TFLite runtime was built for numpy 1",
+        "install an older numpy on the device: pip install 'numpy<2'",
+    ),
+    (
+        r"no TFLite runtime",
+        "the device has neither tflite_runtime, ai_edge_litert nor pycoral",
+        (
+            "install one for the Python that is used: pip install tflite-runtime 'numpy<2', or "
+            "ai-edge-litert; name another Python with --python"
+        ),
+    ),
+    (
+        r"No module named '?numpy",
+        "numpy is not installed on the device",
+        "install it for the Python that is used: pip install 'numpy<2'",
+    ),
+    (
+        r"No space left on device|File too large|Disk quota exceeded",
+        "the device's disk is full",
+        "free some space in its TMPDIR or /tmp",
+    ),
+    (
+        r"builtin opcode|[Oo]p builtin_code out of range|Didn't find op",
+        "the device's TFLite runtime is older than the model",
+        (
+            "install a newer runtime on the device, or convert with --target coral, which keeps to "
+            "old operator versions"
+        ),
+    ),
+    (
+        r"killed by SIGSEGV",
+        (
+            "the TFLite runtime crashed while it set up the Edge TPU: libedgetpu was built for an "
+            "older runtime"
+        ),
+        (
+            "use tflite-runtime 2.5 with Google's libedgetpu 16.0, or a libedgetpu that was built "
+            "for the installed runtime"
+        ),
+    ),
+    (
+        r"killed by SIG(KILL|BUS)",
+        "the process that ran the model was killed, probably for lack of memory",
+        "free memory on the device, or use a smaller model",
+    ),
+    (
+        r"killed by SIG\w+",
+        "the native library ended the process that ran the model",
+        "plug the device in again; if it stays, compare the versions of runtime and libedgetpu",
+    ),
+    (
+        r"time-out after",
+        "the model did not finish in time",
+        "raise --timeout, or unplug the device and plug it in again",
+    ),
+)
+
+
+def explain(text: str) -> Tuple[str, str]:
+    """Return what a failure means, in one sentence, and what to do next.
+
+    Args:
+        text: What the library or `attempt` said.
+    """
+    for pattern, meaning, advice in FAILURES:
+        found = re.search(pattern, text, re.IGNORECASE)
+        if found:
+            return meaning.format(*found.groups()), advice.format(*found.groups())
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "the runtime failed: " + (lines[-1] if lines else "without a word"), (
+        "run again with --verbose for all that it printed"
+    )
+
+
+def tpu_count(library: str) -> int:
+    """Return how many Edge TPUs libedgetpu sees.
+
+    Raises:
+        OSError: It, or a library that it needs, cannot be loaded.
+    """
+    import ctypes
+
+    size = ctypes.c_size_t(0)
+    loaded = ctypes.CDLL(library)
+    list_devices = loaded.edgetpu_list_devices
+    list_devices.restype = ctypes.c_void_p
+    list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
+    devices = list_devices(ctypes.byref(size))
+    if devices:
+        loaded.edgetpu_free_devices.argtypes = [ctypes.c_void_p]
+        loaded.edgetpu_free_devices(devices)
+    return int(size.value)
+
+
+def _distribution(name: str) -> str:
+    try:
+        metadata = importlib.import_module("importlib.metadata")
+    except ImportError:  # Python 3.7
+        return name
+    try:
+        return name + " " + str(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return name
+
+
+def _tflite() -> Tuple[Any, str]:
+    """Return the module of the TFLite runtime that is installed, and its name with the version."""
+    errors = []
+    for module, name in RUNTIMES:
+        try:
+            return importlib.import_module(module), _distribution(name)
+        except ImportError as error:
+            errors.append(str(error))
+    raise ImportError("no TFLite runtime: " + "; ".join(errors))
+
+
+def _on_edgetpu(model: str, device: str) -> Tuple[Any, str]:
+    try:
+        coral = importlib.import_module("pycoral.utils.edgetpu")
+    except ImportError:
+        coral = None  # PyPI's package of that name is another project
+    if coral is not None:
+        return coral.make_interpreter(model, device=device or None), _distribution("pycoral")
+    library = LIBRARIES.get(platform.system(), LIBRARIES["Linux"])
+    if tpu_count(library) == 0:
+        raise RuntimeError("edgetpu_list_devices: 0")
+    tflite, name = _tflite()
+    delegate = tflite.load_delegate(library, {"device": device} if device else {})
+    interpreter = tflite.Interpreter(model_path=model, experimental_delegates=[delegate])
+    return interpreter, name + ", libedgetpu"
+
+
+def _on_cpu(model: str, threads: int) -> Tuple[Any, str]:
+    tflite, name = _tflite()
+    return tflite.Interpreter(model_path=model, num_threads=threads), name
+
+
+def measure(interpreter: Any, job: Json, folder: Path) -> Json:
+    """Run every sample, then time one of them; write the outputs.
+
+    Returns:
+        ``latency_ms`` (first run, median, 90th percentile, runs) and ``memory_bytes``, the
+        process's peak.
+    """
+    import numpy as np
+
+    interpreter.allocate_tensors()
+    inputs = [int(item["index"]) for item in interpreter.get_input_details()]
+    outputs = [int(item["index"]) for item in interpreter.get_output_details()]
+    with np.load(str(folder / job["inputs"]), allow_pickle=False) as archive:
+        feeds = [archive[str(position)] for position in range(len(inputs))]
+    collected = [[] for _ in outputs]  # type: List[List[Any]]
+    first = 0.0
+    for sample in range(len(feeds[0]) if feeds else 1):
+        _feed(interpreter, inputs, [array[sample] for array in feeds])
+        seconds = _timed(interpreter.invoke)
+        first = first if sample else seconds
+        for kept, index in zip(collected, outputs):
+            kept.append(interpreter.get_tensor(index))
+    arrays = {str(position): np.stack(kept) for position, kept in enumerate(collected)}  # type: Json
+    with open(str(folder / job["results"]), "wb") as file:
+        np.savez(file, **arrays)
+    times = _timed_runs(interpreter.invoke, int(job["runs"]))
+    return {
+        "latency_ms": {
+            "first": 1e3 * first,
+            "median": 1e3 * float(np.median(times)) if times else None,
+            "p90": 1e3 * float(np.percentile(times, 90)) if times else None,
+            "runs": len(times),
+        },
+        "memory_bytes": _peak_memory(),
+    }
+
+
+def _feed(interpreter: Any, indices: Sequence[int], arrays: Sequence[Any]) -> None:
+    details = {int(item["index"]): item for item in interpreter.get_input_details()}
+    resized = False
+    for index, array in zip(indices, arrays):
+        if tuple(details[index]["shape"]) != array.shape:
+            interpreter.resize_tensor_input(index, array.shape)
+            resized = True
+    if resized:
+        interpreter.allocate_tensors()
+    for index, array in zip(indices, arrays):
+        interpreter.set_tensor(index, array)
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def _timed_runs(call: Callable[[], Any], runs: int, limit: float = 60.0) -> List[float]:
+    """Time at most that many runs, within `limit` seconds but at least three."""
+    times = []  # type: List[float]
+    while len(times) < runs and (len(times) < 3 or sum(times) < limit):
+        times.append(_timed(call))
+    return times
+
+
+def _peak_memory() -> Optional[int]:
+    try:
+        resource = importlib.import_module("resource")
+    except ImportError:  # Windows
+        return None
+    peak = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def attempt(folder: Path, place: str) -> Json:
+    """Run the job on ``edgetpu`` or ``cpu`` in this process."""
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    if place == "edgetpu":
+        interpreter, runtime = _on_edgetpu(str(folder / job["compiled"]), job["device"])
+    else:
+        interpreter, runtime = _on_cpu(str(folder / job["model"]), int(job["threads"]))
+    return {"ran_on": place, "runtime": runtime, **measure(interpreter, job, folder)}
+
+
+def isolated(folder: Path, place: str, seconds: float) -> Json:
+    """Run `attempt` in a process of its own; return its answer, or ``failure`` with all it said."""
+    command = [sys.executable, str(Path(__file__).resolve()), str(folder), "--attempt", place]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"failure": "time-out after %g seconds" % seconds}
+    said = done.stderr.decode("utf-8", "replace")
+    if done.returncode < 0:
+        return {"failure": said[-4000:] + "\nkilled by " + signal.Signals(-done.returncode).name}
+    lines = done.stdout.decode("utf-8", "replace").splitlines()
+    if done.returncode or not lines:
+        return {"failure": said[-4000:] or "exit status " + str(done.returncode)}
+    answer = json.loads(lines[-1])  # type: Json
+    return answer
+
+
+def run(folder: Path) -> Json:
+    """Run the job: on the Edge TPU if the model is compiled and one works, else on the CPU."""
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    seconds = float(job["seconds"])
+    answer = {"fallback": job.get("why_not")}  # type: Json
+    if job["compiled"] is not None:
+        found = isolated(folder, "edgetpu", seconds)
+        if "failure" not in found:
+            return {**answer, **found, **_machine()}
+        meaning, advice = explain(found["failure"])
+        answer = {"fallback": meaning, "advice": advice, "details": found["failure"]}
+    if not job["cpu_fallback"] and answer["fallback"]:
+        return {**answer, "failure": answer["fallback"], **_machine()}
+    found = isolated(folder, "cpu", seconds)
+    if "failure" in found:
+        meaning, advice = explain(found["failure"])
+        found = {"failure": meaning, "advice": advice, "details": found["failure"]}
+    return {**answer, **found, **_machine()}
+
+
+def _machine() -> Json:
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine() + " " + platform.system(),
+    }
+
+
+def main() -> int:
+    """Run as a program; the answer is the last line on stdout."""
+    parser = argparse.ArgumentParser(description="Run a TFLite model, on an Edge TPU if possible.")
+    parser.add_argument("folder", nargs="?", default=str(Path(__file__).resolve().parent))
+    parser.add_argument("--attempt", choices=("edgetpu", "cpu"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    folder = Path(arguments.folder)
+    place = arguments.attempt
+    answer = attempt(folder, place) if place else run(folder)
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+    if arguments.attempt:
+        # Delegates of some versions fail while they are torn down, after the work is done.
+        os._exit(0)
+    return 1 if "failure" in answer else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+"""Run a job on a board behind SSH, with the system's OpenSSH client, over one connection.
+
+The remote command is a constant: names, digests and files all travel through stdin to
+`edgeconv.toolchain.device.receiver`, so that nothing is ever interpolated into a shell. Host keys
+must be known; nothing is asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import IO, Any
+
+from edgeconv.disk import sha256_of
+from edgeconv.errors import EdgeconvError, ToolMissing, UsageError, WorkerError, WorkerTimeout
+from edgeconv.toolchain.device.job import RESULTS, Job, Ran, RunOptions, read_answer
+from edgeconv.toolchain.device.local import total_seconds
+
+_MARK = b"EDGECONV "
+
+# Reads the receiver's text, whose length comes first, and becomes it. Valid for every Python 3.
+_COMMAND = (
+    "exec python3 -c 'import sys; i = sys.stdin.buffer; "
+    'exec(compile(i.read(int(i.readline())), "receiver", "exec"))\''
+)
+
+_DESTINATION = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9\[][\w.:%\[\]-]*")
+
+_OPTIONS = (
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "ConnectTimeout=15",
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "ControlPath=none",
+)
+
+# (what ssh says on stderr, what it means, what to do)
+SSH_FAILURES = (
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "its host key is not the one that is known",
+        (
+            "find out why before you connect; a board that was set up anew has a new key, and "
+            "ssh-keygen -R HOST forgets the old one"
+        ),
+    ),
+    (
+        "Host key verification failed",
+        "its host key is not known here",
+        "connect once by hand with ssh, compare the fingerprint, and accept it",
+    ),
+    (
+        "Permission denied",
+        "it does not accept any key of yours",
+        (
+            "give the key with --identity, or add yours with ssh-copy-id (mdt pushkey for a Coral "
+            "Dev Board)"
+        ),
+    ),
+    ("Could not resolve hostname", "the name cannot be resolved", "check --host"),
+    ("Connection refused", "nothing answers on that port", "check --port, and sshd on the board"),
+    ("Connection timed out", "it does not answer", "check the network, and that the board is on"),
+    ("No route to host", "there is no way to it", "check the network, and that the board is on"),
+    ("Identity file", "the key file cannot be read", "check --identity"),
+    ("Can't open user config file", "the ssh configuration cannot be read", "check --ssh-config"),
+    (
+        "not found",
+        "it has no python3",
+        "install Python 3.7 or later there, with numpy and a TFLite runtime",
+    ),
+)
+
+_REFUSALS = {
+    "interrupted": ("the connection broke while the files were copied", "run it again"),
+    "damaged": ("the files arrived damaged", "run it again"),
+    "no-python": (
+        "the Python that was asked for cannot be started there",
+        "check --python, a path on the board",
+    ),
+    "timeout": ("the model did not finish in time", "raise --timeout"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A machine behind SSH.
+
+    Attributes:
+        host: ``USER@HOST``, or a name of the ssh configuration.
+        port: Its port; as configured by default.
+        identity: Private key; as configured by default.
+        config: Configuration file to use instead of the user's.
+        python: The Python on the board that has numpy and a TFLite runtime.
+    """
+
+    host: str
+    port: int | None = None
+    identity: Path | None = None
+    config: Path | None = None
+    python: str = "python3"
+
+    def __post_init__(self) -> None:
+        if not _DESTINATION.fullmatch(self.host):
+            raise UsageError(
+                f"--host {self.host!r} is not understood", hint="write it as USER@HOST or HOST"
+            )
+        if self.port is not None and not 0 < self.port < 65536:
+            raise UsageError(f"--port must be 1 to 65535, not {self.port}")
+        for name, path in (("identity", self.identity), ("ssh-config", self.config)):
+            if path is not None and not path.is_file():
+                raise UsageError(f"--{name} is not a file", where=str(path))
+
+    def run(self, job: Job, options: RunOptions) -> Ran:
+        """Copy a job to the board, run it there, and fetch what it computed.
+
+        Raises:
+            ToolMissing: There is no ssh here; or no suitable Python, runtime or, where only that
+                would do, no Edge TPU there.
+            WorkerError: The connection failed or broke, the board is full, or the model failed.
+            WorkerTimeout: It did not finish in time.
+        """
+        with tempfile.TemporaryDirectory(prefix="edgeconv-ssh-") as scratch:
+            folder = Path(scratch)
+            files = job.write(folder, options)
+            answer, payload = _Session(self, total_seconds(options)).exchange(files)
+            if "refused" in answer:
+                raise _refusal(answer, self)
+            (folder / RESULTS).write_bytes(payload)
+            ran = read_answer(answer["stdout"], answer["stderr"], folder / RESULTS, self.host)
+        if "left" in answer:
+            raise WorkerError("the files could not be removed", where=self.host, why=answer["left"])
+        return ran
+
+    def command(self) -> list[str]:
+        """Return the command line of ssh.
+
+        Raises:
+            ToolMissing: There is no ssh.
+        """
+        program = shutil.which("ssh")
+        if program is None:
+            raise ToolMissing(
+                "the program ssh is not installed",
+                hint="install the OpenSSH client, for example with apt-get install openssh-client",
+            )
+        command = [program, "-T", "-a", "-x"]
+        if self.config is not None:
+            command += ["-F", str(self.config)]
+        for option in _OPTIONS:
+            command += ["-o", option]
+        if self.port is not None:
+            command += ["-p", str(self.port)]
+        if self.identity is not None:
+            command += ["-i", str(self.identity), "-o", "IdentitiesOnly=yes"]
+        return [*command, "--", self.host, _COMMAND]
+
+
+class _Session:
+    """One connection: everything over there and back."""
+
+    def __init__(self, board: Board, seconds: float) -> None:
+        self._board = board
+        self._seconds = seconds
+        self._late = False
+
+    def exchange(self, files: Sequence[Path]) -> tuple[dict[str, Any], bytes]:
+        with tempfile.TemporaryFile() as log:
+            process = subprocess.Popen(
+                self._board.command(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+            timer = threading.Timer(self._seconds + 60, self._expire, [process])
+            timer.start()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                # A board that refuses early answers before it has taken everything.
+                with suppress(BrokenPipeError):
+                    for chunk in self._request(files):
+                        process.stdin.write(chunk)
+                    process.stdin.flush()
+                found = _read_answer(process.stdout)
+            finally:
+                timer.cancel()
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+                if self._late or not _finished(process):
+                    _kill(process)
+                process.stdout.close()
+                code = process.wait()
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip()
+        if found is None:
+            raise self._broken(code, said)
+        return found
+
+    def _request(self, files: Sequence[Path]) -> Iterator[bytes]:
+        package = resources.files("edgeconv.toolchain.device")
+        receiver = package.joinpath("receiver.py").read_bytes()
+        header = {
+            "python": self._board.python,
+            "seconds": self._seconds,
+            "results": RESULTS,
+            "files": [
+                {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
+                for path in files
+            ],
+        }
+        text = json.dumps(header).encode()
+        yield b"%d\n" % len(receiver) + receiver
+        yield b"%d\n" % len(text) + text
+        for path in files:
+            with path.open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    yield chunk
+
+    def _expire(self, process: subprocess.Popen[bytes]) -> None:
+        self._late = True
+        _kill(process)
+
+    def _broken(self, code: int, said: str) -> EdgeconvError:
+        where = self._board.host
+        if self._late:
+            return WorkerTimeout("no answer in time", where=where, hint="raise --timeout")
+        for text, why, hint in SSH_FAILURES:
+            if text in said:
+                kind = ToolMissing if text == "not found" else WorkerError
+                return kind("cannot use the board", where=where, why=why, hint=hint, details=said)
+        return WorkerError(
+            "the connection to the board broke",
+            where=where,
+            why=said.splitlines()[-1] if said else f"ssh ended with status {code}",
+            hint="run it again; the board removes what was copied as soon as it notices",
+            details=said,
+        )
+
+
+def _read_answer(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
+    """Return the answer and its payload; ``None`` where the connection ended before.
+
+    A login shell may print before the receiver starts; that is passed over.
+    """
+    for line in stream:
+        if line.startswith(_MARK):
+            answer: dict[str, Any] = json.loads(line[len(_MARK) :])
+            payload = stream.read(answer["bytes"])
+            if hashlib.sha256(payload).hexdigest() != answer["sha256"]:
+                return None
+            return answer, payload
+    return None
+
+
+def _finished(process: subprocess.Popen[bytes]) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    return process.poll() is not None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _refusal(answer: dict[str, Any], board: Board) -> EdgeconvError:
+    kind, details = answer["refused"], str(answer["details"])
+    left = f"; it could not remove {answer['left']}" if "left" in answer else ""
+    if kind == "old-python":
+        return ToolMissing(
+            f"the board's {board.python} is Python {details}",
+            where=board.host,
+            why="the runner needs Python 3.7 or later",
+            hint="install a newer Python there, and name it with --python",
+        )
+    if kind == "os" and answer["errno"] in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return WorkerError(
+            "the board's disk is full",
+            where=board.host,
+            why=details + (left or "; nothing was left behind"),
+            hint="free some space in its TMPDIR or /tmp",
+        )
+    what, hint = _REFUSALS.get(kind, ("the board could not do it", "run with --verbose"))
+    error = ToolMissing if kind == "no-python" else WorkerError
+    return error(what, where=board.host, why=details + left, hint=hint, details=details)
