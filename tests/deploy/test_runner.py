@@ -60,8 +60,8 @@ RECORDED = [
     ),
     (
         (
-            "F driver/usb/usb_driver.cc:857] transfer on tag 0 failed. Abort. Deadline exceeded: USB "
-            "transfer error 2 [LibUsbDataOutCallback]\nkilled by SIGABRT"
+            "F driver/usb/usb_driver.cc:857] transfer on tag 0 failed. Abort. Deadline exceeded: "
+            "USB transfer error 2 [LibUsbDataOutCallback]\nkilled by SIGABRT"
         ),
         "vanished while it worked",
         "powered hub",
@@ -71,8 +71,9 @@ RECORDED = [
     ("ImportError: numpy.core.multiarray failed to import", "numpy 1", "numpy<2"),
     (
         (
-            "ValueError: Didn't find op for builtin opcode 'CONV_2D' version '6'. An older version of "
-            "this builtin might be supported. Are you using an old TFLite binary with a newer model?"
+            "ValueError: Didn't find op for builtin opcode 'CONV_2D' version '6'. An older version "
+            "of this builtin might be supported. Are you using an old TFLite binary with a newer "
+            "model?"
         ),
         "older than the model",
         "--target coral",

@@ -61,15 +61,15 @@ FAILURES = (
         r"edgetpu_list_devices: 0",
         "libedgetpu is installed but finds no Edge TPU that this user may open",
         (
-            "check with lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*; for a USB device join the "
+            "check lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*; for a USB device join the "
             "group plugdev, in a container pass the device"
         ),
     ),
     (
         r"Failed to load delegate from",
         (
-            "libedgetpu could not open an Edge TPU: there is none, this user may not open it, or the "
-            "device name is wrong"
+            "libedgetpu could not open an Edge TPU: there is none, this user may not open it, or "
+            "the device name is wrong"
         ),
         "check lsusb or ls /dev/apex_*, the group plugdev, and --device",
     ),
@@ -250,7 +250,7 @@ def measure(interpreter: Any, job: Json, folder: Path) -> Json:
         for kept, index in zip(collected, outputs):
             kept.append(interpreter.get_tensor(index))
     arrays = {str(position): np.stack(kept) for position, kept in enumerate(collected)}  # type: Json
-    with open(str(folder / job["results"]), "wb") as file:
+    with (folder / job["results"]).open("wb") as file:
         np.savez(file, **arrays)
     times = _timed_runs(interpreter.invoke, int(job["runs"]))
     return {
@@ -330,8 +330,7 @@ def isolated(folder: Path, place: str, seconds: float) -> Json:
     lines = done.stdout.decode("utf-8", "replace").splitlines()
     if done.returncode or not lines:
         return {"failure": said[-4000:] or "exit status " + str(done.returncode)}
-    answer = json.loads(lines[-1])  # type: Json
-    return answer
+    return dict(json.loads(lines[-1]))
 
 
 def run(folder: Path) -> Json:
