@@ -52,6 +52,7 @@ DEFAULT_GATES: Gates = MappingProxyType(
         "tflite_weight-only": {"sqnr_db": 20.0, "exact": 0.9},
         "tflite_int16x8": {"sqnr_db": 20.0, "exact": 0.9},
         "tflite_int8": {"sqnr_db": 12.0, "exact": 0.8},
+        "edgetpu": {"sqnr_db": 12.0, "exact": 0.8},
     }
 )
 """The gate of each stage; a stage that is not listed has the gate of ``tflite_int8``."""

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.commands",),
     ("edgeconv",),
     ("edgeconv.console", "edgeconv.pytest_plugin"),
-    ("edgeconv.pipeline", "edgeconv.verify", "edgeconv.isolate", "edgeconv.pairs"),
+    ("edgeconv.pipeline", "edgeconv.verify", "edgeconv.isolate", "edgeconv.pairs", "edgeconv.deploy"),
     ("edgeconv.verdict", "edgeconv.candidates"),
     ("edgeconv.layers",),
     ("edgeconv.sources",),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from edgeconv.commands.benchmark import benchmark
+from edgeconv.commands.deploy import deploy
 from edgeconv.commands.inspect import inspect
 from edgeconv.commands.torch2tflite import torch2tflite
 from edgeconv.commands.verify import verify
 
-COMMANDS: tuple[click.Command, ...] = (torch2tflite, inspect, verify)
+COMMANDS: tuple[click.Command, ...] = (torch2tflite, deploy, verify, inspect, benchmark)
 """Every subcommand, in the order of ``edgeconv --help``."""

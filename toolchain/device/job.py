@@ -17,6 +17,7 @@ from edgeconv.errors import ToolMissing, UsageError, WorkerError
 RUNNER = "runner.py"
 INPUTS = "inputs.npz"
 RESULTS = "results.npz"
+EXPECTED = "expected.npz"
 JOB = "job.json"
 
 EDGETPU, CPU = "edgetpu", "cpu"
@@ -57,16 +58,23 @@ class Job:
         inputs: Arrays ``[sample, ...]`` in the model's stored form, in the file's order.
         compiled: The same model compiled for the Edge TPU; ``None`` runs on the CPU.
         why_not: Why nothing is compiled, where an Edge TPU was asked for.
+        only_compiled: Whether there is nothing that a CPU could run.
     """
 
     model: Path
     inputs: Sequence[Array]
     compiled: Path | None = None
     why_not: str | None = None
+    only_compiled: bool = False
+
+    @property
+    def compiled_name(self) -> str | None:
+        """Name of the compiled file on the device."""
+        return None if self.compiled is None else f"{self.model.stem}_edgetpu.tflite"
 
     def write(self, folder: Path, options: RunOptions) -> list[Path]:
         """Write all that the runner needs into a folder; return the files."""
-        compiled = None if self.compiled is None else f"{self.model.stem}_edgetpu.tflite"
+        compiled = self.compiled_name
         content = {
             "schema_version": 1,
             "model": self.model.name,
@@ -76,7 +84,7 @@ class Job:
             "device": options.device,
             "threads": options.threads,
             "runs": options.runs,
-            "cpu_fallback": options.cpu_fallback,
+            "cpu_fallback": options.cpu_fallback and not self.only_compiled,
             "seconds": options.timeout,
             "why_not": self.why_not,
         }

@@ -11,6 +11,7 @@ and one of tflite_runtime, ai_edge_litert or Google's pycoral. ``python3 runner.
 and prints one JSON object: ``ran_on``, ``fallback``, ``runtime``, ``latency_ms``, ``memory_bytes``
 or ``failure``. Inputs and outputs are known by index: ``inputs.npz`` holds ``0``, ``1``, ...,
 ``[sample, ...]``, in the model's stored form, and the results are written likewise.
+Where there is an ``expected.npz`` like it, ``max_difference`` compares.
 
 Native libraries abort, and some crash, so whatever touches one runs in a process of its own. A
 compiled model is never given to a CPU: the model that it was compiled from runs there.
@@ -261,7 +262,22 @@ def measure(interpreter: Any, job: Json, folder: Path) -> Json:
             "runs": len(times),
         },
         "memory_bytes": _peak_memory(),
+        **_difference(arrays, folder / "expected.npz"),
     }
+
+
+def _difference(arrays: Json, path: Path) -> Json:
+    """Return ``max_difference`` from the arrays of a file, where it exists."""
+    import numpy as np
+
+    if not path.exists():
+        return {}
+    with np.load(str(path), allow_pickle=False) as archive:
+        distances = [
+            np.abs(array.astype(float) - archive[name].astype(float)).max()
+            for name, array in arrays.items()
+        ]
+    return {"max_difference": float(max(distances))}
 
 
 def _feed(interpreter: Any, indices: Sequence[int], arrays: Sequence[Any]) -> None:
