@@ -26,11 +26,11 @@ Copy this folder to the board and run, there:
 It needs Python 3.7 or later, numpy, and one of tflite_runtime, ai_edge_litert or Google's pycoral;
 no network. Beside a TFLite runtime the Edge TPU needs libedgetpu.
 
-It runs {model} on the samples in inputs.npz and prints one JSON object: where it ran (`ran_on`,
-and `fallback`: why not on the Edge TPU), `latency_ms` (first run, median, 90th percentile),
-`memory_bytes`, and `max_difference`, how far the outputs are from expected.npz, in the units they
-are stored in: of an int8 output, steps of its quantization. A CPU should be 0 or 1 away, an Edge
-TPU a few. The exit status is 0 if the model could be run.
+It runs {model} on the samples in inputs.npz and prints one JSON object: where it
+ran (`ran_on`, and `fallback`: why not on the Edge TPU), `latency_ms` (first run, median, 90th
+percentile), `memory_bytes`, and `max_difference`, how far the outputs are from expected.npz, in the
+units they are stored in: of an int8 output, steps of its quantization. A few are normal: kernels
+round differently, and so does the Edge TPU. The exit status is 0 if the model could be run.
 
 {compiled}
 
@@ -85,7 +85,7 @@ def _readme(bundle: Bundle, job: Job) -> str:
                 text += f", real = {q.scale:g} * (stored - {q.zero_point})"
             lines.append(text)
         lists.append("\n".join(lines))
-    compiled = f"There is no model for the Edge TPU here: {job.why_not}." if job.why_not else ""
+    compiled = f"There is none for the Edge TPU here: {job.why_not}." if job.why_not else ""
     if job.compiled is not None:
         compiled = (
             f"{job.compiled_name} is the same model compiled for the Edge TPU. A CPU cannot run "
