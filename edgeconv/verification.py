@@ -225,8 +225,6 @@ class Verifier:
     def check(self, stage: str, artifact: Artifact, run: Runner | None = None) -> None:
         """Run a stage's artifact and compare. A runtime that fails on it fails the stage only.
 
-        A compiled model without a device to run it on is skipped.
-
         Args:
             stage: Name of the stage.
             artifact: What it made.

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv import bundle as files
-from edgeconv import report
 from edgeconv.artifacts import Artifact, Format
 from edgeconv.bundle import Bundle, BundleWriter
 from edgeconv.deploy.model import STAGE, Compiled
+from edgeconv.reports.html import render_html
 from edgeconv.verification import FAIL, PASS
 
 
@@ -33,7 +33,7 @@ def record(bundle: Bundle, model: Artifact, compiled: Compiled, entry: Mapping[s
             manifest["stages"] = [*manifest["stages"], _stage(model, path, place, compiled.seconds)]
         parity = with_stage(bundle.parity(), entry)
         manifest["verdict"] = parity["verdict"]
-        page = report.render_html(manifest, parity)
+        page = render_html(manifest, parity, *bundle.vectors())
         for name in (files.MANIFEST, files.PARITY, files.REPORT):
             (place / name).unlink(missing_ok=True)  # not through the link
         files.write_json(place / files.PARITY, parity)

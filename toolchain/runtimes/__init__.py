@@ -15,6 +15,5 @@ RUNTIMES: dict[Format, tuple[WorkerKind, str]] = {
     Format.ONNX: (WorkerKind.ONNXRUNTIME, "edgeconv.toolchain.runtimes.onnxruntime:run"),
     Format.SAVED_MODEL: (WorkerKind.TENSORFLOW, "edgeconv.toolchain.runtimes.tensorflow:run"),
     Format.TFLITE: (WorkerKind.LITERT, "edgeconv.toolchain.runtimes.litert:run"),
-    Format.EDGETPU: (WorkerKind.LITERT, "edgeconv.toolchain.runtimes.edgetpu:run"),
 }
 """The worker and the worker function that run an artifact of each format."""
