@@ -15,7 +15,8 @@ QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x
 IoDtype = Literal["float32", "int8", "uint8", "int16"]
 IoLayout = Literal["nhwc", "nchw"]
 CalibratorName = Literal["minmax", "mse"]
-ConverterName = Literal["native"]
+ConverterName = Literal["native", "onnx-tf", "auto"]
+RuntimeName = Literal["litert", "tflite-runtime", "tf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,9 @@ class ConvertOptions:
         min_runtime_version: Oldest version of the target's runtime that must run the model.
         search_delegate: Let the target's compiler cut the model earlier and earlier if it fails.
         bisect: Search the operator on which the target's compiler fails.
-        converter: What turns ONNX into a SavedModel; ``native`` is edgeconv's own translator.
+        converter: What turns ONNX into a SavedModel: ``native`` is edgeconv's own translator;
+            ``auto`` is that too, and onnx-tf where it lacks an operator.
+        runtime: What runs .tflite files for parity.
         verify: Check parity after every stage.
         layers: Then measure the error of each layer, too.
         parity_samples: Largest number of samples that parity is measured on.
@@ -101,6 +104,7 @@ class ConvertOptions:
     search_delegate: bool = False
     bisect: bool = False
     converter: ConverterName = "native"
+    runtime: RuntimeName = "litert"
     verify: bool = True
     layers: bool = True
     parity_samples: int = 16
@@ -114,6 +118,7 @@ class ConvertOptions:
         _require("io_layout", self.io_layout, get_args(IoLayout))
         _require("calibrator", self.calibrator, get_args(CalibratorName))
         _require("converter", self.converter, get_args(ConverterName))
+        _require("runtime", self.runtime, get_args(RuntimeName))
         self._check_quantization()
         for name in ("calibration_samples", "parity_samples"):
             _at_least(name, getattr(self, name), 1)

@@ -37,7 +37,7 @@ from edgeconv.stages import plan, require_outputs
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-from edgeconv.toolchain.runtimes import RUNTIMES
+from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.verification import SKIPPED, ParityReport, Verifier
 
@@ -132,6 +132,7 @@ class _Conversion:
             self._job.options.gates,
             self._scratch,
             source.reference,
+            runtimes_with(self._job.options.runtime),
         )
         failure = self._run_stages(source, data, verifier)
         self._wait(source, failure)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgeconv import targets
 from edgeconv.artifacts import Artifact
-from edgeconv.errors import ConversionError
+from edgeconv.errors import ConversionError, ToolMissing, UnsupportedModel
 from edgeconv.options import ConvertOptions
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.toolchain.pool import WorkerKind
@@ -46,20 +46,63 @@ class AdoptOnnx:
 
 @dataclass(frozen=True, slots=True)
 class TranslateToSavedModel:
-    """ONNX to SavedModel, by our translator."""
+    """ONNX to SavedModel, by our translator or by onnx-tf."""
 
     name: str = "saved_model"
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Translate in the TensorFlow worker."""
-        answer = context.workers.call(
-            WorkerKind.TENSORFLOW,
-            "edgeconv.convert.onnx_to_saved_model:translate",
-            onnx=source.to_dict(),
-            directory=str(context.directory / f"{context.name}_saved_model"),
-            io_layout=context.options.io_layout,
-        )
+        converter = context.options.converter
+        if converter == "onnx-tf":
+            return _by_onnx_tf(source, context, "as --converter says")
+        try:
+            answer = context.workers.call(
+                WorkerKind.TENSORFLOW,
+                "edgeconv.convert.onnx_to_saved_model:translate",
+                onnx=source.to_dict(),
+                directory=str(context.directory / f"{context.name}_saved_model"),
+                io_layout=context.options.io_layout,
+            )
+        except UnsupportedModel as error:
+            if converter != "auto":
+                raise
+            return _instead(source, context, error)
+        context.details["converter"] = {"name": "native"}
+        if converter == "auto":
+            context.details["notes"] = ["converted by edgeconv's own translator"]
         return Artifact.from_dict(answer)
+
+
+def _instead(source: Artifact, context: StageContext, error: UnsupportedModel) -> Artifact:
+    """Let onnx-tf convert what our translator refuses."""
+    lacking = ", ".join(sorted({node.op for node in error.nodes}))
+    try:
+        return _by_onnx_tf(source, context, f"edgeconv's own translator refuses {lacking}")
+    except ToolMissing as missing:
+        raise UnsupportedModel(
+            error.stage, error.nodes, f"{missing.what}; {missing.hint}"
+        ) from error
+    except ConversionError as second:
+        hint = f"onnx-tf does not convert it either: {second.what}"
+        raise UnsupportedModel(
+            error.stage, error.nodes, f"{hint}: {second.why}" if second.why else hint
+        ) from error
+
+
+def _by_onnx_tf(source: Artifact, context: StageContext, why: str) -> Artifact:
+    answer = context.workers.call(
+        WorkerKind.TENSORFLOW,
+        "edgeconv.convert.onnx_tf:convert",
+        source=source.to_dict(),
+        directory=str(context.directory / f"{context.name}_saved_model"),
+    )
+    tools = answer["tools"]
+    context.details["converter"] = {"name": "onnx-tf", "versions": tools}
+    context.details["notes"] = [
+        f"converted by onnx-tf {tools['onnx-tf']} with TensorFlow {tools['tensorflow']}: {why}; "
+        "inputs and outputs keep PyTorch's layout"
+    ]
+    return Artifact.from_dict(answer["artifact"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from edgeconv.errors import ConversionError, InvalidModel
 __all__ = [
     "BUILTIN_CODES",
     "BUILTIN_NAMES",
+    "BufferT",
     "ModelT",
     "OperatorT",
     "QuantizationParametersT",

@@ -15,7 +15,7 @@ from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.parity import OutputFigures
 from edgeconv.toolchain.pool import WorkerPool
-from edgeconv.toolchain.runtimes import RUNTIMES
+from edgeconv.toolchain.runtimes import RUNTIMES, Runtimes
 
 Runner = Callable[[Artifact, Arrays], tuple[Arrays, str]]
 """Runs an artifact on samples, source form; returns the outputs and the runtime's version."""
@@ -142,22 +142,27 @@ def run_artifact(
 
 
 def run_timed(
-    workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
+    workers: WorkerPool,
+    artifact: Artifact,
+    inputs: Arrays,
+    scratch: Path,
+    runtimes: Runtimes = RUNTIMES,
 ) -> tuple[Arrays, str, float]:
     """Run an artifact as `run_artifact` does; also return the median milliseconds of a sample."""
-    outputs, runtime, milliseconds = _run_alone(workers, artifact, inputs, scratch)
+    outputs, runtime, milliseconds = _run_alone(workers, artifact, inputs, scratch, runtimes)
     if artifact.tail is not None:
-        ends, _, more = _run_alone(workers, artifact.tail, {**inputs, **outputs}, scratch)
+        feeds = {**inputs, **outputs}
+        ends, _, more = _run_alone(workers, artifact.tail, feeds, scratch, runtimes)
         outputs |= ends
         milliseconds += more
     return {spec.name: outputs[spec.name] for spec in artifact.results}, runtime, milliseconds
 
 
 def _run_alone(
-    workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
+    workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path, runtimes: Runtimes
 ) -> tuple[Arrays, str, float]:
     """Run one file; see `run_timed`."""
-    kind, function = RUNTIMES[artifact.format]
+    kind, function = runtimes[artifact.format]
     feeds, results = scratch / "feeds.npz", scratch / "results.npz"
     write_npz(feeds, parity.store(inputs, artifact.inputs))
     try:
@@ -184,6 +189,7 @@ class Verifier:
         gates: Overrides of the default gates.
         scratch: Directory for temporary files.
         reference: Name of the reference, ``torch`` or ``onnx``.
+        runtimes: What runs files of each format.
     """
 
     def __init__(
@@ -193,12 +199,14 @@ class Verifier:
         gates: Gates,
         scratch: Path,
         reference: str,
+        runtimes: Runtimes = RUNTIMES,
     ) -> None:
         self.reference_name = reference
         self.inputs = inputs
         self.reference: Arrays = {}
         self.stages: list[StageParity] = []
         self._workers = workers
+        self._runtimes = runtimes
         self._gates = gates
         self._simulated = False
         self._scratch = scratch
@@ -235,7 +243,7 @@ class Verifier:
                 outputs, runtime, milliseconds = *run(artifact, self.inputs), None
             else:
                 outputs, runtime, milliseconds = run_timed(
-                    self._workers, artifact, self.inputs, self._scratch
+                    self._workers, artifact, self.inputs, self._scratch, self._runtimes
                 )
         except (WorkerError, InvalidModel) as error:
             gate = gate_for(stage, self._gates, simulated=self._simulated)

@@ -21,7 +21,7 @@ from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import measure_layers
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-from edgeconv.toolchain.runtimes import RUNTIMES
+from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.verdict import Verification, judged, read_baseline
 from edgeconv.verification import ParityReport, Verifier
 
@@ -36,6 +36,7 @@ class VerifyOptions:
         tolerance_db: SQNR that may be lost against the baseline.
         layers: Measure the error of each layer, too.
         timeout: Seconds that one call into a native runtime may take.
+        runtime: What runs .tflite files, a name of `TFLITE_RUNTIMES`.
     """
 
     gates: Gates = field(default_factory=dict)
@@ -43,6 +44,7 @@ class VerifyOptions:
     tolerance_db: float = TOLERANCE_DB
     layers: bool = True
     timeout: float = 1800.0
+    runtime: str = "litert"
 
 
 def verify_bundle(
@@ -67,7 +69,7 @@ def verify_bundle(
         workers = stack.enter_context(WorkerPool(timeout=options.timeout))
         workers.start(WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
         steps = Steps(observer or Nobody(), thread)
-        parity = _check(bundle, options.gates, workers, scratch, steps)
+        parity = _check(bundle, options, workers, scratch, steps)
         if options.layers:
             found = steps.run(
                 "layers",
@@ -79,12 +81,14 @@ def verify_bundle(
 
 
 def _check(
-    bundle: Bundle, gates: Gates, workers: WorkerPool, scratch: Path, steps: Steps
+    bundle: Bundle, options: VerifyOptions, workers: WorkerPool, scratch: Path, steps: Steps
 ) -> dict[str, Any]:
     inputs, outputs = bundle.vectors()
     before = bundle.parity()
     reference = str(before["reference"])
-    verifier = Verifier(workers, inputs, gates, scratch, reference)
+    verifier = Verifier(
+        workers, inputs, options.gates, scratch, reference, runtimes_with(options.runtime)
+    )
     artifacts = bundle.artifacts
     if reference in artifacts:
         onnx = artifacts.pop(reference)

@@ -7,8 +7,16 @@ import click
 from edgeconv.commands.benchmark import benchmark
 from edgeconv.commands.deploy import deploy
 from edgeconv.commands.inspect import inspect
+from edgeconv.commands.toolchain import toolchain
 from edgeconv.commands.torch2tflite import torch2tflite
 from edgeconv.commands.verify import verify
 
-COMMANDS: tuple[click.Command, ...] = (torch2tflite, deploy, verify, inspect, benchmark)
+COMMANDS: tuple[click.Command, ...] = (
+    torch2tflite,
+    deploy,
+    verify,
+    inspect,
+    benchmark,
+    toolchain,
+)
 """Every subcommand, in the order of ``edgeconv --help``."""

@@ -142,7 +142,14 @@ def _choice(kind: Any) -> click.Choice[str]:
     type=_choice(choices.ConverterName),
     default=_DEFAULTS.converter,
     show_default=True,
-    help="What turns ONNX into a SavedModel.",
+    help="What turns ONNX into a SavedModel. auto: onnx-tf where native lacks an operator.",
+)
+@click.option(
+    "--runtime",
+    type=_choice(choices.RuntimeName),
+    default=_DEFAULTS.runtime,
+    show_default=True,
+    help="What runs .tflite files for parity.",
 )
 @click.option(
     "--verify-data",

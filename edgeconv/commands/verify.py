@@ -6,13 +6,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.console import EXIT_GATE, Display, reported
 from edgeconv.errors import UsageError
+from edgeconv.options import RuntimeName
 
 if TYPE_CHECKING:
     from edgeconv.verdict import Verification
@@ -79,6 +80,13 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
     show_default=True,
     help="Seconds that one call into a native runtime may take.",
 )
+@click.option(
+    "--runtime",
+    type=click.Choice(get_args(RuntimeName)),
+    default="litert",
+    show_default=True,
+    help="BUNDLE: what runs .tflite files.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print parity.json, or the error, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Log in detail, with tracebacks.")
@@ -142,6 +150,7 @@ def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verifica
         tolerance_db=values["tolerance"],
         layers=not values["no_layers"],
         timeout=values["timeout"],
+        runtime=values["runtime"],
     )
     return verify_bundle(path, options, display)
 

@@ -8,12 +8,31 @@ runs the samples one at a time, writes the outputs likewise, and returns
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgeconv.artifacts import Format
 from edgeconv.toolchain.pool import WorkerKind
+
+Runtimes = Mapping[Format, tuple[WorkerKind, str]]
+"""The worker and the worker function that run files of each format."""
+
+_LITERT = (WorkerKind.LITERT, "edgeconv.toolchain.runtimes.litert:run")
 
 RUNTIMES: dict[Format, tuple[WorkerKind, str]] = {
     Format.ONNX: (WorkerKind.ONNXRUNTIME, "edgeconv.toolchain.runtimes.onnxruntime:run"),
     Format.SAVED_MODEL: (WorkerKind.TENSORFLOW, "edgeconv.toolchain.runtimes.tensorflow:run"),
-    Format.TFLITE: (WorkerKind.LITERT, "edgeconv.toolchain.runtimes.litert:run"),
+    Format.TFLITE: _LITERT,
 }
 """The worker and the worker function that run an artifact of each format."""
+
+TFLITE_RUNTIMES: dict[str, tuple[WorkerKind, str]] = {
+    "litert": _LITERT,
+    "tflite-runtime": (WorkerKind.LITERT, "edgeconv.toolchain.runtimes.tflite_runtime:run"),
+    "tf": (WorkerKind.TENSORFLOW, "edgeconv.toolchain.runtimes.tensorflow:run_tflite"),
+}
+"""What can run .tflite files, by the name that ``--runtime`` has for it."""
+
+
+def runtimes_with(name: str) -> Runtimes:
+    """Return `RUNTIMES` with another runtime for .tflite files, a name of `TFLITE_RUNTIMES`."""
+    return {**RUNTIMES, Format.TFLITE: TFLITE_RUNTIMES[name]}

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
-from edgeconv.errors import InvalidModel
-from edgeconv.toolchain.runtimes.samples import (
-    check_names,
-    check_tensor,
-    run_samples,
-    thread_count,
-)
+from edgeconv.toolchain.runtimes.interpreters import run_interpreter
 from edgeconv.toolchain.worker import ProgressCallback
 
 
@@ -29,74 +20,8 @@ def run(
         InvalidData: The samples do not fit.
         InvalidModel: LiteRT refuses the file, or its inputs and outputs are not the artifact's.
     """
-    model = Artifact.from_dict(artifact)
-    interpreter = _load(model)
-    inputs = interpreter.get_input_details()
-    outputs = interpreter.get_output_details()
-    _check(model, "input", model.inputs, inputs)
-    _check(model, "output", model.outputs, outputs)
-    indices = {details["name"]: int(details["index"]) for details in inputs}
-
-    def infer(sample: Arrays) -> Sequence[Array]:
-        _resize(interpreter, indices, sample)
-        for name, array in sample.items():
-            interpreter.set_tensor(indices[name], array)
-        interpreter.invoke()
-        return [interpreter.get_tensor(int(details["index"])) for details in outputs]
-
-    milliseconds = run_samples(model, feeds, results, infer, progress)
+    milliseconds = run_interpreter(Interpreter, "LiteRT", artifact, feeds, results, progress)
     return {
         "runtime": f"ai-edge-litert {metadata.version('ai-edge-litert')}",
         "milliseconds": milliseconds,
     }
-
-
-def _load(model: Artifact) -> Interpreter:
-    try:
-        interpreter = Interpreter(model_path=str(model.path), num_threads=thread_count())
-        interpreter.allocate_tensors()
-    except (RuntimeError, ValueError) as error:
-        raise InvalidModel(
-            "LiteRT refuses the model", where=str(model.path), why=str(error)
-        ) from error
-    return interpreter
-
-
-def _check(
-    model: Artifact, kind: str, specs: Sequence[TensorSpec], details: Sequence[dict[str, Any]]
-) -> None:
-    check_names(model, kind, specs, [item["name"] for item in details])
-    for spec, item in zip(specs, details, strict=True):
-        shape = [None if size < 0 else int(size) for size in item["shape_signature"]]
-        check_tensor(model, kind, spec, shape, np.dtype(item["dtype"]).name)
-        _check_quantization(model, kind, spec, item["quantization"])
-
-
-def _check_quantization(
-    model: Artifact, kind: str, spec: TensorSpec, stored: tuple[float, int]
-) -> None:
-    scale, zero_point = stored
-    expected = spec.quantization
-    if expected is None:
-        equal = scale == 0
-    else:
-        equal = np.float32(expected.scale) == np.float32(scale)
-        equal = bool(equal) and expected.zero_point == zero_point
-    if not equal:
-        raise InvalidModel(
-            f"{kind} {spec.name} is quantized with scale {scale:g} and zero point {zero_point}",
-            where=str(model.path),
-            why=f"expected {expected or 'none'}",
-        )
-
-
-def _resize(interpreter: Interpreter, indices: dict[str, int], sample: Arrays) -> None:
-    """Give inputs with run-time dimensions the sample's shape."""
-    changed = False
-    for details in interpreter.get_input_details():
-        shape = sample[details["name"]].shape
-        if tuple(details["shape"]) != shape:
-            interpreter.resize_tensor_input(indices[details["name"]], shape)
-            changed = True
-    if changed:
-        interpreter.allocate_tensors()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import tensorflow as tf
 
 from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
 from edgeconv.errors import InvalidModel
+from edgeconv.toolchain.runtimes.interpreters import run_interpreter
 from edgeconv.toolchain.runtimes.samples import check_names, check_tensor, run_samples
 from edgeconv.toolchain.worker import ProgressCallback
 
@@ -38,6 +40,24 @@ def run(
 
     milliseconds = run_samples(model, feeds, results, infer, progress)
     return {"runtime": f"tensorflow {tf.__version__}", "milliseconds": milliseconds}
+
+
+def run_tflite(
+    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+) -> dict[str, Any]:
+    """Run the samples through a .tflite file, with the interpreter that TensorFlow brings.
+
+    Raises:
+        InvalidData: The samples do not fit.
+        InvalidModel: It refuses the file, or its inputs and outputs are not the artifact's.
+    """
+    # TensorFlow announces that the class moves to LiteRT; the one here is what is asked for.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        milliseconds = run_interpreter(
+            tf.lite.Interpreter, "TensorFlow Lite", artifact, feeds, results, progress
+        )
+    return {"runtime": f"tensorflow-lite {tf.__version__}", "milliseconds": milliseconds}
 
 
 def describe(path: str) -> dict[str, Any]:

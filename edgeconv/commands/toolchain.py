@@ -1,0 +1,111 @@
+"""`edgeconv toolchain`: the isolated environments of external tools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edgeconv.console import Display, reported
+
+_DIRECTORY = click.Path(path_type=Path, file_okay=False)
+_json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+_verbose = click.option("-v", "--verbose", is_flag=True, help="Show what pip printed on failure.")
+_names = click.argument("names", metavar="NAME...", nargs=-1, required=True)
+
+
+@click.group()
+def toolchain() -> None:
+    """Install, list and remove tools that need a Python environment of their own.
+
+    They are kept below EDGECONV_HOME, by default edgeconv in the user's cache directory. Only
+    `install` uses the network, and only through pip.
+    """
+
+
+@toolchain.command("list")
+@_json
+def list_(*, as_json: bool) -> None:
+    """Say which tools there are and which are installed."""
+    from edgeconv.toolchain.environments.manage import every_status
+
+    found = every_status()
+    if as_json:
+        click.echo(json.dumps([item.to_dict() for item in found], indent=2))
+        return
+    for item in found:
+        made = f", Python {item.python}" if item.python else ""
+        click.echo(f"{item.environment.name:16}{item.environment.version:10}{item.state}{made}")
+        click.echo(f"{'':16}{item.environment.use}")
+
+
+@toolchain.command()
+@_names
+@click.option(
+    "--find-links",
+    type=_DIRECTORY,
+    metavar="DIR",
+    help="Take every package from this directory and do not use the network.",
+)
+@click.option("--python", type=click.Path(path_type=Path), help="The Python to make it with.")
+@_json
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+@_verbose
+def install(
+    names: tuple[str, ...],
+    *,
+    find_links: Path | None,
+    python: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Install tools, each from its lock file, and try them."""
+    from edgeconv.toolchain.environments import manage, specs
+
+    with (
+        reported(as_json=as_json, verbose=verbose),
+        Display(quiet=quiet, verbose=verbose) as display,
+    ):
+        for name in names:
+            specs.find(name)
+        done = []
+        for name in names:
+            display.started(f"install {name}")
+            done.append(manage.install(name, find_links=find_links, python=python))
+            display.finished(f"install {name}")
+    if as_json:
+        click.echo(json.dumps([item.to_dict() for item in done], indent=2))
+        return
+    for item in done:
+        click.echo(f"{item.environment.name} {item.environment.version}: {item.path}")
+
+
+@toolchain.command()
+@_names
+@_json
+def remove(names: tuple[str, ...], *, as_json: bool) -> None:
+    """Remove tools."""
+    from edgeconv.toolchain.environments import manage, specs
+
+    with reported(as_json=as_json, verbose=False):
+        for name in names:
+            specs.find(name)
+        removed = {name: manage.remove(name) for name in names}
+    if as_json:
+        click.echo(json.dumps(removed))
+        return
+    for name, was_there in removed.items():
+        click.echo(f"{name}: {'removed' if was_there else 'was not installed'}")
+
+
+@toolchain.command()
+@click.argument("name")
+def path(name: str) -> None:
+    """Print the directory of an installed tool."""
+    from edgeconv.toolchain.environments.manage import require, status
+
+    with reported(as_json=False, verbose=False):
+        require(name)
+    click.echo(status(name).path)
