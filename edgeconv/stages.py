@@ -98,9 +98,9 @@ def _by_onnx_tf(source: Artifact, context: StageContext, why: str) -> Artifact:
     )
     tools = answer["tools"]
     context.details["converter"] = {"name": "onnx-tf", "versions": tools}
+    by = f"onnx-tf {tools['onnx-tf']} with TensorFlow {tools['tensorflow']}"
     context.details["notes"] = [
-        f"converted by onnx-tf {tools['onnx-tf']} with TensorFlow {tools['tensorflow']}: {why}; "
-        "inputs and outputs keep PyTorch's layout"
+        f"converted by {by}, {why}; inputs and outputs keep the source model's layout"
     ]
     return Artifact.from_dict(answer["artifact"])
 

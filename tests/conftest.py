@@ -25,6 +25,15 @@ def pytest_configure() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on the CPU at every start
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what needs the network, unless the environment says that there is one."""
+    if os.environ.get("EDGECONV_TEST_NETWORK"):
+        return
+    for item in items:
+        if item.get_closest_marker("network") is not None:
+            item.add_marker(pytest.mark.skip(reason="EDGECONV_TEST_NETWORK is not set"))
+
+
 @pytest.fixture(scope="session")
 def torchvision() -> Iterator[ModuleType]:
     """Torchvision, also where its native operators do not fit the installed torch.

@@ -61,6 +61,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 HEAVY: dict[str, tuple[str, ...]] = {
     "tensorflow": (
         "edgeconv.convert",
+        "edgeconv.toolchain.environments.scripts",
         "edgeconv.layers.saved_model",
         "edgeconv.toolchain.runtimes.tensorflow",
     ),

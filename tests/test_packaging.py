@@ -199,7 +199,8 @@ def _imported_modules() -> set[str]:
     """Return the top-level modules that the packages import and that are not Python's own."""
     modules = set()
     for place, path in package_files(ROOT).items():
-        if not place.endswith(".py"):
+        # Scripts run in environments of their own, which have packages of their own.
+        if not place.endswith(".py") or "/environments/scripts/" in place:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

@@ -38,7 +38,7 @@ def newer_operators(path: Path, runtime: str) -> list[str]:
     if runtime not in table:
         raise UsageError(f"nothing is known of {runtime}", hint="use one of " + ", ".join(table))
     model = tflite.load(path)
-    found = {}
+    found: dict[tuple[str, int], None] = {}
     for graph in model.subgraphs:
         for operator in graph.operators:
             code = model.operatorCodes[operator.opcodeIndex]

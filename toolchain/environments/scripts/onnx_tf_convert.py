@@ -1,11 +1,16 @@
 """Runs in the environment of onnx-tf: an ONNX file to a SavedModel, or a self-test."""
 
+from __future__ import annotations
+
 import json
-import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 warnings.simplefilter("ignore")
 
@@ -20,7 +25,7 @@ class Refused(Exception):
     """The answer is an error; its arguments are kind, message and reason."""
 
 
-def _walk(graph):
+def _walk(graph: Any) -> Iterator[Any]:
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -28,7 +33,7 @@ def _walk(graph):
                 yield from _walk(inner)
 
 
-def _missing(model):
+def _missing(model: Any) -> list[str]:
     """Return the operators, with their versions, that onnx-tf has no handler for."""
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     missing = set()
@@ -42,7 +47,7 @@ def _missing(model):
     return sorted(missing)
 
 
-def convert(model_path, directory):
+def convert(model_path: str, directory: str) -> dict[str, str]:
     """Convert a file; return the versions of what did."""
     model = onnx.load(model_path)
     missing = _missing(model)
@@ -57,16 +62,14 @@ def convert(model_path, directory):
     return {name: _version(name) for name in ("onnx-tf", "tensorflow", "onnx")}
 
 
-def _version(name):
+def _version(name: str) -> str:
     for distribution in (name, f"{name}-cpu"):
-        try:
+        with suppress(metadata.PackageNotFoundError):
             return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            pass
     return "unknown"
 
 
-def self_test():
+def self_test() -> dict[str, str]:
     """Convert and run a convolution of ones, of which the sums are known."""
     import tensorflow as tf
 
@@ -81,10 +84,10 @@ def self_test():
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "model.onnx")
+        path, directory = f"{folder}/model.onnx", f"{folder}/saved_model"
         onnx.save(model, path)
-        versions = convert(path, os.path.join(folder, "saved_model"))
-        loaded = tf.saved_model.load(os.path.join(folder, "saved_model"))
+        versions = convert(path, directory)
+        loaded = tf.saved_model.load(directory)
         x = np.arange(48, dtype=np.float32).reshape(1, 3, 4, 4)
         y = loaded.signatures["serving_default"](x=tf.constant(x))["y"].numpy()
     expected = np.repeat(x.sum(axis=1, keepdims=True), 2, axis=1)
@@ -93,11 +96,11 @@ def self_test():
     return versions
 
 
-def main():
+def main() -> None:
     """Answer one request."""
-    asked, answered = sys.argv[1:]
-    with open(asked) as file:
-        request = json.load(file)
+    asked, answered = map(Path, sys.argv[1:])
+    request = json.loads(asked.read_text())
+    answer: dict[str, Any]
     try:
         if request["action"] == "self_test":
             answer = {"result": self_test()}
@@ -106,9 +109,9 @@ def main():
     except Refused as error:
         kind, message, why = error.args
         answer = {"error": {"kind": kind, "message": message, "why": why}}
-    with open(answered + ".part", "w") as file:
-        json.dump(answer, file)
-    os.replace(answered + ".part", answered)
+    partial = answered.with_suffix(".part")
+    partial.write_text(json.dumps(answer))
+    partial.replace(answered)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Runs in the environment of tflite-runtime: samples through a .tflite file. Python 3.8 and up."""
 
+from __future__ import annotations
+
 import json
-import os
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tflite_runtime.interpreter import Interpreter
@@ -14,7 +17,7 @@ class Refused(Exception):
     """The runtime refuses the model."""
 
 
-def _load(request):
+def _load(request: dict[str, Any]) -> Any:
     try:
         interpreter = Interpreter(
             model_path=request["model"], num_threads=int(request.get("threads", 1))
@@ -25,7 +28,7 @@ def _load(request):
     return interpreter
 
 
-def describe(interpreter):
+def describe(interpreter: Any) -> dict[str, Any]:
     """Return the inputs and outputs as JSON values."""
     return {
         kind: [
@@ -44,7 +47,7 @@ def describe(interpreter):
     }
 
 
-def _resize(interpreter, feeds):
+def _resize(interpreter: Any, feeds: dict[str, Any]) -> None:
     changed = False
     for item in interpreter.get_input_details():
         shape = feeds[item["name"]].shape[1:]
@@ -55,13 +58,13 @@ def _resize(interpreter, feeds):
         interpreter.allocate_tensors()
 
 
-def run(request):
+def run(request: dict[str, Any]) -> dict[str, Any]:
     """Run every sample; write the outputs, stacked, in their order."""
     interpreter = _load(request)
     described = describe(interpreter)
     with np.load(request["feeds"]) as archive:
         feeds = {name: archive[name] for name in archive.files}
-    collected = None
+    collected: list[list[Any]] = [[] for _ in interpreter.get_output_details()]
     seconds = []
     for index in range(len(next(iter(feeds.values())))):
         _resize(interpreter, feeds)
@@ -73,15 +76,16 @@ def run(request):
         outputs = [
             interpreter.get_tensor(item["index"]) for item in interpreter.get_output_details()
         ]
-        collected = collected or [[] for _ in outputs]
-        for kept, array in zip(collected, outputs):
+        for kept, array in zip(collected, outputs):  # noqa: B905 - no strict= before Python 3.10
             kept.append(array)
-    arrays = {f"output_{place}": np.stack(kept) for place, kept in enumerate(collected)}
+    arrays: dict[str, Any] = {
+        f"output_{place}": np.stack(kept) for place, kept in enumerate(collected)
+    }
     np.savez(request["results"], **arrays)
     return {**described, "version": metadata.version("tflite-runtime"), "seconds": seconds}
 
 
-def op_versions(request):
+def op_versions(request: dict[str, Any]) -> dict[str, Any]:
     """Say of each file whether the runtime has its operators."""
     found = []
     for path in request["models"]:
@@ -93,20 +97,19 @@ def op_versions(request):
     return {"known": found, "version": metadata.version("tflite-runtime")}
 
 
-def main():
+def main() -> None:
     """Answer one request."""
-    asked, answered = sys.argv[1:]
-    with open(asked) as file:
-        request = json.load(file)
+    asked, answered = map(Path, sys.argv[1:])
+    request = json.loads(asked.read_text())
     action = {"run": run, "op_versions": op_versions}[request["action"]]
     try:
         answer = {"result": action(request)}
     except Refused as error:
         message = "tflite-runtime refuses the model"
         answer = {"error": {"kind": "model", "message": message, "why": str(error)}}
-    with open(answered + ".part", "w") as file:
-        json.dump(answer, file)
-    os.replace(answered + ".part", answered)
+    partial = answered.with_suffix(".part")
+    partial.write_text(json.dumps(answer))
+    partial.replace(answered)
 
 
 if __name__ == "__main__":
