@@ -13,7 +13,7 @@ from edgeconv import bundle, targets
 from edgeconv.artifacts import Format
 from edgeconv.convert import sniff
 from edgeconv.disk import size_of
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.errors import ConversionError, InvalidModel, UsageError, WorkerError
 from edgeconv.inspection.tflite_file import describe_tflite
 from edgeconv.targets.coral.predict import predict
 from edgeconv.toolchain.worker import Worker
@@ -90,7 +90,19 @@ def _content(path: Path) -> dict[str, Any]:
     }[kind]
     with Worker("inspection", timeout=_TIMEOUT) as worker:
         found: dict[str, Any] = worker.call(function, path=str(path))
+        if kind is Format.ONNX:
+            found |= _convertible(worker, path)
     return found
+
+
+def _convertible(worker: Worker, path: Path) -> dict[str, Any]:
+    """Return the nodes that a conversion would refuse, or why that could not be found out."""
+    try:
+        nodes = worker.call("edgeconv.convert.preflight:preflight", onnx=str(path))
+    except (UsageError, ConversionError, WorkerError) as error:
+        why = f"{error.what}: {error.why}" if error.why else error.what
+        return {"unsupported": None, "not_checked": why}
+    return {"unsupported": nodes, "not_checked": None}
 
 
 def _bundle(path: Path) -> dict[str, Any]:

@@ -130,10 +130,15 @@ def _counts(found: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _problems(found: Mapping[str, Any]) -> Iterator[str]:
-    problems = found.get("unsupported")
-    if problems is None:
+    if "unsupported" not in found:
         return
+    problems = found["unsupported"]
     yield ""
+    if problems is None:
+        yield from _wrapped(
+            f"whether it can be converted was not found out: {found['not_checked']}"
+        )
+        return
     if not problems:
         yield "every operator can be converted"
         return

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeconv.cli import cli
+from edgeconv.inspection.text import render
 from tests.targets.coral import pairs
 
 _SOURCE, _COMPILED = pairs.SMALL / "source.tflite", pairs.SMALL / "compiled.tflite"
@@ -94,12 +95,31 @@ def test_on_a_cpu_everything_runs_there() -> None:
     assert "all 3 operators run on the CPU" in _inspect(_SOURCE, "--target", "cpu").stdout
 
 
+@pytest.mark.slow
 def test_an_onnx_file_is_parsed_in_a_worker(onnx_file: Path) -> None:
     found = _json(onnx_file)
     assert found["op_counts"] == {"Relu": 1, "Sigmoid": 1}
     assert found["opsets"] == {"ai.onnx": 17}
     assert found["inputs"] == [{"name": "x", "shape": [1, 3, "N"], "dtype": "float32"}]
-    assert "ONNX model" in _inspect(onnx_file).stdout
+    assert found["unsupported"] == []
+    text = render(found)
+    assert "ONNX model" in text
+    assert "every operator can be converted" in text
+
+
+@pytest.mark.slow
+def test_what_would_fail_the_conversion_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        "g (float[1,3] x) => (float[1,3] y) { t = Relu(x) y = Bernoulli(t) }"
+    )
+    onnx.save(model, path)
+    found = _json(path)
+    (problem,) = found["unsupported"]
+    assert problem["op"].startswith("Bernoulli")
+    assert problem["reason"]
+    assert "1 of its nodes cannot be converted" in render(found)
 
 
 @pytest.mark.slow
