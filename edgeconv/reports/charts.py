@@ -89,14 +89,13 @@ def _svg(label: str, parts: Sequence[str]) -> str:
 
 
 def _axis(low: float, high: float, step: float) -> list[str]:
-    parts = []
+    parts = [f'<text x="{_LEFT + 4}" y="{_TOP + 22}">SQNR, dB</text>']
     value = low
     while value <= high:
-        unit = " dB" if value + step > high else ""
         y = round(_TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low), 1)
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.0f}{unit}</text>'
+            f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.0f}</text>'
         )
         value += step
     return parts

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import Any
 
 from edgeconv.artifacts import Arrays
+from edgeconv.layer_errors import LayerError
 from edgeconv.report import format_bytes, format_db, notes, stage_rows, verdict_line
 from edgeconv.reports.charts import histogram_chart, layer_chart
 from edgeconv.reports.pictures import pictures
@@ -92,7 +93,8 @@ def _hop(stage: Mapping[str, Any]) -> dict[str, Any]:
         "chart": layer_chart(stage.get("layers", ()), limit),
         "count": len(stage.get("layers", ())),
         "first": stage.get("first_layer"),
-        "worst": stage["worst_layers"],
+        "worst": [LayerError.from_dict(item).to_dict() for item in stage["worst_layers"]],
+        "sources": any(item.get("source") for item in stage["worst_layers"]),
         "unmatched": stage.get("unmatched_layers", ()),
     }
 

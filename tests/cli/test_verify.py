@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,3 +149,20 @@ def test_a_layout_that_cannot_be_told_is_not_guessed(
     assert done.returncode == 2
     assert "cannot be told" in done.stderr
     assert edgeconv("verify", path, path, "--layout", "source").returncode == 0
+
+
+def test_a_node_alone(edgeconv: Callable[..., Any], digits_bundle: Path, tmp_path: Path) -> None:
+    done = edgeconv("verify", digits_bundle, "--isolate", "linear", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    directory = tmp_path / "linear.isolated"
+    script = directory / "show_error.py"
+    assert len(script.read_text().splitlines()) <= 10
+    shown = subprocess.run(
+        [sys.executable, script.name], cwd=directory, capture_output=True, text=True, check=True
+    )
+    figure = float(shown.stdout.split("SQNR dB ")[1])
+    assert figure > 100
+    assert f"{figure:.1f} dB" in done.stdout
+    wrong = edgeconv("verify", digits_bundle, "--isolate", "liner", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "did you mean linear" in wrong.stderr
