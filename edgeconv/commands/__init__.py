@@ -6,6 +6,7 @@ import click
 
 from edgeconv.commands.benchmark import benchmark
 from edgeconv.commands.deploy import deploy
+from edgeconv.commands.doctor import doctor
 from edgeconv.commands.inspect import inspect
 from edgeconv.commands.toolchain import toolchain
 from edgeconv.commands.torch2tflite import torch2tflite
@@ -17,6 +18,7 @@ COMMANDS: tuple[click.Command, ...] = (
     verify,
     inspect,
     benchmark,
+    doctor,
     toolchain,
 )
 """Every subcommand, in the order of ``edgeconv --help``."""

@@ -1,0 +1,150 @@
+"""`edgeconv doctor`: what is installed, what is missing, how to get it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeconv.console import EXIT_TOOL, Display, reported
+
+if TYPE_CHECKING:
+    from edgeconv.toolchain.probes import Component
+
+_PACKAGES = {
+    "torch": "torch",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "TensorFlow": "tensorflow",
+    "LiteRT": "ai_edge_litert.interpreter",
+}
+_GET_LIBEDGETPU = "install libedgetpu1-std from Google's apt repository coral-edgetpu-stable"
+_CORAL = ("edgetpu_compiler", "libedgetpu", "Edge TPU")
+
+
+@click.command()
+@click.option("--target", default="cpu", show_default=True, help="What must be served: cpu, coral.")
+@click.option("--json", "as_json", is_flag=True, help="Print the components as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def doctor(target: str, *, as_json: bool, quiet: bool) -> None:
+    """Say what is installed and whether it works, and what to do where it does not.
+
+    Nothing is installed or changed. The exit code is 4 where the target cannot be served.
+    """
+    with reported(as_json=as_json, verbose=False), Display(quiet=quiet, verbose=False) as display:
+        from edgeconv import targets
+
+        targets.find(target)
+        display.started("look around")
+        found = _components()
+        display.finished("look around")
+    needed = {"Python", *_PACKAGES, *(_CORAL if target == "coral" else ())}
+    served = all(item.works for item in found if item.name in needed)
+    if as_json:
+        items = [{**item.to_dict(), "needed": item.name in needed} for item in found]
+        click.echo(json.dumps({"target": target, "served": served, "components": items}, indent=2))
+    else:
+        for item in found:
+            click.echo(_line(item, needed=item.name in needed))
+        click.echo(f"\n{target}: {'can be served' if served else 'cannot be served'}")
+    if not served:
+        raise click.exceptions.Exit(EXIT_TOOL)
+
+
+def _components() -> list[Component]:
+    from edgeconv.toolchain import probes
+    from edgeconv.toolchain.environments.home import home
+    from edgeconv.toolchain.environments.manage import every_status
+
+    found = [
+        probes.Component(
+            "Python", works=True, version=platform.python_version(), where=sys.executable
+        )
+    ]
+    found += [_package(name, module) for name, module in _PACKAGES.items()]
+    found += [_compiler(), _libedgetpu(), probes.tpus(), probes.pycoral()]
+    for item in every_status():
+        works = item.state == "installed"
+        name = item.environment.name
+        step = "" if works else f"edgeconv toolchain install {name}"
+        found.append(
+            probes.Component(
+                name,
+                works=works,
+                version=item.environment.version,
+                where=str(item.path),
+                problem="" if works else item.state,
+                next_step=step,
+            )
+        )
+    found.append(probes.program("ssh", "install an OpenSSH client, to deploy to other machines"))
+    found.append(probes.program("docker", "needed only for --compiler-image"))
+    folder = next(path for path in (home(), *home().parents) if path.is_dir())
+    return found + probes.resources(folder)
+
+
+def _package(name: str, module: str) -> Component:
+    answer = _asked(name, "edgeconv.toolchain.probes:package", module=module)
+    return _component(name, answer, "pip install --upgrade edgeconv")
+
+
+def _libedgetpu() -> Component:
+    answer = _asked("libedgetpu", "edgeconv.toolchain.probes:libedgetpu")
+    return _component("libedgetpu", answer, _GET_LIBEDGETPU)
+
+
+def _asked(name: str, function: str, **arguments: Any) -> dict[str, Any]:
+    """Call a probe in a worker of its own, which may crash."""
+    from edgeconv.errors import EdgeconvError
+    from edgeconv.toolchain.worker import Worker
+
+    try:
+        with Worker(name, timeout=120) as worker:
+            answer: dict[str, Any] = worker.call(function, **arguments)
+            return answer
+    except EdgeconvError as error:
+        return {"problem": f"{error.what}: {error.why}" if error.why else error.what}
+
+
+def _component(name: str, answer: dict[str, Any], next_step: str) -> Component:
+    from edgeconv.toolchain.probes import Component
+
+    problem = str(answer.get("problem", ""))
+    return Component(
+        name,
+        works=not problem,
+        version=str(answer.get("version", "")),
+        where=str(answer.get("where", "")),
+        problem=problem,
+        next_step=next_step if problem else "",
+    )
+
+
+def _compiler() -> Component:
+    """Run the compiler's ``--version``."""
+    from edgeconv.errors import EdgeconvError
+    from edgeconv.targets.coral.compiler.find import HOW_TO_GET, require
+
+    try:
+        compiler = require()
+        done = subprocess.run(
+            [str(compiler.program), "--version"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    except (EdgeconvError, OSError, subprocess.SubprocessError) as error:
+        text = error.what if isinstance(error, EdgeconvError) else str(error)
+        return _component("edgetpu_compiler", {"problem": text}, HOW_TO_GET)
+    answer = {"version": done.stdout.strip(), "where": str(compiler.program)}
+    return _component("edgetpu_compiler", answer, "")
+
+
+def _line(item: Component, *, needed: bool) -> str:
+    mark = "ok" if item.works else "MISSING" if needed else "-"
+    text = f"{mark:8}{item.name:18}{'  '.join(part for part in (item.version, item.where) if part)}"
+    if item.works:
+        return text
+    return f"{text}  {item.problem}\n{'':8}{'next: ' + item.next_step if item.next_step else ''}"
