@@ -103,11 +103,6 @@ class Coral:
                 why="the transpose that it takes would be refused, and everything after it",
                 hint="leave --io-layout at nhwc",
             )
-        if options.keep_float or options.keep_int16 or options.recipe or options.max_drop:
-            _LOG.warning(
-                "operators that are kept in other precision run on the CPU with --target coral, "
-                "and so does whatever depends on them"
-            )
         if options.quantize == "none":
             _LOG.warning("--target coral needs an integer model: --quantize int8 is used")
             options = replace(options, quantize="int8")
