@@ -17,6 +17,7 @@ from edgeconv import bundle as files
 from edgeconv import parity
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Artifact, TensorSpec
+from edgeconv.baseline import regressions
 from edgeconv.bundle import BundleWriter, open_bundle
 from edgeconv.candidates import describe_tflite
 from edgeconv.deploy.compare import Outcome, judge, steps
@@ -67,6 +68,10 @@ def test_the_newest_bundle_falls_back_to_the_cpu(bundle: Path) -> None:
     assert "ran on   the CPU, not the Edge TPU, with ai-edge-litert" in again.stdout
     names = [entry["stage"] for entry in open_bundle(bundle).parity()["stages"]]
     assert names.count("edgetpu") == 1
+    # What was deployed is a baseline like any other: verifying does not run it on the device again.
+    baseline = open_bundle(bundle).parity()
+    computed = {**baseline, "stages": baseline["stages"][:-1]}
+    assert regressions(baseline, computed) == ()
 
 
 def test_no_cpu_fallback(bundle: Path) -> None:
