@@ -21,7 +21,7 @@ _GIB = 2**30
 _USB_IDS = {("1a6e", "089a"): "before firmware", ("18d1", "9302"): "ready"}
 _UDEV = ("/etc/udev/rules.d", "/lib/udev/rules.d", "/usr/lib/udev/rules.d")
 _GET_PYCORAL = (
-    "pip uninstall pycoral; Google's is not on PyPI: take it from google-coral.github.io/py-repo "
+    "Google's is not on PyPI: take it from google-coral.github.io/py-repo "
     "(Python 3.6 to 3.9), or apt install python3-pycoral"
 )
 
@@ -94,7 +94,7 @@ def pycoral(paths: Sequence[str] | None = None) -> Component:
         version=version,
         where=where,
         problem="this is PyPI's pycoral, which has nothing to do with Coral",
-        next_step=_GET_PYCORAL,
+        next_step=f"pip uninstall pycoral; {_GET_PYCORAL}",
     )
 
 
