@@ -115,6 +115,15 @@ class Graph:
             self._values[index] = array
         return self._values[index]
 
+    def real(self, index: int, stored: Array) -> Array:
+        """Return the real numbers that values of a tensor with one scale stand for."""
+        parameters = self.tensors[index].quantization
+        if parameters is None or parameters.scale is None or len(parameters.scale) == 0:
+            return stored
+        scale, zero_point = float(parameters.scale[0]), int(parameters.zeroPoint[0])
+        reals: Array = (stored.astype(np.float64) - zero_point) * scale
+        return reals
+
     def producers(self) -> dict[int, OperatorT]:
         """Return the operator that makes each computed tensor."""
         return {out: operator for operator in self.operators for out in operator.outputs}

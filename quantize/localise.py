@@ -57,38 +57,75 @@ def layer_errors(
     Returns:
         One entry for each tensor that both graphs compute and for each input that is quantized.
     """
-    pairs = _pairs(reference, quantized)
-    if not pairs or not feeds:
+    alone = Alone(reference, quantized)
+    if not alone.pairs or not feeds:
         return ()
-    alone, fed = isolated(quantized, pairs)
-    floats = Runner(reference, sorted({*pairs.values()}))
-    whole = Runner(quantized, list(pairs))
-    apart = Runner(alone, list(pairs))
-    limits = {index: (needed or {}).get(reference.name(pairs[index])) for index in pairs}
-    here = {index: _Ratio(limits[index]) for index in pairs}
-    carried = {index: _Ratio(limits[index]) for index in pairs}
+    whole = Runner(quantized, list(alone.pairs))
+    limits = {source: (needed or {}).get(reference.name(source)) for source in alone.pairs.values()}
+    here = {source: _Ratio(limits[source]) for source in limits}
+    carried = {source: _Ratio(limits[source]) for source in limits}
     for feed in feeds:
-        expected = floats.run(feed)
-        stored = [
-            _stored(quantized, index, value)
-            for index, value in zip(quantized.inputs, feed, strict=True)
-        ]
-        found = whole.run(stored)
-        values = [_stored(quantized, index, expected[pairs[index]]) for index in fed]
-        single = apart.run([*values, *stored])
-        for index, source in pairs.items():
-            carried[index].add(expected[source], _real(quantized, index, found[index]))
-            here[index].add(expected[source], _real(quantized, index, single[index]))
+        found = whole.run(_stored_feed(quantized, feed))
+        single = alone.run(feed)
+        for index, source in alone.pairs.items():
+            expected, apart = single[source]
+            carried[source].add(expected, quantized.real(index, found[index]))
+            here[source].add(expected, apart)
     producers = reference.producers()
     return tuple(
         LayerError(
             name=reference.name(source),
             op=reference.op(producers[source]) if source in producers else "QUANTIZE",
-            here_db=here[index].decibels,
-            carried_db=carried[index].decibels,
+            here_db=here[source].decibels,
+            carried_db=carried[source].decibels,
         )
-        for index, source in pairs.items()
+        for source in alone.pairs.values()
     )
+
+
+class Alone:
+    """Every layer of a quantized model by itself, fed with the float model's values.
+
+    Args:
+        reference: The float graph that was quantized.
+        quantized: What became of it.
+
+    Attributes:
+        pairs: The float tensor of each tensor of the quantized graph that both compute.
+    """
+
+    def __init__(self, reference: Graph, quantized: Graph) -> None:
+        self.pairs = _pairs(reference, quantized)
+        self._quantized = quantized
+        graph, self._fed = isolated(quantized, self.pairs)
+        self._floats = Runner(reference, sorted({*self.pairs.values()}))
+        self._apart = Runner(graph, list(self.pairs))
+
+    def run(self, feed: Sequence[Array]) -> dict[int, tuple[Array, Array]]:
+        """Return by float tensor what the float model and the layer alone make of a sample."""
+        quantized, expected = self._quantized, self._floats.run(feed)
+        values = [_stored(quantized, index, expected[self.pairs[index]]) for index in self._fed]
+        single = self._apart.run([*values, *_stored_feed(quantized, feed)])
+        return {
+            source: (expected[source], quantized.real(index, single[index]))
+            for index, source in self.pairs.items()
+        }
+
+
+    def limits(self) -> dict[int, Range]:
+        """Return by float tensor the real numbers that its quantized form can hold."""
+        graph, found = self._quantized, {}
+        for index, source in self.pairs.items():
+            if _scale(graph, index) is not None:
+                stored = np.iinfo(graph.dtype(index))
+                ends = graph.real(index, np.array([stored.min, stored.max]))
+                found[source] = Range(float(ends[0]), float(ends[1]))
+        return found
+
+
+def _stored_feed(graph: Graph, feed: Sequence[Array]) -> list[Array]:
+    pairs = zip(graph.inputs, feed, strict=True)
+    return [_stored(graph, index, value) for index, value in pairs]
 
 
 def _pairs(reference: Graph, quantized: Graph) -> dict[int, int]:
@@ -155,15 +192,6 @@ def _stored(graph: Graph, index: int, value: Array) -> Array:
     steps = np.rint(value.astype(np.float64) / scale) + zero_point
     stored: Array = np.clip(steps, limits.min, limits.max).astype(dtype)
     return stored
-
-
-def _real(graph: Graph, index: int, value: Array) -> Array:
-    found = _scale(graph, index)
-    if found is None:
-        return value
-    scale, zero_point = found
-    reals: Array = (value.astype(np.float64) - zero_point) * scale
-    return reals
 
 
 class _Ratio:

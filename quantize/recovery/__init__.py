@@ -1,0 +1,25 @@
+"""Methods that win back accuracy; `recover` tries each and keeps what helps.
+
+To add one, write a class with the members of `base.Recovery` in a module of its own, and list it in
+`RECOVERIES`.
+"""
+
+from __future__ import annotations
+
+from edgeconv.quantize.recovery.base import Recovery
+from edgeconv.quantize.recovery.bias import BiasCorrection
+from edgeconv.quantize.recovery.concat import SplitConcat
+from edgeconv.quantize.recovery.equalize import Equalize
+from edgeconv.quantize.recovery.headroom import Headroom
+from edgeconv.quantize.recovery.outliers import Outliers
+from edgeconv.quantize.recovery.padding import Padding
+
+RECOVERIES: tuple[Recovery, ...] = (
+    Padding(),
+    SplitConcat(),
+    Equalize(),
+    Outliers(),
+    BiasCorrection(),
+    Headroom(),
+)
+"""In the order in which they are tried: what changes the graph first, what tunes it last."""

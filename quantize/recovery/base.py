@@ -1,0 +1,96 @@
+"""What recovery asks of a method, and what it gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from edgeconv.artifacts import Array
+from edgeconv.quantize import static
+from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import Precision
+from edgeconv.quantize.qparams import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A float graph and all that decides what it becomes as integers.
+
+    Attributes:
+        graph: The lowered float graph; methods leave it as it is and work on copies.
+        feeds: Per sample the graph's inputs, in the stored form.
+        calibrator: Makes the calibrator of one tensor.
+        precisions: The precision of each operator.
+        ranges: The ranges of all activations that decide; found by calibration.
+    """
+
+    graph: Graph
+    feeds: Sequence[Sequence[Array]]
+    calibrator: Callable[[], Calibrator]
+    precisions: Sequence[Precision]
+    ranges: Mapping[int, Range] = field(default_factory=dict)
+
+    def calibrated(
+        self, progress: Callable[[int, int], None] | None = None, *, everything: bool = False
+    ) -> Draft:
+        """Return the draft with the ranges that its calibrator finds."""
+        ranges = static.observe(
+            self.graph,
+            self.feeds,
+            self.calibrator,
+            everything=everything or not static.uniform(self.precisions),
+            progress=progress,
+        )
+        return replace(self, ranges=ranges)
+
+    def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Draft:
+        """Return the draft of another float graph, calibrated anew."""
+        chosen = self.precisions if precisions is None else precisions
+        return replace(self, graph=graph, precisions=chosen).calibrated()
+
+    def built(self) -> Graph:
+        """Return the quantized graph, with float32 inputs and outputs."""
+        graph = self.graph.copy()
+        static.build(graph, dict(self.ranges), self.precisions, "float32")
+        return graph
+
+
+class Recovery(Protocol):
+    """Wins back accuracy: proposes drafts, of which the best is kept if it is worth it.
+
+    Attributes:
+        name: What users call it.
+        worth_db: The gain that a draft must bring, in dB of SQNR, averaged over the outputs.
+        chooses_ranges: Whether it only chooses ranges, and has to prove itself on samples that did
+            not set them.
+    """
+
+    @property
+    def chooses_ranges(self) -> bool:
+        """Whether it only chooses ranges."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
+    @property
+    def worth_db(self) -> float:
+        """The gain that a draft must bring, in dB of SQNR, averaged over the outputs."""
+        ...
+
+    def drafts(self, draft: Draft) -> Iterator[Draft]:
+        """Propose drafts that compute the same in float, or close to it; none where it is idle."""
+        ...
+
+
+def replace_constant(graph: Graph, position: int, slot: int, value: Array) -> None:
+    """Give one operator another constant; others that share the old one keep it."""
+    operator = graph.operators[position]
+    inputs = list(operator.inputs)
+    name = graph.name(inputs[slot]) if inputs[slot] >= 0 else f"{graph.label(operator)}/bias"
+    inputs[slot] = graph.add_constant(name, value.astype("float32"))
+    operator.inputs = inputs

@@ -1,0 +1,138 @@
+"""Put factors on channels, so that one scale serves all channels of a tensor.
+
+After Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction",
+with the balance between activations and weights of Xiao et al. 2023, "SmoothQuant". The factors
+reach across all that `channels` lets through, not only from one convolution to the next. Weights
+have a scale for each output channel, so only what enters dense layers and full convolutions pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeconv.artifacts import Array
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.recovery.base import Draft, replace_constant
+from edgeconv.quantize.recovery.channels import WEIGHTED, Ties
+from edgeconv.quantize.runs import Runner
+
+_BALANCES = (0.5, 0.75, 1.0)
+_LARGEST = 64.0
+"""Largest factor: channels with next to nothing in them are not blown up to the full range."""
+
+_Vector = npt.NDArray[np.float64]
+
+
+class Equalize:
+    """See the module."""
+
+    name = "equalize"
+    worth_db = 0.1
+    chooses_ranges = False
+
+    def drafts(self, draft: Draft) -> Iterator[Draft]:
+        """Yield one draft for each balance between activations and weights."""
+        ties = Ties(draft.graph)
+        free = {index: roots for index in ties.tensors if (roots := ties.roots(index)).max(initial=-1) >= 0}
+        if not free:
+            return
+        weights = _weight_peaks(draft.graph, free)
+        peaks = _peaks(draft, list(free))
+        for balance in _BALANCES:
+            factors = _factors(ties, free, peaks, weights, balance)
+            if factors:
+                yield draft.on(_apply(draft.graph, ties, factors))
+
+
+def _peaks(draft: Draft, tensors: list[int]) -> dict[int, _Vector]:
+    """Return the largest absolute value of each channel."""
+    runner = Runner(draft.graph, tensors)
+    found: dict[int, _Vector] = {}
+    for feed in draft.feeds:
+        for index, value in runner.run(feed).items():
+            rows = np.abs(value).reshape(-1, value.shape[-1])
+            found[index] = np.maximum(found.get(index, 0.0), rows.max(axis=0).astype(np.float64))
+    return found
+
+
+def _weight_peaks(graph: Graph, free: dict[int, Array]) -> dict[int, _Vector]:
+    """Return by tensor the largest weight, relative to its row's, that reads each channel."""
+    found: dict[int, _Vector] = {}
+    for operator in graph.operators:
+        source = operator.inputs[0] if operator.inputs else -1
+        if graph.op(operator) not in WEIGHTED[:2] or source not in free:
+            continue
+        weight = np.abs(graph.value(operator.inputs[1])).astype(np.float64)
+        rows = weight.reshape(weight.shape[0], -1, weight.shape[-1]).max(axis=1)
+        rows /= np.maximum(rows.max(axis=1, keepdims=True), 1e-30)
+        peak = rows.max(axis=0)
+        found[source] = np.maximum(found.get(source, 0.0), peak / max(peak.max(), 1e-30))
+    return found
+
+
+def _factors(
+    ties: Ties, free: dict[int, Array], peaks: dict[int, _Vector], weights: dict[int, _Vector],
+    balance: float,
+) -> dict[int, float]:  # fmt: skip
+    """Return the factor of each variable: the largest that makes no channel the largest."""
+    costly = {int(root) for index in weights for root in free[index]}
+    shares: dict[int, float] = {}
+    for index in weights:
+        for root, share in zip(free[index].tolist(), weights[index].tolist(), strict=True):
+            shares[root] = max(shares.get(root, 0.0), share)
+    found: dict[int, float] = {}
+    for index, roots in free.items():
+        peak = peaks[index]
+        if peak.max() <= 0:
+            continue
+        room = np.minimum(peak.max() / np.maximum(peak, 1e-30), 1e6) ** (1 / ties.tensors[index].power)
+        for root, ratio in zip(roots.tolist(), room.tolist(), strict=True):
+            if root < 0:
+                continue
+            factor = ratio
+            if root in costly:
+                factor = ratio**balance * max(shares[root], 1e-3) ** (1 - balance)
+            found[root] = min(found.get(root, _LARGEST), factor)
+    return {root: max(factor, 1 / _LARGEST) for root, factor in found.items()}
+
+
+def _apply(source: Graph, ties: Ties, factors: dict[int, float]) -> Graph:
+    """Return a copy of the graph with the factors put on."""
+    graph = source.copy()
+
+    def scale(index: int) -> _Vector:
+        roots = ties.roots(index).tolist()
+        power = ties.tensors[index].power
+        return np.array([factors.get(root, 1.0) for root in roots]) ** power
+
+    for position, operator in enumerate(graph.operators):
+        known = [index for index in operator.inputs if index in ties.tensors]
+        (output, *_) = operator.outputs
+        if output not in ties.tensors or len(known) != 1:
+            continue
+        before, after = scale(known[0]), scale(output)
+        if (before == 1).all() and (after == 1).all():
+            continue
+        name = graph.op(operator)
+        if name in WEIGHTED:
+            _rescale_weights(graph, position, before, after)
+        elif name in ("MUL", "ADD", "SUB"):
+            slot = next(s for s, i in enumerate(operator.inputs) if graph.is_constant(i))
+            factor = after / before if name == "MUL" else after
+            replace_constant(graph, position, slot, graph.value(operator.inputs[slot]) * factor)
+    return graph
+
+
+def _rescale_weights(graph: Graph, position: int, before: _Vector, after: _Vector) -> None:
+    operator = graph.operators[position]
+    weight = graph.value(operator.inputs[1]).astype(np.float64)
+    if graph.op(operator) == "DEPTHWISE_CONV_2D":
+        weight = weight * (after / np.repeat(before, after.size // before.size))
+    else:
+        weight = weight / before * after.reshape(-1, *[1] * (weight.ndim - 1))
+    replace_constant(graph, position, 1, weight)
+    if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+        replace_constant(graph, position, 2, graph.value(operator.inputs[2]) * after)

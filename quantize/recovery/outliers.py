@@ -1,0 +1,30 @@
+"""Shrink the ranges of tensors in which few values lie far out.
+
+Saturating them costs less than coarser steps for all others: the clip of least squared error, after
+Sung et al. 2015, "Resiliency of Deep Neural Networks under Quantization", or a percentile, as in Wu
+et al. 2020, "Integer Quantization for Deep Learning Inference".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edgeconv.quantize.calibrators import CALIBRATORS
+from edgeconv.quantize.recovery.base import Draft
+
+_TRIED = ("mse", "percentile")
+
+
+class Outliers:
+    """See the module."""
+
+    name = "outliers"
+    worth_db = 0.8
+    chooses_ranges = True
+
+    def drafts(self, draft: Draft) -> Iterator[Draft]:
+        """Yield one draft for each calibrator that clips."""
+        for name in _TRIED:
+            if name in CALIBRATORS and draft.calibrator is not CALIBRATORS[name]:
+                yield replace(draft, calibrator=CALIBRATORS[name]).calibrated()
