@@ -14,7 +14,7 @@ from edgeconv.gates import check_gate
 QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x8"]
 IoDtype = Literal["float32", "int8", "uint8", "int16"]
 IoLayout = Literal["nhwc", "nchw"]
-CalibratorName = Literal["minmax", "mse"]
+CalibratorName = Literal["minmax", "moving-average", "percentile", "mse", "entropy"]
 ConverterName = Literal["native", "onnx-tf", "auto"]
 RuntimeName = Literal["litert", "tflite-runtime", "tf"]
 
@@ -67,6 +67,8 @@ class ConvertOptions:
         io_layout: ``nhwc`` stores image inputs and outputs channels last; ``nchw`` keeps them.
         calibration_samples: Largest number of calibration samples used.
         calibrator: How a tensor's range is chosen from what calibration saw.
+        disable_recovery: Methods of winning accuracy back that are left out; names of
+            `edgeconv.quantize.recovery.RECOVERIES`, or ``all``.
         target: What the model is converted for; a name of `edgeconv.targets.TARGETS`.
         allow_approximate: Whether a target may replace operators that it lacks by close ones.
         cut: Names of ONNX nodes after which a target cuts the model; what follows becomes a float
@@ -95,7 +97,8 @@ class ConvertOptions:
     max_drop: str | None = None
     io_layout: IoLayout = "nhwc"
     calibration_samples: int = 200
-    calibrator: CalibratorName = "minmax"
+    calibrator: CalibratorName = "mse"
+    disable_recovery: tuple[str, ...] = ()
     target: str = "cpu"
     allow_approximate: bool = False
     cut: tuple[str, ...] = ()
@@ -138,7 +141,7 @@ class ConvertOptions:
                 why=f"--quantize is {self.quantize}",
                 hint=f"add --quantize {wide}, or leave --io-dtype at float32",
             )
-        for name in ("keep_float", "keep_int16", "cut"):
+        for name in ("keep_float", "keep_int16", "cut", "disable_recovery"):
             if isinstance(getattr(self, name), str):
                 raise UsageError(f"{name} is a list of texts, not one text")
             object.__setattr__(self, name, tuple(getattr(self, name)))

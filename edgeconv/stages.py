@@ -154,6 +154,7 @@ class Quantize:
             io_dtype=context.options.io_dtype,
             samples=str(context.calibration),
             calibrator=context.options.calibrator,
+            disable_recovery=list(context.options.disable_recovery),
             rules=[rule.to_dict() for rule in rules_of(context.options)],
             max_drop=context.options.max_drop,
             mixed=self.mixed,
@@ -161,6 +162,8 @@ class Quantize:
             origins=origins_of(onnx),
         )
         context.details["notes"] = answer["notes"]
+        if answer["recovery"]:
+            context.details["recovery"] = answer["recovery"]
         return Artifact.from_dict(answer)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +14,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
 from edgeconv.errors import InvalidData, UsageError
 from edgeconv.options import MaxDrop
-from edgeconv.quantize import check, qdq, static, weights
+from edgeconv.quantize import check, factors, qdq, static, weights
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
@@ -33,6 +33,10 @@ from edgeconv.quantize.precision import (
 )
 from edgeconv.quantize.qdq import Imported
 from edgeconv.quantize.qparams import Range
+from edgeconv.quantize.recover import Step, recover
+from edgeconv.quantize.recovery import RECOVERIES
+from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.concat import SplitConcat
 from edgeconv.quantize.search import Found, Search
 from edgeconv.tflite import OperatorT
 
@@ -52,6 +56,7 @@ def quantize(
     mixed: bool = True,
     onnx: str | None = None,
     origins: Origins | None = None,
+    disable_recovery: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Quantize a float TFLite model, and check that the result loads and runs.
@@ -73,11 +78,12 @@ def quantize(
         mixed: Whether layers may be kept in 16 bits for that; otherwise it is only said which.
         onnx: The ONNX file that the model was made from, for the scales that it may state.
         origins: Names of the ONNX nodes and PyTorch modules, for rules and notes.
+        disable_recovery: Methods of `recovery` that are left out; ``all`` for every one.
         progress: Called with the number of calibrated samples and their total.
 
     Returns:
-        The quantized model, as `Artifact.to_dict` gives it, and ``notes`` for the
-        report.
+        The quantized model, as `Artifact.to_dict` gives it; ``notes`` for the report; and of a
+        model with integer activations ``recovery``, what was tried and what it gained.
 
     Raises:
         UsageError: An argument is not known, does not fit the mode, or matches nothing.
@@ -87,6 +93,8 @@ def quantize(
     """
     artifact = Artifact.from_dict(model)
     _check_arguments(mode, io_dtype, calibrator)
+    disabled = _disabled(disable_recovery)
+    tried: list[Step] = []
     graph = Graph(tflite.load(artifact.path))
     imported = qdq.take(graph, None if onnx is None else Path(onnx))
     check.float_model(graph, str(artifact.path))
@@ -106,8 +114,9 @@ def quantize(
             mixed,
             imported,
             origins or {},
+            disabled,
         )
-        notes = request.run(progress)
+        graph, notes, tried = request.run(progress)
     else:
         notes = _unused(imported, mode)
         weights.quantize(graph, chooser(graph, precisions))
@@ -116,7 +125,8 @@ def quantize(
             weights.quantize(inner, chooser(inner, [MODES[mode]] * len(inner.operators)))
     tflite.save(graph.model, Path(path))
     check.runs(Path(path))
-    return {**_describe(artifact, graph, Path(path)).to_dict(), "notes": notes}
+    described = _describe(artifact, graph, Path(path)).to_dict()
+    return {**described, "notes": notes, "recovery": [asdict(step) for step in tried]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +142,10 @@ class _Static:
     mixed: bool
     imported: Imported
     origins: Origins
+    disabled: Collection[str]
 
-    def run(self, progress: Progress | None) -> list[str]:
-        """Quantize the graph in place, and return the notes."""
+    def run(self, progress: Progress | None) -> tuple[Graph, list[str], list[Step]]:
+        """Return the quantized graph, the notes, and what was tried to win accuracy back."""
         graph, imported = self.graph, self.imported
         if imported.affine and self.max_drop is not None:
             raise UsageError(
@@ -148,23 +159,37 @@ class _Static:
         if unused:
             imported = Imported()
         check.supported(graph, lowered)
+        notes = [*_left_float(graph, asked, lowered), *unused]
+        draft, tried = self._recovered(Draft(graph, self.feeds, self.calibrator, lowered), imported)
+        graph, lowered = draft.graph, list(draft.precisions)
         everything = self.max_drop is not None or not static.uniform(lowered)
         ranges = static.observe(
             graph,
             self.feeds,
-            self.calibrator,
+            draft.calibrator,
             imported=imported,
             everything=everything,
             progress=progress,
         )
-        notes = [*_left_float(graph, asked, lowered), *unused, *_used(graph, imported, ranges)]
+        notes += [*_used(graph, imported, ranges), *_joined(lowered, self.precisions)]
         if self.max_drop is not None:
             limit = MaxDrop.parse(self.max_drop)
             found = Search(graph, ranges, lowered, self.feeds, limit).run(progress)
             notes.append(_kept(graph, found, limit, self.origins, mixed=self.mixed))
             lowered = found.precisions if self.mixed else lowered
         static.build(graph, ranges, lowered, self.io_dtype, imported)
-        return notes
+        factors.write(graph, draft.factors)
+        return graph, notes, tried
+
+    def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step]]:
+        """Try what wins accuracy back, where all is int8 and the scales are ours to choose."""
+        disabled = set(self.disabled)
+        idle = imported.affine or set(draft.precisions) != {"int8"} or not self.feeds
+        if idle or disabled >= {method.name for method in RECOVERIES}:
+            return draft, []
+        if self.io_dtype != "float32" or not self.mixed:
+            disabled.add(SplitConcat.name)
+        return recover(draft, disabled)
 
 
 def _used(graph: Graph, imported: Imported, ranges: Mapping[int, Range]) -> list[str]:
@@ -202,6 +227,24 @@ def _kept(graph: Graph, found: Found, limit: MaxDrop, origins: Origins, *, mixed
     reached = f"{found.before:.1f}{unit} become {found.after:.1f}{unit}"
     missed = "" if found.after <= limit.amount else ", which is the least that can be had"
     return f"{asked} {verb} {len(found.kept)} layers in 16 bits: {names}; {reached}{missed}"
+
+
+def _joined(lowered: Sequence[Precision], asked: Sequence[Precision]) -> list[str]:
+    """Say that concatenations at the end have become float32."""
+    if "float" not in lowered or "float" in asked or set(asked) != {"int8"}:
+        return []
+    note = "outputs of different ranges are joined as float32, behind DEQUANTIZE, so that each has"
+    return [f"{note} a scale of its own"]
+
+
+def _disabled(names: Sequence[str]) -> set[str]:
+    known = [method.name for method in RECOVERIES]
+    for name in names:
+        if name not in (*known, "all"):
+            raise UsageError(
+                f"--disable-recovery {name} is not known", hint="use " + ", ".join((*known, "all"))
+            )
+    return set(known) if "all" in names else set(names)
 
 
 def _check_arguments(mode: str, io_dtype: str, calibrator: str) -> None:

@@ -23,6 +23,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.layer_errors import LayerError
 from edgeconv.parity import MAX_DB
+from edgeconv.quantize import factors
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.runs import Runner
@@ -69,7 +70,7 @@ def layer_errors(
         single = alone.run(feed)
         for index, source in alone.pairs.items():
             expected, apart = single[source]
-            carried[source].add(expected, quantized.real(index, found[index]))
+            carried[source].add(expected, alone.real(index, found[index]))
             here[source].add(expected, apart)
     producers = reference.producers()
     return tuple(
@@ -97,6 +98,9 @@ class Alone:
     def __init__(self, reference: Graph, quantized: Graph) -> None:
         self.pairs = _pairs(reference, quantized)
         self._quantized = quantized
+        found = factors.read(quantized)
+        names = {source: reference.name(source) for source in self.pairs.values()}
+        self._factors = {source: found[name] for source, name in names.items() if name in found}
         graph, self._fed = isolated(quantized, self.pairs)
         self._floats = Runner(reference, sorted({*self.pairs.values()}))
         self._apart = Runner(graph, list(self.pairs))
@@ -104,13 +108,22 @@ class Alone:
     def run(self, feed: Sequence[Array]) -> dict[int, tuple[Array, Array]]:
         """Return by float tensor what the float model and the layer alone make of a sample."""
         quantized, expected = self._quantized, self._floats.run(feed)
-        values = [_stored(quantized, index, expected[self.pairs[index]]) for index in self._fed]
+        values = [self._store(index, expected[self.pairs[index]]) for index in self._fed]
         single = self._apart.run([*values, *_stored_feed(quantized, feed)])
         return {
-            source: (expected[source], quantized.real(index, single[index]))
+            source: (expected[source], self.real(index, single[index]))
             for index, source in self.pairs.items()
         }
 
+    def real(self, index: int, stored: Array) -> Array:
+        """Return the real numbers of a quantized tensor, without the factors on its channels."""
+        factor = self._factors.get(self.pairs[index])
+        values = self._quantized.real(index, stored)
+        return values if factor is None else values / factor
+
+    def _store(self, index: int, value: Array) -> Array:
+        factor = self._factors.get(self.pairs[index])
+        return _stored(self._quantized, index, value if factor is None else value * factor)
 
     def limits(self) -> dict[int, Range]:
         """Return by float tensor the real numbers that its quantized form can hold."""

@@ -18,6 +18,7 @@ from edgeconv.quantize.needs import softmax_view
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.runs import Runner
+from edgeconv.tflite import OperatorT
 
 _SAMPLES = 48
 """As many samples are used."""
@@ -61,7 +62,9 @@ def recover(
     halves = (few[::2], few[1::2]) if len(few) >= _FEWEST else (few, few)
     best = replace(draft, feeds=few).calibrated()
     inside, outside = Judge(draft.graph, few[: _SAMPLES // 2]), Judge(draft.graph, halves[1])
-    steps = []
+    steps: list[Step] = []
+    if not inside.outputs:
+        return replace(draft, ranges={}), steps
     methods = [method for method in RECOVERIES if method.name not in disabled]
     for count, method in enumerate(methods, 1):
         judge = outside if method.chooses_ranges else inside
@@ -81,40 +84,50 @@ def recover(
 class Judge:
     """Measures drafts against the float model.
 
-    An output of SOFTMAX is measured at its input: the output hides errors where it is saturated,
-    and other samples would show them.
+    The parts of a concatenation count alike, whatever their size. An output of SOFTMAX is measured
+    at its input: the output hides errors where it is saturated, and other samples would show them.
 
     Args:
         graph: The float graph.
         feeds: The samples to measure on.
+
+    Attributes:
+        outputs: The names of the tensors that are compared; integer outputs are not.
     """
 
     def __init__(self, graph: Graph, feeds: Sequence[Sequence[Array]]) -> None:
         self._feeds = feeds
-        self._names: list[str] = []
+        self.outputs: list[str] = []
         self._views: list[Callable[[Array], Array] | None] = []
+        self._splits: list[tuple[list[int], int]] = []
         producers = graph.producers()
         for index in graph.outputs:
             if not graph.is_activation(index):
                 continue
-            view, seen = None, index
+            view, seen, judged = None, index, index
             while seen in producers and graph.op(producers[seen]) == "RESHAPE":
                 seen = producers[seen].inputs[0]
             if seen in producers and graph.op(producers[seen]) == "SOFTMAX":
-                view, index = _logits(softmax_view(producers[seen])), producers[seen].inputs[0]
-            self._names.append(graph.name(index))
+                judged = producers[seen].inputs[0]
+                view = _logits(softmax_view(producers[seen]))
+            self._splits.append(_parts(graph, producers.get(judged)))
+            self.outputs.append(graph.name(judged))
             self._views.append(view)
         self._reference = self._values(graph)
 
     def score(self, draft: Draft) -> float:
         """Return the SQNR in dB, averaged over the outputs."""
         found = self._values(draft.built())
-        pairs = zip(self._reference, found, strict=True)
-        return float(np.mean([_decibels(one, other) for one, other in pairs]))
+        figures = []
+        for one, other, (ends, axis) in zip(self._reference, found, self._splits, strict=True):
+            parts = zip(np.split(one, ends, axis), np.split(other, ends, axis), strict=True)
+            figures.append(np.mean([_decibels(*pair) for pair in parts]))
+        return float(np.mean(figures))
 
     def _values(self, graph: Graph) -> list[Array]:
-        computed = {graph.name(index): index for op in graph.operators for index in op.outputs}
-        tensors = [computed.get(name, -1) for name in self._names]
+        made = [index for operator in graph.operators for index in operator.outputs]
+        computed = {graph.name(index): index for index in (*graph.inputs, *made)}
+        tensors = [computed.get(name, -1) for name in self.outputs]
         runner = Runner(graph, tensors)
         rows = [runner.run(feed) for feed in self._feeds]
         columns = [graph.real(index, np.stack([row[index] for row in rows])) for index in tensors]
@@ -122,6 +135,15 @@ class Judge:
             column if view is None else view(column)
             for column, view in zip(columns, self._views, strict=True)
         ]
+
+
+def _parts(graph: Graph, producer: OperatorT | None) -> tuple[list[int], int]:
+    """Return where a concatenation's parts end, and along which axis of ``[sample, ...]``."""
+    if producer is None or graph.op(producer) != "CONCATENATION":
+        return [], 0
+    shapes = [graph.shape(index) for index in producer.inputs]
+    axis = int(producer.builtinOptions.axis) % len(shapes[0])
+    return np.cumsum([shape[axis] for shape in shapes])[:-1].tolist(), axis + 1
 
 
 def _logits(raise_low: Callable[[Array], Array]) -> Callable[[Array], Array]:

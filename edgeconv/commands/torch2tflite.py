@@ -88,6 +88,12 @@ def _choice(kind: Any) -> click.Choice[str]:
     show_default=True,
     help="How ranges are chosen.",
 )
+@click.option(
+    "--disable-recovery",
+    multiple=True,
+    metavar="NAME|all",
+    help="Leave a method out that wins int8 accuracy back, such as equalize. Repeatable.",
+)
 @click.option("--image-mean", metavar="M,M,M", help="Subtracted from images in 0..1, per channel.")
 @click.option("--image-std", metavar="S,S,S", help="What they are divided by then.")
 @click.option(

@@ -9,6 +9,7 @@ from typing import Protocol
 from edgeconv.artifacts import Array
 from edgeconv.quantize import static
 from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.factors import Factors
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.precision import Precision
 from edgeconv.quantize.qparams import Range
@@ -24,6 +25,7 @@ class Draft:
         calibrator: Makes the calibrator of one tensor.
         precisions: The precision of each operator.
         ranges: The ranges of all activations that decide; found by calibration.
+        factors: What the channels of tensors were multiplied with.
     """
 
     graph: Graph
@@ -31,6 +33,7 @@ class Draft:
     calibrator: Callable[[], Calibrator]
     precisions: Sequence[Precision]
     ranges: Mapping[int, Range] = field(default_factory=dict)
+    factors: Factors = field(default_factory=dict)
 
     def calibrated(
         self, progress: Callable[[int, int], None] | None = None, *, everything: bool = False

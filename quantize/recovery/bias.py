@@ -53,7 +53,9 @@ def _layers(graph: Graph) -> dict[int, int]:
     return found
 
 
-def _mean_errors(draft: Draft, outputs: list[int]) -> dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def _mean_errors(
+    draft: Draft, outputs: list[int]
+) -> dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]]:
     """Return what must be added to each channel."""
     alone = Alone(draft.graph, draft.built())
     limits = alone.limits()
@@ -68,7 +70,9 @@ def _mean_errors(draft: Draft, outputs: list[int]) -> dict[int, np.ndarray[tuple
     return {index: np.mean(parts, axis=0) for index, parts in errors.items()}
 
 
-def _shift(graph: Graph, position: int, shift: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+def _shift(
+    graph: Graph, position: int, shift: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> None:
     operator = graph.operators[position]
     slot = RULES[graph.op(operator)].bias
     assert slot is not None

@@ -9,6 +9,7 @@ it to 1, as do the model's inputs and outputs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -47,8 +48,10 @@ class Ties:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
+        self._readers = Counter(index for op in graph.operators for index in op.inputs)
         self._parent: list[int] = []
         self._pinned: set[int] = set()
+        self._pinned_roots: set[int] | None = None
         self.tensors: dict[int, Channels] = {}
         for index in graph.inputs:
             if graph.is_float(index):
@@ -61,7 +64,9 @@ class Ties:
 
     def roots(self, index: int) -> Ids:
         """Return the variable that stands for each channel of a tensor, -1 where it is pinned."""
-        pinned = {self._root(entry) for entry in self._pinned}
+        if self._pinned_roots is None:
+            self._pinned_roots = {self._root(entry) for entry in self._pinned}
+        pinned = self._pinned_roots
         found = [self._root(int(entry)) for entry in self.tensors[index].ids]
         return np.array([-1 if root in pinned else root for root in found], np.int64)
 
@@ -128,9 +133,11 @@ class Ties:
         source, graph = self.source(operator), self._graph
         if source < 0 or not all(graph.is_constant(i) for i in operator.inputs[1:] if i >= 0):
             return None
+        if self._readers[operator.inputs[1]] > 1:
+            return None
         weight, depthwise = graph.shape(operator.inputs[1]), graph.op(operator) == WEIGHTED[2]
         width = self._width(source)
-        if (weight[-1] % width if depthwise else weight[-1] != width):
+        if weight[-1] % width if depthwise else weight[-1] != width:
             return None
         if self.tensors[source].power != 1:
             self._pin(source)
@@ -231,8 +238,7 @@ def _move(graph: Graph, operator: OperatorT, ids: Sequence[Ids]) -> Ids | None:
     name, shape = graph.op(operator), graph.shape(operator.outputs[0])
     floats = [index for index in operator.inputs if graph.is_float(index)]
     arrays = [
-        np.broadcast_to(found, graph.shape(index))
-        for found, index in zip(ids, floats, strict=True)
+        np.broadcast_to(found, graph.shape(index)) for found, index in zip(ids, floats, strict=True)
     ]
     if name == "CONCATENATION":
         return np.concatenate(arrays, operator.builtinOptions.axis)
@@ -246,7 +252,9 @@ def _move(graph: Graph, operator: OperatorT, ids: Sequence[Ids]) -> Ids | None:
     if name == "PAD":
         return np.pad(arrays[0], values[0], constant_values=-1)
     if name == "MIRROR_PAD":
-        return np.pad(arrays[0], values[0], "symmetric" if operator.builtinOptions.mode else "reflect")
+        return np.pad(
+            arrays[0], values[0], "symmetric" if operator.builtinOptions.mode else "reflect"
+        )
     return _slice(operator, arrays[0], *values)
 
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.precision import Precision
 from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.rules import RULES, Scaling
+from edgeconv.quantize.runs import Runner
 
 _MIXED = 4.0
 """Ranges that differ by more lose two bits in a common scale."""
@@ -33,10 +36,15 @@ class SplitConcat:
         tail = [
             position
             for position, operator in enumerate(graph.operators)
-            if graph.op(operator) == "CONCATENATION" and _mixed(draft, position)
+            if graph.op(operator) == "CONCATENATION"
         ]
         after = {position: _until_outputs(graph, position) for position in tail}
-        chosen = {entry for entries in after.values() if entries for entry in entries}
+        chosen = {
+            entry
+            for position, entries in after.items()
+            if entries and _mixed(draft, position)
+            for entry in entries
+        }
         if chosen:
             precisions: list[Precision] = [
                 "float" if position in chosen else precision
@@ -46,10 +54,14 @@ class SplitConcat:
 
 
 def _mixed(draft: Draft, position: int) -> bool:
-    """Tell whether the ranges of a concatenation's inputs differ much."""
-    inputs = [i for i in draft.graph.operators[position].inputs if i in draft.ranges]
-    widths = [draft.ranges[index].width for index in inputs]
-    return len(widths) > 1 and max(widths) > _MIXED * min(widths)
+    """Tell whether the values of a concatenation's inputs differ much in size."""
+    graph = draft.graph
+    inputs = [i for i in graph.operators[position].inputs if graph.is_activation(i)]
+    runner, peaks = Runner(graph, inputs), dict.fromkeys(inputs, 0.0)
+    for feed in draft.feeds:
+        for index, value in runner.run(feed).items():
+            peaks[index] = max(peaks[index], float(np.abs(value).max(initial=0)))
+    return len(peaks) > 1 and max(peaks.values()) > _MIXED * min(peaks.values())
 
 
 def _until_outputs(graph: Graph, position: int) -> list[int]:

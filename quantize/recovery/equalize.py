@@ -9,14 +9,15 @@ have a scale for each output channel, so only what enters dense layers and full 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeconv.artifacts import Array
+from edgeconv.quantize.factors import Factors, rounded
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.recovery.base import Draft, replace_constant
-from edgeconv.quantize.recovery.channels import WEIGHTED, Ties
+from edgeconv.quantize.recovery.channels import WEIGHTED, Ids, Ties
 from edgeconv.quantize.runs import Runner
 
 _BALANCES = (0.5, 0.75, 1.0)
@@ -36,7 +37,11 @@ class Equalize:
     def drafts(self, draft: Draft) -> Iterator[Draft]:
         """Yield one draft for each balance between activations and weights."""
         ties = Ties(draft.graph)
-        free = {index: roots for index in ties.tensors if (roots := ties.roots(index)).max(initial=-1) >= 0}
+        free = {
+            index: roots
+            for index in ties.tensors
+            if (roots := ties.roots(index)).max(initial=-1) >= 0
+        }
         if not free:
             return
         weights = _weight_peaks(draft.graph, free)
@@ -44,7 +49,8 @@ class Equalize:
         for balance in _BALANCES:
             factors = _factors(ties, free, peaks, weights, balance)
             if factors:
-                yield draft.on(_apply(draft.graph, ties, factors))
+                graph, scales = _apply(draft.graph, ties, factors)
+                yield replace(draft.on(graph), factors=scales)
 
 
 def _peaks(draft: Draft, tensors: list[int]) -> dict[int, _Vector]:
@@ -58,7 +64,7 @@ def _peaks(draft: Draft, tensors: list[int]) -> dict[int, _Vector]:
     return found
 
 
-def _weight_peaks(graph: Graph, free: dict[int, Array]) -> dict[int, _Vector]:
+def _weight_peaks(graph: Graph, free: dict[int, Ids]) -> dict[int, _Vector]:
     """Return by tensor the largest weight, relative to its row's, that reads each channel."""
     found: dict[int, _Vector] = {}
     for operator in graph.operators:
@@ -74,46 +80,46 @@ def _weight_peaks(graph: Graph, free: dict[int, Array]) -> dict[int, _Vector]:
 
 
 def _factors(
-    ties: Ties, free: dict[int, Array], peaks: dict[int, _Vector], weights: dict[int, _Vector],
+    ties: Ties, free: dict[int, Ids], peaks: dict[int, _Vector], weights: dict[int, _Vector],
     balance: float,
 ) -> dict[int, float]:  # fmt: skip
     """Return the factor of each variable: the largest that makes no channel the largest."""
-    costly = {int(root) for index in weights for root in free[index]}
     shares: dict[int, float] = {}
-    for index in weights:
-        for root, share in zip(free[index].tolist(), weights[index].tolist(), strict=True):
-            shares[root] = max(shares.get(root, 0.0), share)
+    for index, shared in weights.items():
+        for root, share in zip(free[index].tolist(), shared.tolist(), strict=True):
+            shares[root] = max(shares.get(root, 1e-3), share)
     found: dict[int, float] = {}
     for index, roots in free.items():
         peak = peaks[index]
         if peak.max() <= 0:
             continue
-        room = np.minimum(peak.max() / np.maximum(peak, 1e-30), 1e6) ** (1 / ties.tensors[index].power)
+        room = np.minimum(peak.max() / np.maximum(peak, 1e-30), 1e6)
+        room **= 1 / ties.tensors[index].power
         for root, ratio in zip(roots.tolist(), room.tolist(), strict=True):
-            if root < 0:
-                continue
             factor = ratio
-            if root in costly:
-                factor = ratio**balance * max(shares[root], 1e-3) ** (1 - balance)
-            found[root] = min(found.get(root, _LARGEST), factor)
-    return {root: max(factor, 1 / _LARGEST) for root, factor in found.items()}
+            if root in shares:
+                factor = ratio**balance * shares[root] ** (1 - balance)
+            if root >= 0:
+                found[root] = min(found.get(root, _LARGEST), factor)
+    names = list(found)
+    values = rounded(np.maximum([found[root] for root in names], 1 / _LARGEST))
+    return dict(zip(names, values.tolist(), strict=True))
 
 
-def _apply(source: Graph, ties: Ties, factors: dict[int, float]) -> Graph:
-    """Return a copy of the graph with the factors put on."""
+def _apply(source: Graph, ties: Ties, factors: dict[int, float]) -> tuple[Graph, Factors]:
+    """Return a copy of the graph with the factors put on, and what each tensor got."""
     graph = source.copy()
-
-    def scale(index: int) -> _Vector:
-        roots = ties.roots(index).tolist()
-        power = ties.tensors[index].power
-        return np.array([factors.get(root, 1.0) for root in roots]) ** power
-
+    scales = {
+        index: np.array([factors.get(root, 1.0) for root in ties.roots(index).tolist()])
+        ** channels.power
+        for index, channels in ties.tensors.items()
+    }
     for position, operator in enumerate(graph.operators):
         known = [index for index in operator.inputs if index in ties.tensors]
         (output, *_) = operator.outputs
         if output not in ties.tensors or len(known) != 1:
             continue
-        before, after = scale(known[0]), scale(output)
+        before, after = scales[known[0]], scales[output]
         if (before == 1).all() and (after == 1).all():
             continue
         name = graph.op(operator)
@@ -123,7 +129,8 @@ def _apply(source: Graph, ties: Ties, factors: dict[int, float]) -> Graph:
             slot = next(s for s, i in enumerate(operator.inputs) if graph.is_constant(i))
             factor = after / before if name == "MUL" else after
             replace_constant(graph, position, slot, graph.value(operator.inputs[slot]) * factor)
-    return graph
+    changed = {index: scale for index, scale in scales.items() if (scale != 1).any()}
+    return graph, {graph.name(index): scale for index, scale in changed.items()}
 
 
 def _rescale_weights(graph: Graph, position: int, before: _Vector, after: _Vector) -> None:

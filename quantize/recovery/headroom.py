@@ -1,7 +1,8 @@
 """Widen all ranges a little, where samples that calibration did not see would saturate.
 
-The extremes of a few samples are exceeded by others: cross-validation, Stone 1974, "Cross-Validatory
-Choice and Assessment of Statistical Predictions", tells how much room is worth its coarser steps.
+The extremes of a few samples are exceeded by others: cross-validation, Stone 1974,
+"Cross-Validatory Choice and Assessment of Statistical Predictions", tells how much room is worth
+its coarser steps.
 """
 
 from __future__ import annotations

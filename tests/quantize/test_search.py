@@ -42,6 +42,7 @@ def _network(lab: Any) -> Artifact:
 def _search(lab: Any, artifact: Artifact, drop: str, **more: Any) -> tuple[str, Graph, Any]:
     path = lab.folder / "dropped.tflite"
     samples = lab.samples(artifact, _ROWS)
+    more.setdefault("disable_recovery", ("all",))
     answer = quantize(artifact.to_dict(), str(path), "int8", samples=samples, max_drop=drop, **more)
     return answer["notes"][-1], Graph(tflite.load(path)), answer
 

@@ -1,0 +1,232 @@
+"""Int8 by edgeconv and by other quantizers, on the same float models and samples, in one run.
+
+    python -m benchmarks.quantization [--match TEXT] [--cache DIR] [--models DIR] [--output FILE]
+
+Real pretrained models with real inputs from a directory, where there is one, and classifiers that
+are trained on the spot. Each is converted once; the others quantize that float model and the
+SavedModel it came from. ai-edge-quantizer is set up in an environment of its own, which needs a
+network once. SQNR is in dB against torch on inputs that calibration has not seen, for each output;
+top-1 is measured where there are labels. Seconds are calibration and quantization without imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import _environment
+from benchmarks.peers_tools import ROOT, Peer
+from benchmarks.quantization_models import MODELS
+from edgeconv import bundle
+
+Figures = dict[str, Any]
+Results = dict[str, dict[str, Figures]]
+
+OWN = "edgeconv"
+FLOAT = "float"
+DEFAULT = "ai-edge-quantizer"
+TRUE = "ai-edge-quantizer, true ranges"
+_QUANTIZER = Peer("ai-edge-quantizer", ("ai-edge-quantizer==0.10.0",), lambda *_: [], "")
+_OTHERS: dict[str, tuple[str, Peer | None]] = {
+    DEFAULT: ("ai_edge_default", _QUANTIZER),
+    TRUE: ("ai_edge_true_ranges", _QUANTIZER),
+    "TensorFlow": ("tensorflow", None),
+}
+_LEAST_DB = 20.0
+_POINTS = 0.5
+
+
+def _run(
+    module: str, *arguments: str, python: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = [str(python or sys.executable), "-m", module, *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env=_environment(), cwd=ROOT
+    )
+
+
+def _failure(process: subprocess.CompletedProcess[str]) -> str:
+    lines = [line for line in process.stderr.splitlines() if line.strip()]
+    return f"exit status {process.returncode}: {lines[-1][:120] if lines else ''}"
+
+
+def convert(model: Path, folder: Path, options: Sequence[str]) -> Figures:
+    """Convert one model with edgeconv; return what quantization took, or the error."""
+    process = _run(
+        "edgeconv", "torch2tflite", str(model), "--quantize", "int8", "--no-verify", "--quiet",
+        "--force", "--calibration-data", str(model.with_name(f"{model.stem}_calib.npz")),
+        "--output", str(folder), *options,
+    )  # fmt: skip
+    if process.returncode:
+        return {"error": _failure(process)}
+    stages = json.loads((folder / "manifest.json").read_text())["stages"]
+    stage = next(item for item in stages if item["name"] == "tflite_int8")
+    return {"seconds": stage["seconds"], "recovery": stage.get("recovery", [])}
+
+
+def _samples(model: Path, folder: Path, path: Path) -> None:
+    """Write the calibration samples by input name, as the float file stores them."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    entry = next(item for item in manifest["stages"] if item["name"] == "tflite_fp32")
+    specs = bundle.artifact_of(entry, folder).inputs
+    with np.load(model.with_name(f"{model.stem}_calib.npz")) as data:
+        arrays = {
+            spec.name: np.stack([spec.store(sample) for sample in data[f"in{count}"]])
+            for count, spec in enumerate(specs)
+        }
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def _measure(model: Path, folder: Path, file: Path, work: Path) -> Figures:
+    request, result = work / "request.json", work / "result.json"
+    result.unlink(missing_ok=True)
+    evaluation = model.with_name(f"{model.stem}_eval.npz")
+    fields = {"bundle": folder, "file": file, "evaluation": evaluation, "result": result}
+    request.write_text(json.dumps({key: str(value) for key, value in fields.items()}))
+    process = _run("benchmarks.quantization_measure", str(request))
+    if not result.exists():
+        return {"error": _failure(process)}
+    figures: Figures = json.loads(result.read_text())
+    return figures
+
+
+def compare(
+    model: Path, work: Path, cache: Path, options: Sequence[str] = ()
+) -> dict[str, Figures]:
+    """Return the figures of each quantizer for one model.
+
+    Args:
+        model: The ``.pt2`` file, with its samples beside it.
+        work: Directory for what is written.
+        cache: Where the environments of the others are; they are left out where it is ``None``.
+        options: More options of edgeconv.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    folder = work / "model.edgeconv"
+    rows: dict[str, Figures] = {FLOAT: {}, OWN: convert(model, folder, options)}
+    if "error" in rows[OWN]:
+        return rows
+    (float_file,), (own_file,) = (folder.glob(f"*_{kind}.tflite") for kind in ("fp32", "int8"))
+    files = {FLOAT: float_file, OWN: own_file}
+    _samples(model, folder, work / "samples.npz")
+    (saved,) = folder.glob("*_saved_model")
+    for name, (function, peer) in _OTHERS.items():
+        path = work / f"{function}.tflite"
+        python = peer.python(cache) if peer is not None else None
+        process = _run(
+            "benchmarks.quantization_peers", function, str(float_file), str(saved),
+            str(work / "samples.npz"), str(path), python=python,
+        )  # fmt: skip
+        rows[name] = {"error": _failure(process)}
+        if process.returncode == 0:
+            rows[name] = {"seconds": float(process.stdout.split()[-1])}
+            files[name] = path
+    for name, path in files.items():
+        rows[name].update(_measure(model, folder, path, work))
+    return rows
+
+
+def table(results: Results) -> str:
+    """Return all figures as Markdown, and what became of each target."""
+    titles = ["model", "quantizer", "SQNR dB per output", "top-1 %", "s", "kB", ""]
+    lines = [_line(titles), _line(["---"] * len(titles))]
+    for model, rows in results.items():
+        for name, figures in rows.items():
+            decibels = ", ".join(f"{value:.1f}" for value in figures.get("sqnr_db", ()))
+            cells = [
+                _cell(figures, "top1", ".1f"), _cell(figures, "seconds", ".2f"),
+                f"{figures['bytes'] / 1e3:.0f}" if "bytes" in figures else "",
+            ]  # fmt: skip
+            note = figures.get("error", "") or _kept(figures)
+            lines.append(_line([model, name, decibels, *cells, note]))
+    return "\n".join([*lines, "", *_targets(results)])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(figures: Figures, key: str, form: str) -> str:
+    return format(figures[key], form) if key in figures else ""
+
+
+def _kept(figures: Figures) -> str:
+    return ", ".join(step["name"] for step in figures.get("recovery", ()) if step["kept"])
+
+
+def _targets(results: Results) -> list[str]:
+    below, behind, lost = [], [], []
+    gains: dict[str, list[float]] = {DEFAULT: [], TRUE: []}
+    for model, rows in results.items():
+        own = rows[OWN].get("sqnr_db", [])
+        for place, value in enumerate(own):
+            others = {
+                name: rows[name]["sqnr_db"][place]
+                for name in _OTHERS
+                if "sqnr_db" in rows.get(name, {})
+            }
+            for name in gains.keys() & others.keys():
+                gains[name].append(value - others[name])
+            if value < _LEAST_DB:
+                below.append(f"{model} output {place} ({value:.1f})")
+            best = max(others, key=lambda name: others[name], default="")
+            if best and value < others[best]:
+                behind.append(f"{model} output {place} ({value:.1f}, {best} {others[best]:.1f})")
+        if "top1" in rows[OWN] and rows[OWN]["top1"] < rows[FLOAT]["top1"] - _POINTS:
+            lost.append(f"{model} ({rows[OWN]['top1']:.1f}, float {rows[FLOAT]['top1']:.1f})")
+    lines = [
+        f"- {OWN} is on average {np.mean(values):.1f} dB better than {name} ({len(values)} outputs)"
+        for name, values in gains.items()
+        if values
+    ]
+    lines.append(f"- outputs below {_LEAST_DB:g} dB: {', '.join(below) or 'none'}")
+    lines.append(f"- outputs on which another is better: {', '.join(behind) or 'none'}")
+    lines.append(f"- top-1 more than {_POINTS} points below float: {', '.join(lost) or 'none'}")
+    return lines
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--match", default="", help="only models whose name holds this text")
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "edgeconv" / "quantization",
+        help="where environments, trained models and results are kept",
+    )  # fmt: skip
+    parser.add_argument("--models", type=Path, default=ROOT.parent / "shared" / "real_models")
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quantization"))
+    arguments = parser.parse_args()
+    cache = arguments.cache.resolve()
+    trained = cache / "models"
+    trained.mkdir(parents=True, exist_ok=True)
+    _QUANTIZER.install(cache)
+    if not all((trained / f"{name}_eval.npz").exists() for name in MODELS):
+        process = _run("benchmarks.quantization_models", str(trained))
+        if process.returncode:
+            sys.exit(process.stderr)
+    models = [
+        *sorted(arguments.models.glob("*.pt2")),
+        *(trained / f"{name}.pt2" for name in MODELS),
+    ]
+    results: Results = {}
+    for model in models:
+        if arguments.match in model.stem:
+            results[model.stem] = compare(model, cache / "results" / model.stem, cache)
+            sys.stderr.write(f"{model.stem}: {results[model.stem]}\n")
+            arguments.output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.output.with_suffix(".md").write_text(table(results) + "\n")
+            arguments.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

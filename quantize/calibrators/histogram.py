@@ -1,0 +1,76 @@
+"""A histogram of all values of a tensor, in constant memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeconv.artifacts import Array
+
+_BINS = 4096
+
+_LEAST = 1e-30
+"""Values below are as good as zero: the width of their bins has no reciprocal in float32."""
+
+
+class Histogram:
+    """Counts values in bins over [-half, half], which doubles by merging pairs of bins.
+
+    No value is ever lost. `low` and `high` are the extremes; NaN where a value was.
+    """
+
+    def __init__(self) -> None:
+        self._counts: npt.NDArray[np.int64] = np.zeros(_BINS, np.int64)
+        self._half = 0.0
+        self.low = float("inf")
+        self.high = float("-inf")
+
+    def update(self, array: Array) -> None:
+        """Count an array's values; see `Calibrator`."""
+        flat = array.reshape(-1)
+        if flat.size == 0:
+            return
+        low, high = float(flat.min()), float(flat.max())
+        # np.minimum lets NaN win and stay.
+        self.low = float(np.minimum(self.low, low))
+        self.high = float(np.maximum(self.high, high))
+        peak = max(abs(low), abs(high))
+        if not np.isfinite(peak) or peak < _LEAST:
+            return
+        self._reach(peak)
+        width = 2 * self._half / _BINS
+        bins = (flat * np.float32(1 / width) + np.float32(_BINS / 2)).astype(np.int32)
+        np.clip(bins, 0, _BINS - 1, out=bins)
+        self._counts += np.bincount(bins, minlength=_BINS)
+
+    @property
+    def width(self) -> float:
+        """Width of a bin; 0 while only zeros were seen."""
+        return 2 * self._half / _BINS
+
+    def bins(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the centres and the counts of the bins that are not empty."""
+        kept = np.flatnonzero(self._counts)
+        centres = (kept + 0.5) * self.width - self._half
+        return np.clip(centres, self.low, self.high), self._counts[kept].astype(np.float64)
+
+    def spread(self) -> bool:
+        """Tell whether there are different finite values, zero being one."""
+        if self.low > self.high:
+            return False
+        width = max(self.high, 0.0) - min(self.low, 0.0)
+        return bool(np.isfinite(width)) and width > 0 and self.width > 0
+
+    def extremes(self) -> tuple[float, float]:
+        """Return the lowest and highest value; (0, 0) if nothing was seen."""
+        return (0.0, 0.0) if self.low > self.high else (self.low, self.high)
+
+    def _reach(self, peak: float) -> None:
+        """Double the covered interval until it holds a value."""
+        if self._half == 0.0:
+            self._half = peak
+        while self._half < peak:
+            pairs = self._counts.reshape(-1, 2).sum(axis=1)
+            self._counts = np.zeros(_BINS, np.int64)
+            self._counts[_BINS // 4 : _BINS - _BINS // 4] = pairs
+            self._half *= 2

@@ -1,0 +1,138 @@
+"""Each method of recovery on a model built to need it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeconv.artifacts import Array
+from edgeconv.errors import UsageError
+from edgeconv.quantize import localise
+from edgeconv.quantize.engine import quantize
+from edgeconv.quantize.recovery import RECOVERIES
+
+_NAMES = {method.name for method in RECOVERIES}
+
+
+def rows(seed: int, count: int, *shape: int) -> list[list[Array]]:
+    rng = np.random.default_rng(seed)
+    return [[rng.standard_normal(shape).astype(np.float32)] for _ in range(count)]
+
+
+def gain(lab: Any, artifact: Any, known: list[list[Array]], name: str) -> float:
+    """Return what one method alone gains on the worst output, on samples that it has not seen."""
+    unseen = rows(99, 24, *known[0][0].shape)
+    expected = lab.run(artifact.path, unseen)
+    worst = []
+    for disabled in (["all"], sorted(_NAMES - {name})):
+        quantized = lab.quantize(artifact, known, disable_recovery=disabled)
+        found = lab.run(quantized.path, unseen)
+        worst.append(min(map(lab.sqnr, expected, found)))
+    return float(worst[1] - worst[0])
+
+
+def spread_net(lab: Any) -> Any:
+    """A net whose channels differ by a factor of up to 1000 between two convolutions."""
+    rng = np.random.default_rng(1)
+    model = lab.model()
+    source = model.input(1, 6, 6, 4)
+    spread = np.logspace(-1.5, 1.5, 16)
+    first = model.constant(rng.standard_normal((16, 1, 1, 4)) * spread[:, None, None, None])
+    depth = model.constant(rng.standard_normal((1, 3, 3, 16)))
+    last = model.constant(rng.standard_normal((4, 1, 1, 16)) / spread)
+    bias16, bias4 = model.constant(np.zeros(16)), model.constant(np.zeros(4))
+    step = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    x = model.op("CONV_2D", source, first, bias16, **step, fusedActivationFunction=1)
+    x = model.op("DEPTHWISE_CONV_2D", x, depth, bias16, **step, depthMultiplier=1)
+    x = model.op("CONV_2D", x, last, bias4, **step)
+    return lab.save(model, x)
+
+
+def test_equalization_saves_channels_of_different_range(lab: Any) -> None:
+    assert gain(lab, spread_net(lab), rows(0, 24, 1, 6, 6, 4), "equalize") > 10
+
+
+def test_equalized_layers_are_compared_without_their_factors(lab: Any) -> None:
+    artifact, known = spread_net(lab), rows(0, 24, 1, 6, 6, 4)
+    quantized = lab.quantize(artifact, known, disable_recovery=())
+    layers = localise.of_files(str(artifact.path), str(quantized.path), known[:4])
+    assert [layer.op for layer in layers][1:] == ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D"]
+    assert all((layer.carried_db or 0) > 20 for layer in layers)
+
+
+def test_a_mean_error_is_taken_out_through_the_bias(lab: Any) -> None:
+    # A coarse input, always rounded the same way, shifts every result by about as much.
+    model = lab.model()
+    source = model.input(1, 64)
+    shifted = model.op("MUL", model.op("ADD", source, model.constant(1000.0)), model.constant(1e-3))
+    weight, bias = model.constant(np.full((8, 64), 0.1)), model.constant(np.full(8, -6.4))
+    artifact = lab.save(model, model.op("FULLY_CONNECTED", shifted, weight, bias))
+    known = rows(0, 24, 1, 64)
+    assert gain(lab, artifact, known, "bias-correction") > 1
+
+
+def test_outliers_are_clipped_where_that_helps(lab: Any) -> None:
+    model = lab.model()
+    source = model.input(1, 4096)
+    # The fifth power of normal values: few values make the whole range.
+    cube = model.op("MUL", model.op("MUL", source, source), source)
+    artifact = lab.save(model, model.op("TANH", model.op("MUL", cube, model.constant(0.05))))
+    assert gain(lab, artifact, rows(0, 16, 1, 4096), "outliers") > -0.5
+
+
+def test_room_is_left_for_what_few_samples_do_not_show(lab: Any) -> None:
+    rng = np.random.default_rng(3)
+    model = lab.model()
+    source = model.input(1, 8)
+    weight = model.constant(rng.standard_normal((2, 8)))
+    artifact = lab.save(model, model.op("FULLY_CONNECTED", source, weight, -1))
+    assert gain(lab, artifact, rows(0, 10, 1, 8), "headroom") > 1
+
+
+def test_outputs_of_different_range_are_joined_as_real_numbers(lab: Any) -> None:
+    model = lab.model()
+    source = model.input(1, 32)
+    boxes = model.op("MUL", source, model.constant(300.0))
+    joined = model.op("CONCATENATION", boxes, model.op("LOGISTIC", source), axis=1)
+    artifact = lab.save(model, joined)
+    known = rows(0, 16, 1, 32)
+    expected = lab.run(artifact.path, known)[0][..., 32:]
+    figures = []
+    for disabled in (["all"], []):
+        quantized = lab.quantize(artifact, known, disable_recovery=disabled)
+        figures.append(lab.sqnr(expected, lab.run(quantized.path, known)[0][..., 32:]))
+    assert figures[0] < 10
+    assert figures[1] > 35
+
+
+def test_a_padding_constant_does_not_decide_the_range(lab: Any) -> None:
+    model = lab.model()
+    source = model.input(1, 6, 6, 2)
+    pads = model.constant([[0, 0], [1, 1], [1, 1], [0, 0]], "int32")
+    padded = model.op("PADV2", source, pads, model.constant(-400.0))
+    pool = {"strideH": 2, "strideW": 2, "filterHeight": 2, "filterWidth": 2, "padding": 1}
+    kept = model.op("MAX_POOL_2D", padded, **pool)
+    corners = [model.constant(corner, "int32") for corner in ([0, 1, 1, 0], [1, 6, 6, 2])]
+    inside = model.op("SLICE", padded, *corners)
+    artifact = lab.save(model, kept, inside)
+    known = rows(0, 16, 1, 6, 6, 2)
+    assert gain(lab, artifact, known, "padding") > 10
+
+
+def test_what_was_tried_is_told(lab: Any) -> None:
+    artifact, known = spread_net(lab), rows(0, 24, 1, 6, 6, 4)
+    answer = quantize(
+        artifact.to_dict(), str(lab.folder / "out.tflite"), "int8",
+        samples=lab.samples(artifact, known), disable_recovery=["headroom"],
+    )  # fmt: skip
+    tried = {step["name"]: step for step in answer["recovery"]}
+    assert "headroom" not in tried
+    assert tried["equalize"]["kept"]
+    assert tried["equalize"]["gain_db"] > 10
+
+
+def test_an_unknown_method_is_refused(lab: Any) -> None:
+    with pytest.raises(UsageError, match="magic"):
+        lab.quantize(spread_net(lab), rows(0, 2, 1, 6, 6, 4), disable_recovery=["magic"])
