@@ -106,7 +106,7 @@ def compare(
     Args:
         model: The ``.pt2`` file, with its samples beside it.
         work: Directory for what is written.
-        cache: Where the environments of the others are; they are left out where it is ``None``.
+        cache: Where the environments of the others are; who has none is left out.
         options: More options of edgeconv.
     """
     shutil.rmtree(work, ignore_errors=True)
@@ -122,6 +122,9 @@ def compare(
     for name, (function, peer) in _OTHERS.items():
         path = work / f"{function}.tflite"
         python = peer.python(cache) if peer is not None else None
+        if python is not None and not python.exists():
+            rows[name] = {"error": "its environment is missing"}
+            continue
         process = _run(
             "benchmarks.quantization_peers", function, str(float_file), str(saved),
             str(work / "samples.npz"), str(path), python=python,
