@@ -7,6 +7,7 @@ To add one, write a class with the members of `base.Recovery` in a module of its
 from __future__ import annotations
 
 from edgeconv.quantize.recovery.base import Recovery
+from edgeconv.quantize.recovery.batch_norm import BatchNorm
 from edgeconv.quantize.recovery.bias import BiasCorrection
 from edgeconv.quantize.recovery.concat import SplitConcat
 from edgeconv.quantize.recovery.equalize import Equalize
@@ -15,6 +16,7 @@ from edgeconv.quantize.recovery.outliers import Outliers
 from edgeconv.quantize.recovery.padding import Padding
 
 RECOVERIES: tuple[Recovery, ...] = (
+    BatchNorm(),
     Padding(),
     SplitConcat(),
     Equalize(),

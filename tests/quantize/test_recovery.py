@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import UsageError
 from edgeconv.quantize import localise
 from edgeconv.quantize.engine import quantize
+from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.recovery import RECOVERIES
 
 _NAMES = {method.name for method in RECOVERIES}
@@ -60,6 +62,26 @@ def test_equalized_layers_are_compared_without_their_factors(lab: Any) -> None:
     layers = localise.of_files(str(artifact.path), str(quantized.path), known[:4])
     assert [layer.op for layer in layers][1:] == ["CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D"]
     assert all((layer.carried_db or 0) > 20 for layer in layers)
+
+
+def test_a_batch_norm_behind_a_relu_is_folded(lab: Any) -> None:
+    rng = np.random.default_rng(1)
+    model = lab.model()
+    source = model.input(1, 32)
+    weight, bias = model.constant(rng.standard_normal((16, 32))), model.constant(np.zeros(16))
+    dense = model.op("FULLY_CONNECTED", source, weight, bias, fusedActivationFunction=1)
+    # Of very different size: a scale for all of them loses the channels that are enlarged.
+    norm = model.op("MUL", dense, model.constant(np.logspace(-1.5, 1.5, 16)))
+    shares = model.constant(np.diag(1 / np.logspace(-1.5, 1.5, 16)))
+    artifact = lab.save(model, model.op("FULLY_CONNECTED", norm, shares, bias))
+    known = rows(0, 16, 1, 32)
+    quantized = lab.quantize(
+        artifact, known, disable_recovery=sorted(_NAMES - {"batch-norm", "equalize"})
+    )
+    graph = Graph(tflite.load(quantized.path))
+    assert [graph.op(operator) for operator in graph.operators].count("MUL") == 0
+    found = lab.run(quantized.path, known)
+    assert lab.sqnr(lab.run(artifact.path, known)[0], found[0]) > 30
 
 
 def test_a_mean_error_is_taken_out_through_the_bias(lab: Any) -> None:
