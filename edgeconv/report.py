@@ -12,6 +12,7 @@ WIDTH = 80
 _EXACT_DB = 300.0
 _COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
 _NONE = "-"
+_EXPLAINED = 5
 
 
 def is_uncalibrated(manifest: Mapping[str, Any]) -> bool:
@@ -28,6 +29,37 @@ def render_text(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
     for note in notes(manifest, parity):
         lines += ["", *textwrap.wrap(note, WIDTH - 2, subsequent_indent="  ")]
     return "\n".join(lines)
+
+
+def explain(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+    """Return where each stage lost accuracy, and what was tried against it, as text.
+
+    Args:
+        manifest: The content of ``manifest.json``.
+        parity: The content of ``parity.json``.
+    """
+    lines: list[str] = []
+    for stage in parity["stages"]:
+        layers = stage["worst_layers"][:_EXPLAINED]
+        if layers:
+            rows = [_layer_row(layer) for layer in layers]
+            lines += ["", f"worst layers of {stage['stage']}, in dB made here and carried", ""]
+            lines += _table(rows, tuple(rows[0]))
+    for entry in manifest["stages"]:
+        for step in entry.get("recovery", ()):
+            verdict = "kept" if step["kept"] else "not worth it"
+            lines.append(f"{entry['name']}: {step['name']} {step['gain_db']:+.1f} dB, {verdict}")
+    return "\n".join(lines)
+
+
+def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "layer": layer["onnx_node"] or layer["name"].partition(";")[0],
+        "op": layer["op"],
+        "here": format_db(layer["here_db"]),
+        "carried": format_db(layer["carried_db"]),
+        "module": layer["module"],
+    }
 
 
 def _correspondence(parity: Mapping[str, Any]) -> list[str]:
@@ -176,9 +208,9 @@ def _format(value: float | None, pattern: str) -> str:
     return _NONE if value is None else pattern.format(value)
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    cells = [_COLUMNS, *(tuple(row[name] for name in _COLUMNS) for row in rows)]
-    widths = [max(len(row[index]) for row in cells) for index in range(len(_COLUMNS))]
+def _table(rows: Sequence[Mapping[str, str]], columns: Sequence[str] = _COLUMNS) -> list[str]:
+    cells = [tuple(columns), *(tuple(row[name] for name in columns) for row in rows)]
+    widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
     lines = []
     for row in cells:
         first, *middle = (

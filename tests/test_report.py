@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edgeconv import report
+from edgeconv.layer_errors import LayerError
 from edgeconv.reports.html import render_html
 from edgeconv.verification import PARITY_VERSION
 
@@ -150,3 +151,14 @@ def test_the_page_is_self_contained_and_escapes_names() -> None:
 )
 def test_sizes_are_readable(count: int, text: str) -> None:
     assert report.format_bytes(count) == text
+
+
+def test_the_worst_layers_and_what_was_tried_are_explained() -> None:
+    layer = LayerError("conv/Conv;add", "CONV_2D", 12.5, 9.25, module="features.3")
+    parity = {"stages": [{"stage": "tflite_int8", "worst_layers": [layer.to_dict()]}]}
+    step = {"name": "equalize", "gain_db": 7.25, "kept": True}
+    manifest = {"stages": [{"name": "tflite_int8", "recovery": [step]}]}
+    text = report.explain(manifest, parity)
+    assert "worst layers of tflite_int8" in text
+    assert re.search(r"conv/Conv +CONV_2D +12.5 +9.2 +features.3", text)
+    assert "tflite_int8: equalize +7.2 dB, kept" in text

@@ -13,7 +13,7 @@ from benchmarks import quantization
 
 
 def test_the_table_has_all_figures_and_says_which_targets_are_missed() -> None:
-    rows = {
+    rows: dict[str, quantization.Figures] = {
         "float": {"sqnr_db": [120.0, 110.0], "top1": 90.0, "bytes": 4000},
         "edgeconv": {
             "sqnr_db": [30.0, 18.0], "top1": 89.0, "seconds": 1.5, "bytes": 1000,
