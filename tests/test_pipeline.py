@@ -31,6 +31,7 @@ from edgeconv.quantize.data import Samples
 from edgeconv.result import Result
 from edgeconv.sources import Data
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.runtimes import Runtimes
 from edgeconv.toolchain.stage import Stage, StageContext
 
 INPUT = TensorSpec.plain("x", (1, 3), "float32")
@@ -96,21 +97,21 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         assert first is stages[0]
         return found.stages
 
-    def run_artifact(
-        workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path
-    ) -> tuple[Arrays, str]:
+    def run_timed(
+        workers: WorkerPool, artifact: Artifact, inputs: Arrays, scratch: Path, runtimes: Runtimes
+    ) -> tuple[Arrays, str, float]:
         assert threading.current_thread() is not threading.main_thread()
         found.ran.append(artifact.path.stem.removeprefix("fake_"))
         for name, error in found.failing.items():
             if name in artifact.path.name:
                 raise error
         noise = np.float32(artifact.path.read_text())
-        return {"y": inputs["x"] * 2 + noise}, "fake 1.0"
+        return {"y": inputs["x"] * 2 + noise}, "fake 1.0", 1.0
 
     monkeypatch.setattr(pipeline, "load", lambda job: found.source)
     monkeypatch.setattr(pipeline, "data_for", lambda *_: Data(samples, samples))
     monkeypatch.setattr(pipeline, "plan", plan)
-    monkeypatch.setattr(verification, "run_artifact", run_artifact)
+    monkeypatch.setattr(verification, "run_timed", run_timed)
     monkeypatch.setattr(WorkerPool, "start", lambda *_: None)
     return found
 
@@ -315,7 +316,7 @@ def test_a_disk_that_fills_up_during_a_check_is_told(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(verification, "run_artifact", full)
+    monkeypatch.setattr(verification, "run_timed", full)
     with pytest.raises(UsageError, match="the disk is full"):
         convert(job)
     assert not job.target.parent.exists()
