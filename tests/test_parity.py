@@ -195,12 +195,13 @@ def test_gates_merge_defaults_with_overrides() -> None:
 
 def test_gates_are_parsed() -> None:
     assert parse_gate("sqnr_db=20") == ("all", "sqnr_db", 20.0)
+    assert parse_gate("sqnr=20") == ("all", "sqnr_db", 20.0)
     assert parse_gate("tflite_int8:top1_agreement=0.9") == ("tflite_int8", "top1_agreement", 0.9)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["sqnr_db", "sqnr_db=", "sqnr_db=x", "sqnr=3", "nowhere:sqnr_db=3", ":sqnr_db=3", "a=nan"],
+    ["sqnr_db", "sqnr_db=", "sqnr_db=x", "snr=3", "nowhere:sqnr_db=3", ":sqnr_db=3", "a=nan"],
 )
 def test_gates_that_would_never_be_looked_at_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--gate"):
