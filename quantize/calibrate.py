@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidData
 from edgeconv.quantize.calibrators import Calibrator
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Range
+from edgeconv.quantize.runs import load
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
-
-_MAX_THREADS = 4
 
 
 def calibrate(
@@ -64,11 +60,11 @@ def _observe(
 
     The tensors are made outputs of a copy of the model, so that optimized kernels run it.
     """
-    interpreter = _interpreter(graph, watchers)
+    computed = [index for index in watchers if index not in graph.inputs]
+    interpreter = load(graph, computed)
     # LiteRT may renumber tensors, so they are found by their place among the outputs.
     inputs = [detail["index"] for detail in interpreter.get_input_details()]
     outputs = [detail["index"] for detail in interpreter.get_output_details()]
-    computed = [index for index in watchers if index not in graph.inputs]
     places = dict(zip(computed, outputs[len(graph.outputs) :], strict=True))
     for count, sample in enumerate(samples, 1):
         for place, array in zip(inputs, sample, strict=True):
@@ -84,22 +80,6 @@ def _observe(
             del values
         if progress is not None:
             progress(count, len(samples))
-
-
-def _interpreter(graph: Graph, watched: Iterable[int]) -> Any:
-    from ai_edge_litert.interpreter import Interpreter
-
-    outputs = list(graph.outputs)
-    extra = [index for index in watched if index not in graph.inputs]
-    try:
-        graph.subgraph.outputs = outputs + extra
-        content = tflite.serialize(graph.model)
-    finally:
-        graph.subgraph.outputs = outputs
-    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
-    interpreter = Interpreter(model_content=bytes(content), num_threads=threads)
-    interpreter.allocate_tensors()
-    return interpreter
 
 
 def _checked(graph: Graph, index: int, found: tuple[float, float]) -> Range:

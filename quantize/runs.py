@@ -25,7 +25,7 @@ class Runner:
         self._fed = list(graph.inputs)
         self._seen = list(tensors)
         computed = [index for index in self._seen if index not in self._fed]
-        self._interpreter = _load(graph, computed)
+        self._interpreter = load(graph, computed)
         # LiteRT may renumber tensors, so they are found by their place among the outputs.
         self._inputs = [detail["index"] for detail in self._interpreter.get_input_details()]
         outputs = [detail["index"] for detail in self._interpreter.get_output_details()]
@@ -49,7 +49,11 @@ class Runner:
         return value
 
 
-def _load(graph: Graph, extra: Sequence[int]) -> Any:
+def load(graph: Graph, extra: Sequence[int]) -> Any:
+    """Return an interpreter whose outputs are the graph's, then some tensors that it computes.
+
+    The interpreter has its own copy; the graph comes out as it was.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     outputs = list(graph.outputs)
