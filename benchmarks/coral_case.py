@@ -101,10 +101,11 @@ def _quantized(
     artifact: Artifact, path: Path, feeds: list[Arrays], reference: list[Any]
 ) -> dict[str, Any]:
     from edgeconv.quantize.engine import quantize
+    from edgeconv.targets.coral.target import Coral
 
-    answer = quantize(
-        artifact.to_dict(), str(path), "int8", "int8", str(path.parent / "calibration.npz")
-    )
+    rules = [rule.to_dict() for rule in Coral().precision_rules]
+    samples = str(path.parent / "calibration.npz")
+    answer = quantize(artifact.to_dict(), str(path), "int8", "int8", samples, rules=rules)
     integer = Artifact.from_dict(answer)
     found = _run(integer, feeds)
     return {"int8_sqnr_db": _worst(reference, found), **_placement(path)}

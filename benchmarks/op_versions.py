@@ -1,7 +1,8 @@
-"""Ask an installed tflite-runtime for the newest version of each operator that it has.
+"""Ask installed runtimes for the newest version of each operator that they have.
 
 ``python -m benchmarks.op_versions`` prints the content of ``toolchain/op_versions.json``, for the
-runtime of ``edgeconv toolchain install tflite-runtime`` or of another Python that has one.
+runtime of ``edgeconv toolchain install tflite-runtime`` or of other Pythons that have one, or an
+old TensorFlow: ``--python`` may be repeated.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ def measure(python: Path) -> dict[str, dict[str, int]]:
         if name not in ("CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES")
         for version in range(1, _NEWEST + 1)
     ]
-    known, version = known_operators(python, asked)
+    known, runtime = known_operators(python, asked)
     newest: dict[str, int] = {}
     for (name, number), there in zip(asked, known, strict=True):
         if there:
             newest[name] = max(number, newest.get(name, 0))
-    return {f"tflite-runtime {version}": dict(sorted(newest.items()))}
+    return {runtime: dict(sorted(newest.items()))}
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", type=Path, action="append", help="a Python with tflite-runtime")
+    parser.add_argument("--python", type=Path, action="append", help="a Python with a runtime")
     tables: dict[str, dict[str, int]] = {}
     for python in parser.parse_args().python or [require(ENVIRONMENT)]:
         tables |= measure(python)

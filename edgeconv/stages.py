@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from edgeconv import targets
 from edgeconv.artifacts import Artifact
 from edgeconv.errors import ConversionError, ToolMissing, UnsupportedModel
 from edgeconv.options import ConvertOptions
+from edgeconv.quantize.precision import Rule
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.toolchain.pool import WorkerKind
 from edgeconv.toolchain.stage import Stage, StageContext
@@ -129,10 +131,12 @@ class Quantize:
     Attributes:
         mode: What becomes of the operators that no rule names.
         mixed: Whether the model may have operators of other precision.
+        rules: Operators of other precision, before those that the options name.
     """
 
     mode: str
     mixed: bool = True
+    rules: Sequence[Rule] = ()
 
     @property
     def name(self) -> str:
@@ -155,7 +159,7 @@ class Quantize:
             samples=str(context.calibration),
             calibrator=context.options.calibrator,
             disable_recovery=list(context.options.disable_recovery),
-            rules=[rule.to_dict() for rule in rules_of(context.options)],
+            rules=[rule.to_dict() for rule in (*self.rules, *rules_of(context.options))],
             max_drop=context.options.max_drop,
             mixed=self.mixed,
             onnx=str(onnx),
@@ -178,7 +182,8 @@ def plan(first: Stage, options: ConvertOptions) -> list[Stage]:
     stages: list[Stage] = [first, TranslateToSavedModel(), ConvertToTflite()]
     stages += target.float_stages(options)
     if options.quantize != "none":
-        stages.append(Quantize(options.quantize, target.mixed_precision))
+        rules = target.precision_rules if options.quantize == "int8" else ()
+        stages.append(Quantize(options.quantize, target.mixed_precision, rules))
     return [*stages, *target.stages(options)]
 
 

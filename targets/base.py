@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from edgeconv.artifacts import Artifact
 from edgeconv.options import ConvertOptions
+from edgeconv.quantize.precision import Rule
 from edgeconv.toolchain.stage import Stage
 
 
@@ -34,6 +35,10 @@ class Target(Protocol):
     @property
     def mixed_precision(self) -> bool:
         """Whether an int8 model may have operators with float or 16-bit activations."""
+
+    @property
+    def precision_rules(self) -> Sequence[Rule]:
+        """Operators that an int8 model for this target has in another precision."""
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Return the options that a conversion for this target uses; log what was changed.

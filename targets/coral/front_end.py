@@ -2,35 +2,37 @@
 
 Its front end is a TensorFlow Lite interpreter of release 2.5 or 2.6: newer operators and newer
 versions of operators are unknown to it, and so is the encoding of weights behind the flatbuffer.
+What release 2.5 knows was measured, see `edgeconv.toolchain.op_versions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgeconv.targets.coral.graph import EIGHT_BIT, Op, View
+from edgeconv.toolchain.op_versions import op_versions
 
-LAST_BUILTIN = 141
-"""Highest builtin number of TensorFlow 2.6; GELU is 150."""
+RELEASE = "tensorflow 2.5.3"
 
-HIGHEST_VERSIONS = {
-    "CONV_2D": 5,
-    "DEPTHWISE_CONV_2D": 6,
-    "EXP": 1,
-    "FULLY_CONNECTED": 9,
-    "RESIZE_BILINEAR": 3,
-    "RESIZE_NEAREST_NEIGHBOR": 3,
-    "TRANSPOSE": 3,
-    "TRANSPOSE_CONV": 3,
-}
-"""Highest version that the front end registers, of the operators that exceed it in practice."""
+LEFT_FLOAT = (
+    "CAST", "CEIL", "COS", "DIV", "EQUAL", "EXP", "FLOOR", "FLOOR_DIV", "FLOOR_MOD", "GREATER",
+    "GREATER_EQUAL", "LESS", "LESS_EQUAL", "LOG", "NOT_EQUAL", "POW", "ROUND", "SIN", "SQRT",
+)  # fmt: skip
+"""Operators that never map and whose integer form, or a CAST of int8 that belongs to it, the front
+end does not know. In float they only cut the graph; as integers they would cost the whole model."""
+
+_BELOW_RELEASE = {"TRANSPOSE": 3}
+"""Versions that the release registers but the compiler does not take: 4 has five axes."""
+
+_FLEX = "Flex"
+"""What the names of TensorFlow's own operators begin with."""
 
 _VERSION_ADVICE = {
-    "EXP": "version 2 is the one for integers: leave it to the CPU with --cut",
     "TRANSPOSE_CONV": "version 4 has a fused activation: write the activation separately",
     "TRANSPOSE": "version 4 has five dimensions: use at most four",
+    **dict.fromkeys(LEFT_FLOAT, "convert with --target coral, which leaves it in float"),
 }
 _GROUPED = "it is a grouped convolution: convert with --target coral, which splits it"
 _SHAPE_INPUTS = {
@@ -44,6 +46,7 @@ _SHAPE_INPUTS = {
     "TILE": 1,
     "TRANSPOSE_CONV": 0,
 }
+_CUSTOM = 32
 _CONVERT = "convert with --target coral, which writes the lowest version that expresses it"
 
 
@@ -70,7 +73,13 @@ class Objection:
 
 def objections(view: View) -> list[Objection]:
     """Return everything that makes the compiler refuse the model; usually nothing."""
-    return [*_of_model(view), *(item for op in view.ops for item in _of_op(op))]
+    newest = known_versions()
+    return [*_of_model(view), *(item for op in view.ops for item in _of_op(op, newest))]
+
+
+def known_versions() -> dict[str, int]:
+    """Return the newest version that the front end takes of each builtin that it knows."""
+    return {**op_versions()[RELEASE], **_BELOW_RELEASE}
 
 
 def _of_model(view: View) -> Iterator[Objection]:
@@ -97,17 +106,22 @@ def _of_model(view: View) -> Iterator[Objection]:
         )
 
 
-def _of_op(op: Op) -> Iterator[Objection]:
-    if op.code > LAST_BUILTIN:
+def _of_op(op: Op, newest: Mapping[str, int]) -> Iterator[Objection]:
+    if op.code == _CUSTOM:
+        if op.name.startswith(_FLEX):
+            why = f"{op.name} is an operator of TensorFlow, which the compiler does not have"
+            yield Objection(op.index, op.name, why, "use --converter native, or cut it off: --cut")
+        return
+    if op.name not in newest:
         advice = "rewrite it; --target coral does with GELU when --allow-approximate is given"
         yield Objection(op.index, op.name, f"the compiler knows no builtin {op.code}", advice)
         return
-    highest = HIGHEST_VERSIONS.get(op.name)
-    if highest is not None and op.version > highest:
+    if op.version > newest[op.name]:
         yield Objection(
             op.index,
             op.name,
-            f"version {op.version}, and the compiler knows {op.name} up to version {highest}",
+            f"version {op.version}, and the compiler knows {op.name} up to version "
+            f"{newest[op.name]}",
             _GROUPED if _grouped(op) else _VERSION_ADVICE.get(op.name, _CONVERT),
         )
     yield from _of_tensors(op)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from edgeconv.artifacts import Artifact, Format
 from edgeconv.errors import UsageError
 from edgeconv.options import ConvertOptions
+from edgeconv.quantize.precision import Rule
 from edgeconv.targets.base import Assessment
 from edgeconv.targets.coral import compile_stage
+from edgeconv.targets.coral.front_end import LEFT_FLOAT
 from edgeconv.toolchain.pool import WorkerKind
 from edgeconv.toolchain.stage import Stage, StageContext
 
@@ -76,6 +78,13 @@ class Coral:
 
     name = "coral"
     mixed_precision = False
+
+    @property
+    def precision_rules(self) -> Sequence[Rule]:
+        """Leave in float what the compiler does not know as integers."""
+        return [
+            Rule("float", op=name, required=False, source="--target coral") for name in LEFT_FLOAT
+        ]
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Make integers of what was left at its default.

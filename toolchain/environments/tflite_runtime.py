@@ -57,7 +57,7 @@ def known_operators(python: Path, operators: Sequence[tuple[str, int]]) -> tuple
         operators: Names of builtins, with versions.
 
     Returns:
-        For each whether it is there, and the version of the runtime.
+        For each whether it is there, and the name of the runtime with its version.
     """
     with tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch:
         paths = []
@@ -65,7 +65,7 @@ def known_operators(python: Path, operators: Sequence[tuple[str, int]]) -> tuple
             paths.append(str(Path(scratch, f"{place}.tflite")))
             tflite.save(_declaring(name, version), Path(paths[-1]))
         answer = call(python, _SCRIPT, action="op_versions", models=paths)
-    return answer["known"], answer["version"]
+    return answer["known"], answer["runtime"]
 
 
 def self_test(python: Path) -> None:

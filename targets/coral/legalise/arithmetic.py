@@ -1,4 +1,4 @@
-"""Arithmetic without an Edge TPU form, in terms of MUL, ADD, MAXIMUM and RSQRT."""
+"""Arithmetic without an Edge TPU form, in terms of MUL, ADD, MAXIMUM, RELU and RSQRT."""
 
 from __future__ import annotations
 
@@ -60,7 +60,14 @@ def _pow(site: Site) -> bool | None:
     return True
 
 
+def _clip(site: Site) -> bool:
+    (x,) = site.inputs
+    site.binary("MINIMUM", site.unary("RELU", x), site.constant(1.0), out=site.output)
+    return True
+
+
 ARITHMETIC = (
+    Rewrite("clip-to-one", ("RELU_0_TO_1",), _clip, "RELU_0_TO_1 is not supported"),
     Rewrite("square", ("SQUARE",), _square, "SQUARE is not supported"),
     Rewrite("negation", ("NEG",), _neg, "NEG is not supported"),
     Rewrite("absolute-value", ("ABS",), _abs, "ABS is not supported"),

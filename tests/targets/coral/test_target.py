@@ -178,9 +178,9 @@ def _kinds(path: Path) -> set[str]:
 def test_what_does_not_map_is_told_with_the_next_step(tmp_path: Path) -> None:
     lab = Lab(tmp_path)
     model = lab.model()
-    x = model.op("GELU", model.op("SQRT", model.input(1, 4, 4, 4)))
+    x = model.op("GELU", model.op("LEAKY_RELU", model.input(1, 4, 4, 4)))
     for _ in range(2):
-        x = model.op("RELU", model.op("SQRT", x))
+        x = model.op("RELU", model.op("LEAKY_RELU", x))
     artifact = lab.save(model, x)
     rows = [[np.random.default_rng(seed).random((1, 4, 4, 4), np.float32) / 9] for seed in range(4)]
     notes = CORAL.assess(lab.quantize(artifact, rows, io_dtype="int8")).notes
@@ -189,9 +189,9 @@ def test_what_does_not_map_is_told_with_the_next_step(tmp_path: Path) -> None:
     assert "--allow-approximate" in notes[1]
     model = lab.model()
     artifact = lab.save(
-        model, model.op("RELU", model.op("SQRT", model.op("RELU", model.input(1, 4, 4, 4))))
+        model, model.op("RELU", model.op("LEAKY_RELU", model.op("RELU", model.input(1, 4, 4, 4))))
     )
     assessed = CORAL.assess(lab.quantize(artifact, rows, io_dtype="int8"))
     assert assessed.data["on_cpu"] == 2
-    assert "not mapped: 1 x SQRT" in assessed.notes[1]
+    assert "not mapped: 1 x LEAKY_RELU" in assessed.notes[1]
     assert "strands 1 others" in assessed.notes[1]

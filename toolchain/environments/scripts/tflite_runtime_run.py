@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tflite_runtime.interpreter import Interpreter
+
+try:
+    from tflite_runtime.interpreter import Interpreter
+except ImportError:  # an old TensorFlow has the same interpreter
+    from tensorflow.lite.python.interpreter import Interpreter
 
 
 class Refused(Exception):
@@ -94,7 +98,16 @@ def op_versions(request: dict[str, Any]) -> dict[str, Any]:
             found.append(True)
         except (RuntimeError, ValueError):
             found.append(False)
-    return {"known": found, "version": metadata.version("tflite-runtime")}
+    return {"known": found, "runtime": _runtime()}
+
+
+def _runtime() -> str:
+    for package in ("tflite-runtime", "tensorflow-cpu", "tensorflow"):
+        try:
+            return f"{package.replace('-cpu', '')} {metadata.version(package)}"
+        except metadata.PackageNotFoundError:
+            continue
+    raise Refused("no runtime is installed")
 
 
 def main() -> None:

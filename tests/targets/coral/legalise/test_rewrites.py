@@ -194,6 +194,7 @@ _REFLECT = [[0, 0], [2, 1], [1, 2], [0, 0]]
 
 CASES = (
     Case("narrow-indices", _of_constant("PAD", _REFLECT, dtype="int64"), ["PAD"]),
+    Case("clip-to-one", _unary("RELU_0_TO_1"), ["RELU", "MINIMUM"], slack=3.0),
     Case("square", _unary("SQUARE"), ["MUL"]),
     Case("negation", _unary("NEG"), ["MUL"]),
     Case("absolute-value", _unary("ABS"), ["MUL", "MAXIMUM"]),
