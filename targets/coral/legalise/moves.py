@@ -1,17 +1,20 @@
 """Transposes of many axes or of the channels, and DEPTH_TO_SPACE, with fewer axes or as slices.
 
 The Edge TPU maps tensors of at most three axes longer than one, which must be the innermost.
-Axes of one element do not count, and axes that stay side by side are one.
+Axes of one element do not count, and axes that stay side by side are one. Where the last axis stays
+in its place, any order of the others is a chain of transposes [a, b, c] to [b, a, c].
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 from edgeconv.targets.coral.legalise.rewrite import Rewrite, Site, values
 
 _MOST_PARTS = 16
+_MOST_AXES = 7
 
 
 def canonical(shape: Sequence[int], order: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -34,6 +37,29 @@ def canonical(shape: Sequence[int], order: Sequence[int]) -> tuple[list[int], li
     return sizes, [sources.index(run) for run in runs]
 
 
+def rotations(moved: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the fewest swaps of two blocks at the front that reorder axes; the last axis stays.
+
+    Args:
+        moved: Source axis by result axis; the last one is the last.
+
+    Returns:
+        In order, the axes in the first block and those in the second.
+    """
+    start, goal = tuple(range(len(moved))), tuple(moved)
+    paths: dict[tuple[int, ...], list[tuple[int, int]]] = {start: []}
+    open_ = deque([start])
+    while goal not in paths:
+        axes = open_.popleft()
+        for end in range(2, len(axes)):
+            for middle in range(1, end):
+                turned = axes[middle:end] + axes[:middle] + axes[end:]
+                if turned not in paths:
+                    paths[turned] = [*paths[axes], (middle, end - middle)]
+                    open_.append(turned)
+    return paths[goal]
+
+
 def _transpose(site: Site) -> bool | None:
     x, where = site.inputs
     order = values(site.graph, where)
@@ -48,19 +74,45 @@ def _transpose(site: Site) -> bool | None:
         return _turn_channels(site, x, sizes)
     if len(shape) <= 4 and math.prod(shape[:-3]) == 1:
         return None
-    swaps = moved == [0, 2, 1, 3] and min(sizes[1:3]) <= _MOST_PARTS
-    # Four axes do not map, but with five the compiler would refuse the whole model.
-    if len(sizes) <= 3 or (len(sizes) == 4 < len(shape) and not swaps):
-        flat = site.reshape(x, sizes)
-        operands = (flat, site.constant(moved, "int32"))
-        turned = [sizes[axis] for axis in moved]
-        y = site.emit("TRANSPOSE", operands, turned, "TransposeOptions")
-        site.reshape(y, result, out=site.output)
-        return True
-    if swaps:
+    if moved == [0, 2, 1, 3] and min(sizes[1:3]) <= _MOST_PARTS:
         swap_inner(site, x, sizes)
         return True
-    return None
+    if len(sizes) <= 3 or moved[-1] != len(sizes) - 1:
+        return _one_transpose(site, x, sizes, moved)
+    if len(sizes) > _MOST_AXES:
+        return None
+    _chain(site, x, sizes, moved)
+    return True
+
+
+def _one_transpose(site: Site, x: int, sizes: Sequence[int], moved: Sequence[int]) -> bool | None:
+    """Transpose the least axes. Four do not map, but five would cost the whole model."""
+    if len(sizes) > 4 or (len(sizes) == 4 and len(site.shape(x)) <= 4):
+        return None
+    _emit_transpose(site, x, sizes, moved)
+    return True
+
+
+def _emit_transpose(site: Site, x: int, sizes: Sequence[int], moved: Sequence[int]) -> None:
+    flat = site.reshape(x, sizes)
+    turned = [sizes[axis] for axis in moved]
+    operands = (flat, site.constant(moved, "int32"))
+    y = site.emit("TRANSPOSE", operands, turned, "TransposeOptions")
+    site.reshape(y, site.shape(site.output), out=site.output)
+
+
+def _chain(site: Site, x: int, sizes: Sequence[int], moved: Sequence[int]) -> None:
+    """Reorder all axes but the last by transposes of three axes, which keep the last."""
+    left = list(sizes)
+    for first, second in rotations(moved):
+        end = first + second
+        blocks = [math.prod(part) for part in (left[:first], left[first:end], left[end:])]
+        order = site.constant([1, 0, 2], "int32")
+        shape = [blocks[1], blocks[0], blocks[2]]
+        flat = site.reshape(x, blocks)
+        x = site.emit("TRANSPOSE", (flat, order), shape, "TransposeOptions")
+        left = [*left[first:end], *left[:first], *left[end:]]
+    site.reshape(x, site.shape(site.output), out=site.output)
 
 
 def _turn_channels(site: Site, x: int, sizes: Sequence[int]) -> bool | None:

