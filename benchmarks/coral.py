@@ -88,15 +88,19 @@ def _row(name: str, outcome: Outcome) -> str:
         cells += [
             f"{found['on_edgetpu']} of {found['ops']}",
             f"{100 * found['macs_share']:.1f} %",
-            f"{found['int8_sqnr_db']:.1f}",
+            _decibels(found["int8_sqnr_db"], 1),
         ]
     exact = outcome["float_sqnr_db"]
     rewrites = ", ".join(
         f"{count} {name}{' (approximate)' if name in outcome['approximate'] else ''}"
         for name, count in outcome["rewrites"].items()
     )
-    cells += ["equal" if exact == float("inf") else f"{exact:.0f}", rewrites or "none needed"]
+    cells += [_decibels(exact, 0), rewrites or "none needed"]
     return "| " + " | ".join(cells) + " |"
+
+
+def _decibels(value: float | None, digits: int) -> str:
+    return "equal" if value is None else f"{value:.{digits}f}"
 
 
 def _left(name: str, found: Outcome) -> list[str]:
@@ -109,7 +113,7 @@ def _left(name: str, found: Outcome) -> list[str]:
 def write(outcomes: Mapping[str, Outcome], output: Path) -> None:
     """Write the table beside all figures, whole or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    figures = json.dumps(outcomes, indent=1)
+    figures = json.dumps(outcomes, indent=1, allow_nan=False)
     for suffix, text in ((".json", figures), (".md", table(outcomes))):
         draft = output.with_name(f".{output.name}{suffix}.tmp")
         draft.write_text(text + "\n")

@@ -145,8 +145,8 @@ def _placement(path: Path) -> dict[str, Any]:
     }
 
 
-def _worst(reference: list[Any], found: list[Any]) -> float:
-    """Return the least SQNR in dB over the outputs, over all samples."""
+def _worst(reference: list[Any], found: list[Any]) -> float | None:
+    """Return the least SQNR in dB over the outputs, over all samples; ``None`` if all are equal."""
     ratios = []
     for expected, actual in zip(
         zip(*reference, strict=True), zip(*found, strict=True), strict=True
@@ -156,14 +156,15 @@ def _worst(reference: list[Any], found: list[Any]) -> float:
         ratios.append(
             10 * np.log10(float(np.square(signal).sum()) / noise) if noise else float("inf")
         )
-    return float(min(ratios))
+    worst = float(min(ratios))
+    return None if worst == float("inf") else worst
 
 
 def main() -> None:
     """Measure one model."""
     name, directory, *rest = sys.argv[1:]
     outcome = measure(name, Path(directory), Path(rest[0]) if rest else None)
-    (Path(directory) / "outcome.json").write_text(json.dumps(outcome))
+    (Path(directory) / "outcome.json").write_text(json.dumps(outcome, allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -386,6 +386,7 @@ REWRITES: dict[str, str] = {
     "MIRROR_PAD": _LEGALISED,
     "NEG": "multiply by -1",
     "PADV2": f"{_LEGALISED}; a padding of zero is PAD",
+    "SQRT": "cut the model before it: x * RSQRT(x) maps, but 8 bits do not hold its range",
     "TOPK_V2": _TAIL,
     "TFLite_Detection_PostProcess": _TAIL,
     "UNPACK": "slice instead",

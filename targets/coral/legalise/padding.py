@@ -34,11 +34,13 @@ def _mirror(site: Site) -> bool | None:
     if not pairs or sum(map(sum, pairs.values())) > _MOST_ROWS:
         return None
     inner = 0 if site.options.mode == MirrorPadMode.SYMMETRIC else 1
-    _surround(site, x, pairs, inner)
+    surround(site, x, pairs, inner, site.output)
     return True
 
 
-def _surround(site: Site, x: int, pairs: dict[int, tuple[int, int]], inner: int) -> None:
+def surround(
+    site: Site, x: int, pairs: dict[int, tuple[int, int]], inner: int, out: int | None = None
+) -> int:
     """Put mirrored rows around; `inner` is 1 where the border's own row is not repeated."""
     for count, (axis, (before, after)) in enumerate(pairs.items(), 1):
         size = site.shape(x)[axis]
@@ -46,8 +48,8 @@ def _surround(site: Site, x: int, pairs: dict[int, tuple[int, int]], inner: int)
         stops = [size - 1 - inner - row for row in range(after)]
         head = [site.cut(x, axis, row, row + 1) for row in starts]
         tail = [site.cut(x, axis, row, row + 1) for row in stops]
-        out = site.output if count == len(pairs) else None
-        x = site.concat([*head, x, *tail], axis, out=out)
+        x = site.concat([*head, x, *tail], axis, out=out if count == len(pairs) else None)
+    return x
 
 
 def _constant(site: Site) -> bool | None:
@@ -74,7 +76,7 @@ def _infinite(graph: Graph) -> list[str]:
         pairs = _hidden(graph, operator, readers.get(operator.outputs[0], []))
         site = Site(graph, operator)
         if pairs:
-            _surround(site, operator.inputs[0], pairs, 0)
+            surround(site, operator.inputs[0], pairs, 0, site.output)
             changed.append(graph.label(operator))
         operators += site.made if pairs else [operator]
     graph.subgraph.operators = operators

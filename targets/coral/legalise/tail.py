@@ -17,7 +17,7 @@ from edgeconv.tflite import OperatorT
 AUTO = "auto"
 """The name that stands for whatever the Edge TPU does not map at the end of the model."""
 
-_HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
+HEAVY = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "BATCH_MATMUL")
 _NOT_MAPPED = (
     "ARG_MAX", "ARG_MIN", "TOPK_V2", "NON_MAX_SUPPRESSION_V4", "NON_MAX_SUPPRESSION_V5", "GATHER",
     "GATHER_ND", "CAST", "SELECT", "SELECT_V2", "WHERE", "GREATER", "GREATER_EQUAL", "LESS",
@@ -39,9 +39,9 @@ def find(graph: Graph, names: Sequence[str]) -> list[OperatorT]:
         UsageError: A name is not known, or nothing comes after it.
     """
     starts = [index for name in names if name != AUTO for index in [_named(graph, name)]]
-    tail = _after(graph, starts)
+    tail = after(graph, starts)
     if AUTO in names:
-        tail = _after(graph, [], [*tail, *_unmapped(graph)])
+        tail = after(graph, [], [*tail, *_unmapped(graph)])
     if not tail and starts:
         raise UsageError(
             f"--cut {', '.join(names)} cuts nothing off", why="no operator reads that tensor"
@@ -72,7 +72,7 @@ def _named(graph: Graph, name: str) -> int:
     return known[name]
 
 
-def _after(
+def after(
     graph: Graph, starts: Iterable[int], operators: Iterable[OperatorT] = ()
 ) -> list[OperatorT]:
     """Return the operators that depend on tensors, or are or depend on operators."""
@@ -85,14 +85,17 @@ def _after(
     return found
 
 
+def leads_to_weights(graph: Graph, operator: OperatorT) -> bool:
+    """Tell whether an operator with weights depends on an operator."""
+    return any(graph.op(later) in HEAVY for later in after(graph, operator.outputs))
+
+
 def _unmapped(graph: Graph) -> list[OperatorT]:
     """Return operators without an Edge TPU form that no operator with weights depends on."""
     found = []
     for operator in graph.operators:
-        if graph.op(operator) in _NOT_MAPPED:
-            after = _after(graph, operator.outputs)
-            if not any(graph.op(later) in _HEAVY for later in after):
-                found.append(operator)
+        if graph.op(operator) in _NOT_MAPPED and not leads_to_weights(graph, operator):
+            found.append(operator)
     return found
 
 

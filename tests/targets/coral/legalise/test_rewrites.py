@@ -197,6 +197,17 @@ def _enlarged(m: Any) -> Any:
     return m.op("RESIZE_BILINEAR", m.input(1, 1, 1, 4), size, halfPixelCenters=True, version=3)
 
 
+def _decoder(*size: int, **options: Any) -> Callable[[Any], Any]:
+    """An image that is enlarged, and read by a convolution."""
+
+    def build(m: Any) -> Any:
+        grown = m.op("RESIZE_BILINEAR", m.input(*_IMAGE), m.constant(size, "int32"), **options)
+        m.graph.tensors[grown].shape = np.array((1, *size, 4), np.int32)
+        return _conv(m, grown, 3, 1)
+
+    return build
+
+
 _REFLECT = [[0, 0], [2, 1], [1, 2], [0, 0]]
 
 CASES = (
@@ -251,6 +262,8 @@ CASES = (
         "nearest-by-copies",
         _of_constant("RESIZE_NEAREST_NEIGHBOR", [6, 24], halfPixelCenters=True, version=3),
     ),
+    Case("bilinear-by-phases", _decoder(24, 32, halfPixelCenters=True, version=3), slack=2.0),
+    Case("bilinear-by-phases", _decoder(18, 8), slack=2.0),
     Case("resize-of-one-pixel", _enlarged, ["TILE"]),
     Case("mean-axes", _of_constant("MEAN", [0, 1, 2], keepDims=True), ["MEAN"]),
     Case("mean-axes", _of_constant("MEAN", [2], 1, 6, 5), slack=2.0),
@@ -299,6 +312,14 @@ def test_the_rewritten_model_quantizes_as_well(lab: Any, case: Case) -> None:
     prediction = predict(quantized.path)
     assert prediction.macs_share == 1
     assert {op.reason for op in prediction.ops} == {"mapped"}
+
+
+def test_what_is_enlarged_at_the_end_is_left_to_the_cpu(lab: Any) -> None:
+    model = lab.model()
+    before = lab.save(model, _of_constant("RESIZE_BILINEAR", [24, 32])(model))
+    after, applied = _legalised(before, lab.folder)
+    assert not applied
+    assert _operators(after.path) == ["RESIZE_BILINEAR"]
 
 
 def test_a_shuffle_that_is_not_read_by_convolutions_becomes_slices(lab: Any) -> None:
