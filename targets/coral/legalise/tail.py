@@ -92,11 +92,11 @@ def leads_to_weights(graph: Graph, operator: OperatorT) -> bool:
 
 def _unmapped(graph: Graph) -> list[OperatorT]:
     """Return operators without an Edge TPU form that no operator with weights depends on."""
-    found = []
-    for operator in graph.operators:
-        if graph.op(operator) in _NOT_MAPPED and not leads_to_weights(graph, operator):
-            found.append(operator)
-    return found
+    return [
+        operator
+        for operator in graph.operators
+        if graph.op(operator) in _NOT_MAPPED and not leads_to_weights(graph, operator)
+    ]
 
 
 def split(graph: Graph, tail: Sequence[OperatorT]) -> Graph:
