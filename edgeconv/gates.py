@@ -44,6 +44,7 @@ DEFAULT_GATES: Gates = MappingProxyType(
     {
         "onnx": _FLOAT,
         "saved_model": _FLOAT,
+        "onnx-tf": _FLOAT,
         "tflite_fp32": _FLOAT,
         "tflite_legalised": _FLOAT,
         "tflite_approximated": {"sqnr_db": 25.0, "exact": 0.9},

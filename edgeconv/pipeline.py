@@ -39,7 +39,7 @@ from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.stage import Stage, StageContext
-from edgeconv.verification import SKIPPED, ParityReport, Verifier
+from edgeconv.verification import SKIPPED, ParityReport, Verifier, with_converters
 
 # The first artifact that can be deployed: worth keeping when a later stage fails.
 _USABLE = "tflite_fp32"
@@ -237,7 +237,7 @@ class _Conversion:
             data.verification.generated,
             tuple(verifier.stages),
         )
-        content = with_layers(parity.to_dict(), layers)
+        content = with_layers(with_converters(parity.to_dict(), self._entries), layers)
         bundle.write_json(self._directory / bundle.PARITY, content)
         manifest = self._manifest(data, parity, failure)
         page = render_html(manifest, content, verifier.inputs, verifier.reference)

@@ -104,6 +104,8 @@ def verdict_line(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
 def _passed(parity: Mapping[str, Any]) -> str:
     if "correspondence" in parity:
         return f"parity passed against {parity['reference']}"
+    if "against" in parity:
+        return f"{parity['against']['converter']} and edgeconv's own converter agree"
     return "parity passed at every stage"
 
 

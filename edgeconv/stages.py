@@ -69,7 +69,8 @@ class TranslateToSavedModel:
             if converter != "auto":
                 raise
             return _instead(source, context, error)
-        context.details["converter"] = {"name": "native"}
+        why = "it has every operator" if converter == "auto" else "as --converter says"
+        context.details["converter"] = {"name": "native", "why": why}
         if converter == "auto":
             context.details["notes"] = ["converted by edgeconv's own translator"]
         return Artifact.from_dict(answer)
@@ -99,7 +100,7 @@ def _by_onnx_tf(source: Artifact, context: StageContext, why: str) -> Artifact:
         directory=str(context.directory / f"{context.name}_saved_model"),
     )
     tools = answer["tools"]
-    context.details["converter"] = {"name": "onnx-tf", "versions": tools}
+    context.details["converter"] = {"name": "onnx-tf", "versions": tools, "why": why}
     by = f"onnx-tf {tools['onnx-tf']} with TensorFlow {tools['tensorflow']}"
     context.details["notes"] = [
         f"converted by {by}, {why}; inputs and outputs keep the source model's layout"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +117,23 @@ class ParityReport:
             "stages": [stage.to_dict() for stage in self.stages],
             "verdict": self.verdict,
         }
+
+
+def with_converters(
+    content: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the content of ``parity.json`` with what converted each stage, and why that did.
+
+    Args:
+        content: A `ParityReport` as a mapping.
+        entries: The manifest's stages, some of which have a ``converter``.
+    """
+    known = {entry["name"]: entry["converter"] for entry in entries if "converter" in entry}
+    stages = [
+        {**stage, "converter": known[stage["stage"]]} if stage["stage"] in known else stage
+        for stage in content["stages"]
+    ]
+    return {**content, "stages": stages}
 
 
 def run_artifact(

@@ -23,7 +23,7 @@ from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.verdict import Verification, judged, read_baseline
-from edgeconv.verification import ParityReport, Verifier
+from edgeconv.verification import ParityReport, Verifier, with_converters
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +100,15 @@ def _check(
         verifier.compute_reference(lambda _: outputs)
     for name, artifact in artifacts.items():
         _check_stage(name, artifact, verifier, steps)
-    return ParityReport(
+    report = ParityReport(
         str(bundle.manifest["model"]),
         reference,
         len(next(iter(inputs.values()))),
         bool(bundle.manifest["calibrated"]),
         bool(before["generated_samples"]),
         tuple(verifier.stages),
-    ).to_dict()
+    )
+    return with_converters(report.to_dict(), bundle.manifest["stages"])
 
 
 def _check_stage(name: str, artifact: Artifact, verifier: Verifier, steps: Steps) -> None:

@@ -65,3 +65,24 @@ def real_models() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the pretrained models are not at {folder}")
     return folder
+
+
+def _installed(name: str) -> Path:
+    from edgeconv.toolchain.environments import manage
+
+    found = manage.status(name)
+    if found.state != manage.INSTALLED:
+        pytest.skip(f"{name} is {found.state}; edgeconv toolchain install {name}")
+    return found.interpreter
+
+
+@pytest.fixture(scope="session")
+def onnx_tf_python() -> Path:
+    """The Python of the installed environment of onnx-tf."""
+    return _installed("onnx-tf")
+
+
+@pytest.fixture(scope="session")
+def tflite_runtime_python() -> Path:
+    """The Python of the installed environment of tflite-runtime, as boards have it."""
+    return _installed("tflite-runtime")

@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.commands",),
     ("edgeconv",),
     ("edgeconv.console", "edgeconv.pytest_plugin"),
+    ("edgeconv.cross_check",),
     (
         "edgeconv.pipeline",
         "edgeconv.verify",

@@ -58,6 +58,12 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
     metavar="NODE",
     help="Write an ONNX node alone, its inputs and a script into ./NODE.isolated, instead.",
 )
+@click.option(
+    "--against",
+    type=click.Choice(["onnx-tf"]),
+    help="BUNDLE: convert its ONNX file with this converter and with our own, and compare what "
+    "the two SavedModels compute, instead. It needs: edgeconv toolchain install onnx-tf.",
+)
 @click.option("--no-layers", is_flag=True, help="Do not measure the error of each layer.")
 @click.option(
     "--data",
@@ -122,9 +128,12 @@ def verify(
 def _check_options(what: tuple[Path, ...], values: Mapping[str, Any]) -> None:
     if len(what) > 2:
         raise UsageError("verify takes a bundle, or two models", why=f"{len(what)} are given")
-    for option in ("isolate", "update", "model_explorer"):
+    for option in ("isolate", "update", "model_explorer", "against"):
         if len(what) == 2 and values[option]:
             raise UsageError(f"--{option.replace('_', '-')} is for a bundle, not for two models")
+    for option in ("isolate", "update", "model_explorer"):
+        if values["against"] and values[option]:
+            raise UsageError(f"--{option.replace('_', '-')} and --against exclude each other")
 
 
 def _isolate(path: Path, values: Mapping[str, Any], *, as_json: bool) -> None:
@@ -141,6 +150,7 @@ def _isolate(path: Path, values: Mapping[str, Any], *, as_json: bool) -> None:
 
 
 def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verification:
+    from edgeconv.cross_check import cross_check
     from edgeconv.gate_files import gates_from
     from edgeconv.verify import VerifyOptions, verify_bundle
 
@@ -152,6 +162,8 @@ def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verifica
         timeout=values["timeout"],
         runtime=values["runtime"],
     )
+    if values["against"] is not None:
+        return cross_check(path, values["against"], options, display)
     return verify_bundle(path, options, display)
 
 

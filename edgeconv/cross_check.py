@@ -1,0 +1,169 @@
+"""A bundle's ONNX file converted again by two converters, and what the two SavedModels compute.
+
+Both are compared with the ONNX file in onnxruntime, which says who is wrong where they differ, and
+with each other.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgeconv import parity
+from edgeconv.artifacts import Artifact
+from edgeconv.bundle import COMPLETE, Bundle, describe_artifact, open_bundle
+from edgeconv.options import ConverterName, ConvertOptions
+from edgeconv.stages import TranslateToSavedModel
+from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.toolchain.environments.manage import require
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.stage import StageContext
+from edgeconv.verdict import Verification, judged, read_baseline
+from edgeconv.verification import FAIL, ParityReport, StageParity, Verifier, with_converters
+from edgeconv.verify import VerifyOptions
+
+REFERENCE = "onnx"
+OURS = "saved_model"
+
+
+def cross_check(
+    path: Path,
+    converter: ConverterName,
+    options: VerifyOptions,
+    observer: Observer | None = None,
+) -> Verification:
+    """Convert a bundle's ONNX file with our own converter and with another one, and compare.
+
+    Args:
+        path: The bundle directory. It is not changed.
+        converter: The other converter, which is also the name of its stage and environment.
+        options: Gates, baseline, time limit.
+        observer: Follows the steps.
+
+    Returns:
+        A parity with ``onnx`` as its reference and two stages, ``saved_model`` and the converter;
+        the second one must agree with the first one too. ``against`` names the other converter.
+
+    Raises:
+        ToolMissing: The other converter is not installed.
+        InvalidModel: It is not a bundle, or a file is not the one that the manifest describes.
+        ConversionError: One of the converters cannot express the model.
+        WorkerError: One of them died, or the ONNX file cannot be run.
+    """
+    require(converter)
+    bundle = open_bundle(path, allow_failed=True)
+    baseline = read_baseline(options.baseline)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeconv-")))
+        thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-verify"))
+        workers = stack.enter_context(WorkerPool(timeout=options.timeout))
+        workers.start(WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME)
+        steps = Steps(observer or Nobody(), thread)
+        check = _CrossCheck(bundle, options, workers, scratch, steps)
+        check.add(OURS, "native")
+        check.add(converter, converter)
+        found = check.parity(converter)
+        manifest = check.manifest()
+    return Verification(
+        manifest, judged(found, baseline, options.tolerance_db), (bundle.vectors()[0], {})
+    )
+
+
+class _CrossCheck:
+    """The conversions of one ONNX file, each checked as soon as it is made."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: VerifyOptions,
+        workers: WorkerPool,
+        scratch: Path,
+        steps: Steps,
+    ) -> None:
+        self._bundle = bundle
+        self._workers = workers
+        self._scratch = scratch
+        self._steps = steps
+        self._onnx = bundle.artifacts[REFERENCE]
+        self._entries: list[dict[str, Any]] = []
+        inputs = bundle.vectors()[0]
+        self._verifier = Verifier(workers, inputs, options.gates, scratch, REFERENCE)
+        steps.run(
+            f"run {REFERENCE}",
+            lambda: self._verifier.compute_reference(
+                lambda arrays: self._verifier.run(self._onnx, arrays)
+            ),
+        )
+
+    def add(self, stage: str, converter: ConverterName) -> None:
+        """Convert, run, and compare."""
+        folder = self._scratch / stage
+        folder.mkdir()
+        context = StageContext(
+            ConvertOptions(
+                converter=converter, io_layout=self._bundle.manifest["options"]["io_layout"]
+            ),
+            self._workers,
+            folder,
+            str(self._bundle.manifest["model"]),
+        )
+        step = f"convert by {converter}"
+        artifact: Artifact = self._steps.run(
+            step, lambda: TranslateToSavedModel().run(self._onnx, context)
+        )
+        self._entries.append(
+            {
+                "name": stage,
+                "seconds": self._steps.seconds[step],
+                **describe_artifact(artifact, folder),
+                "converter": context.details["converter"],
+            }
+        )
+        self._steps.run(f"verify {stage}", lambda: self._verifier.check(stage, artifact))
+
+    def parity(self, converter: str) -> dict[str, Any]:
+        """Return the content of a ``parity.json``."""
+        ours, other = self._verifier.stages
+        report = ParityReport(
+            str(self._bundle.manifest["model"]),
+            REFERENCE,
+            len(next(iter(self._verifier.inputs.values()))),
+            bool(self._bundle.manifest["calibrated"]),
+            bool(self._bundle.parity()["generated_samples"]),
+            (ours, held_to_previous(other)),
+        )
+        versions = self._entries[-1]["converter"].get("versions", {})
+        return {
+            **with_converters(report.to_dict(), self._entries),
+            "against": {"converter": converter, "versions": versions},
+        }
+
+    def manifest(self) -> dict[str, Any]:
+        """Return what reports need of a manifest."""
+        before = self._bundle.manifest
+        first = next(entry for entry in before["stages"] if entry["name"] == REFERENCE)
+        return {
+            "model": before["model"],
+            "status": COMPLETE,
+            "options": {"quantize": "none", "target": "cpu"},
+            "calibrated": before["calibrated"],
+            "data": before["data"],
+            "stages": [first, *self._entries],
+            "warnings": [],
+        }
+
+
+def held_to_previous(stage: StageParity) -> StageParity:
+    """Return the stage, failed where its outputs are not those of the stage before it."""
+    reasons = tuple(
+        f"output {item.name}: {text} (against {stage.previous_stage})"
+        for item in stage.previous
+        for text in parity.failures(item, stage.gate)
+    )
+    if not reasons:
+        return stage
+    return replace(stage, status=FAIL, reasons=(*stage.reasons, *reasons))
