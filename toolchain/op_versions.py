@@ -8,6 +8,7 @@ newer than its own.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,6 +48,29 @@ def newer_operators(path: Path, runtime: str) -> list[str]:
     return [
         text for name, version in found if (text := _newer(name, version, table[runtime], runtime))
     ]
+
+
+def table_for(runtime: str) -> str | None:
+    """Return the key of `op_versions` that bounds what a runtime has, ``None`` for none.
+
+    That is the runtime's own, else the next newer version of it, which has all that it has.
+
+    Args:
+        runtime: Name and version, ``"tflite-runtime 2.14.0"``.
+    """
+    name, _, version = runtime.rpartition(" ")
+    later = [
+        key
+        for key in op_versions()
+        if key.rpartition(" ")[0] == name and _numbers(key) >= _numbers(version)
+    ]
+    return min(later, key=_numbers) if version and later else None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Return the release number in a text, ``(2, 5, 0)`` of ``"2.5.0.post1"``."""
+    found = re.search(r"(\d+(?:\.\d+)*)", text.rpartition(" ")[2])
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
 def _newer(name: str, version: int, known: Mapping[str, int], runtime: str) -> str:

@@ -10,19 +10,20 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-GOOGLES_PYCORAL = "pycoral/utils/edgetpu.py"
+from edgeconv.toolchain.device import probe
+
 _GIB = 2**30
 _USB_IDS = {("1a6e", "089a"): "before firmware", ("18d1", "9302"): "ready"}
 _UDEV = ("/etc/udev/rules.d", "/lib/udev/rules.d", "/usr/lib/udev/rules.d")
 _GET_PYCORAL = (
     "Google's is not on PyPI: take it from google-coral.github.io/py-repo "
-    "(Python 3.6 to 3.9), or apt install python3-pycoral"
+    "(Python 3.6 to 3.9), or from its apt repository: apt install python3-pycoral"
 )
 
 
@@ -82,18 +83,22 @@ def pycoral(paths: Sequence[str] | None = None) -> Component:
     Args:
         paths: Where packages are; those of this Python by default.
     """
-    found = list(metadata.distributions(name="pycoral", path=list(paths or sys.path)))
-    if not found:
+    return pycoral_of(probe.pycoral(list(paths if paths is not None else sys.path)))
+
+
+def pycoral_of(found: Mapping[str, Any] | None) -> Component:
+    """Return what to say of a package pycoral that `probe.pycoral` found here or on a board."""
+    if found is None:
         return Component("pycoral", works=False, problem="not installed", next_step=_GET_PYCORAL)
-    version, where = found[0].version, str(found[0].locate_file(""))
-    if any(str(file) == GOOGLES_PYCORAL for file in found[0].files or ()):
-        return Component("pycoral", works=True, version=version, where=where)
+    if found["google"]:
+        return Component("pycoral", works=True, version=found["version"], where=found["where"])
     return Component(
         "pycoral",
         works=False,
-        version=version,
-        where=where,
-        problem="this is PyPI's pycoral, which has nothing to do with Coral",
+        version=found["version"],
+        where=found["where"],
+        problem="this is PyPI's pycoral, a tool for the Allen Coral Atlas that has nothing to do "
+        "with Google's Coral",
         next_step=f"pip uninstall pycoral; {_GET_PYCORAL}",
     )
 

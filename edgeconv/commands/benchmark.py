@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from edgeconv.commands.devices import device_of, device_options, run_options
 from edgeconv.console import Display, reported
+from edgeconv.options import RuntimeName
 
 _COLUMNS = ("stage", "size", "median ms", "p90 ms", "first ms", "memory", "ran on")
 
@@ -18,6 +19,11 @@ _COLUMNS = ("stage", "size", "median ms", "p90 ms", "first ms", "memory", "ran o
 @click.command()
 @click.argument("what", metavar="BUNDLE|FILE", type=click.Path(path_type=Path, exists=True))
 @device_options
+@click.option(
+    "--runtime",
+    type=click.Choice(get_args(RuntimeName)),
+    help="What runs the model.  [default: litert; on a board what is installed there]",
+)
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of the inputs of a lone file."
 )
@@ -37,7 +43,7 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
     ):
         from edgeconv.deploy.benchmark import benchmark as run
 
-        device, where = device_of(values)
+        device, _, where = device_of(values)
         entries = run(what, run_options(values), device, display, values["seed"])
     if as_json:
         click.echo(json.dumps({"device": where, "models": entries}, indent=2, ensure_ascii=False))

@@ -69,7 +69,7 @@ def deploy(bundle: Path | None, as_json: bool, quiet: bool, verbose: bool, **val
         from edgeconv.deploy.run import deploy as run
         from edgeconv.gate_files import gates_from
 
-        device, where = device_of(values)
+        device, probe, where = device_of(values)
         options = DeployOptions(
             target=values["target"],
             run=run_options(values),
@@ -80,7 +80,7 @@ def deploy(bundle: Path | None, as_json: bool, quiet: bool, verbose: bool, **val
             export=values["export"],
             labels=values["labels"],
         )
-        found = run(bundle, options, device, where, display)
+        found = run(bundle, options, device, where, display, probe)
     if as_json:
         result = {"bundle": str(found.bundle), **found.result}
         click.echo(json.dumps(result, indent=2, ensure_ascii=False))
@@ -111,6 +111,8 @@ def _lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield f"parity   {result['status']}{distance}"
     for reason in result["reasons"]:
         yield from _wrapped("", reason)
+    for note in result["notes"]:
+        yield from _wrapped("note", note)
 
 
 def _wrapped(head: str, text: str) -> list[str]:

@@ -11,7 +11,7 @@ import click
 from edgeconv.errors import UsageError
 
 if TYPE_CHECKING:
-    from edgeconv.toolchain.device.job import Device, RunOptions
+    from edgeconv.toolchain.device.job import Device, Probe, RunOptions
 
 _OPTIONS = (
     click.option("--host", metavar="USER@HOST", help="Run on this machine over SSH."),
@@ -64,23 +64,24 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
         runs=values["runs"],
         cpu_fallback=not values["no_cpu_fallback"],
         timeout=values["timeout"],
+        runtime=values.get("runtime") or "",
     )
 
 
-def device_of(values: Mapping[str, Any]) -> tuple[Device, str]:
-    """Return what runs the model, and its name.
+def device_of(values: Mapping[str, Any]) -> tuple[Device, Probe, str]:
+    """Return what runs the model, what says which runtimes it has, and its name.
 
     Raises:
         UsageError: An option of SSH is given without ``--host``.
     """
-    from edgeconv.toolchain.device.local import WHERE, run_here
+    from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
     from edgeconv.toolchain.device.ssh import Board
 
     if values["host"] is None:
         for name in ("port", "identity", "ssh_config", "python"):
             if values[name] is not None:
                 raise UsageError(f"--{name.replace('_', '-')} needs --host")
-        return run_here, WHERE
+        return run_here, probe_here, WHERE
     board = Board(
         values["host"],
         values["port"],
@@ -88,4 +89,4 @@ def device_of(values: Mapping[str, Any]) -> tuple[Device, str]:
         values["ssh_config"],
         values["python"] or "python3",
     )
-    return board.run, values["host"]
+    return board.run, board.probe, values["host"]

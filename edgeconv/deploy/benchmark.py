@@ -13,11 +13,13 @@ from edgeconv import parity, tflite
 from edgeconv.artifacts import Array, Artifact, Format, TensorSpec
 from edgeconv.bundle import Bundle, open_bundle
 from edgeconv.candidates import describe_tflite
+from edgeconv.deploy.check import require_operators
 from edgeconv.errors import UsageError
 from edgeconv.steps import Nobody, Observer
 from edgeconv.targets.coral.package import packages
 from edgeconv.toolchain.device.job import Device, Job, RunOptions
 from edgeconv.toolchain.device.local import run_here
+from edgeconv.toolchain.environments.specs import ENVIRONMENTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,16 @@ def benchmark(
     Raises:
         InvalidModel: The file or bundle is damaged.
         UsageError: The bundle has no .tflite model.
-        ToolMissing: A compiled file is given alone, and there is no Edge TPU.
+        ToolMissing: A compiled file is given alone, and there is no Edge TPU; or the runtime that
+            is asked for is not installed.
+        ConversionError: That runtime is known to lack operators of a model.
         WorkerError: A model cannot be run there.
     """
     seen = observer or Nobody()
     cases = _of_bundle(open_bundle(path)) if path.is_dir() else [_of_file(path, seed)]
     entries = []
     for case in cases:
+        _require_runtime(case, options)
         seen.started(case.name)
         try:
             ran = device(case.job, options)
@@ -65,6 +70,13 @@ def benchmark(
         size = case.path.stat().st_size
         entries.append({"stage": case.name, "file": case.path.name, "bytes": size, **ran.to_dict()})
     return entries
+
+
+def _require_runtime(case: _Case, options: RunOptions) -> None:
+    if options.runtime in ENVIRONMENTS:
+        environment = ENVIRONMENTS[options.runtime]
+        runtime = f"{environment.package} {environment.version}"
+        require_operators(case.job.model, runtime, "this machine")
 
 
 def _of_bundle(bundle: Bundle) -> list[_Case]:

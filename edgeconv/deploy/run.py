@@ -13,6 +13,7 @@ import numpy as np
 from edgeconv import parity, targets
 from edgeconv.artifacts import Array, Arrays, Artifact
 from edgeconv.bundle import open_bundle
+from edgeconv.deploy.check import notes_on, require_operators
 from edgeconv.deploy.compare import Outcome, judge, steps
 from edgeconv.deploy.export import export
 from edgeconv.deploy.model import (
@@ -27,8 +28,8 @@ from edgeconv.deploy.record import record
 from edgeconv.errors import ToolMissing
 from edgeconv.gates import Gates
 from edgeconv.steps import Nobody, Observer
-from edgeconv.toolchain.device.job import Device, Job, Ran, RunOptions
-from edgeconv.toolchain.device.local import WHERE, run_here
+from edgeconv.toolchain.device.job import Device, Job, Probe, Ran, RunOptions
+from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.verification import FAIL, run_artifact
 
@@ -85,6 +86,7 @@ def deploy(
     device: Device = run_here,
     where: str = WHERE,
     observer: Observer | None = None,
+    probe: Probe = probe_here,
 ) -> Deployment:
     """Deploy a bundle.
 
@@ -94,9 +96,11 @@ def deploy(
         device: Runs the model: `run_here`, or `Board.run`.
         where: Name of the device, for reports.
         observer: Follows the steps.
+        probe: Says what the device has, before anything is sent to it.
 
     Raises:
         UsageError: There is no such bundle, it is unverified, or has no model for the target.
+        ConversionError: The device's runtime is known to lack operators of the model.
         ToolMissing: Only an Edge TPU would do, and it or the compiler is missing.
         WorkerError: The model cannot be run there, or the connection failed.
     """
@@ -117,6 +121,7 @@ def deploy(
         stored = parity.store(inputs, model.inputs)
         feeds = [stored[spec.name] for spec in model.inputs]
         job = Job(model.path, feeds, compiled.path, compiled.why_not)
+        notes = [] if options.export else _look_at(probe, job, where, target)
         here = run_here(Job(model.path, feeds), replace(options.run, runs=1))
         if options.export is not None:
             export(bundle, job, here.outputs, options)
@@ -133,6 +138,7 @@ def deploy(
             steps(model.outputs, here.outputs, there.outputs),
         )
         entry = _entry(stage, target, model, outcome, there, where, options)
+        entry["notes"] = notes
         if target == "coral":
             record(bundle, model, compiled, entry)
     return Deployment(bundle.path, where, entry)
@@ -145,6 +151,14 @@ def _require_compiled(compiled: Compiled, options: RunOptions) -> None:
             why=compiled.why_not or "",
             hint=compiled.advice,
         )
+
+
+def _look_at(probe: Probe, job: Job, where: str, target: str) -> list[str]:
+    """Refuse a model that the device's runtime is too old for; return what else is to be said."""
+    found = probe()
+    if found.runtimes:
+        require_operators(job.compiled or job.model, found.runtimes[0], where)
+    return notes_on(found) if target == "coral" else []
 
 
 def _ends(model: Artifact, inputs: Arrays, outputs: Sequence[Array], scratch: Path) -> Arrays:

@@ -137,18 +137,9 @@ def full_server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def board_python() -> Path:
-    """The Python of an environment with tflite-runtime and numpy 1; ``.ci/board`` makes it."""
-    python = Path(os.environ.get("EDGECONV_TEST_BOARD", ROOT / ".board" / "bin" / "python"))
-    if not python.exists():
-        pytest.skip(f"no environment with tflite-runtime at {python}: run .ci/board")
-    return python
-
-
-@pytest.fixture(scope="session")
-def tflite_board(server: Server, board_python: Path) -> Server:
+def tflite_board(server: Server, tflite_runtime_python: Path) -> Server:
     """The board with tflite-runtime 2.14.0 and numpy 1."""
-    return replace(server, board=replace(server.board, python=str(board_python)))
+    return replace(server, board=replace(server.board, python=str(tflite_runtime_python)))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgeconv import bundle as files
-from edgeconv import parity
+from edgeconv import parity, tflite
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Artifact, TensorSpec
 from edgeconv.baseline import regressions
@@ -22,9 +22,9 @@ from edgeconv.bundle import BundleWriter, open_bundle
 from edgeconv.candidates import describe_tflite
 from edgeconv.deploy.compare import Outcome, judge, steps
 from edgeconv.deploy.run import DeployOptions, deploy
-from edgeconv.errors import UsageError
-from edgeconv.toolchain.device.job import Job, Ran, RunOptions
-from edgeconv.toolchain.device.local import run_here
+from edgeconv.errors import ConversionError, UsageError
+from edgeconv.toolchain.device.job import Found, Job, Ran, RunOptions
+from edgeconv.toolchain.device.local import probe_here, run_here
 
 Server = Any
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,7 +163,7 @@ def test_classes_must_be_the_same() -> None:
 
 
 def test_an_exported_folder_runs_by_itself(
-    bundle: Path, board_python: Path, tmp_path: Path
+    bundle: Path, tflite_runtime_python: Path, tmp_path: Path
 ) -> None:
     labels = tmp_path / "names.txt"
     labels.write_text("a\nb\nc\nd\n")
@@ -173,7 +173,7 @@ def test_an_exported_folder_runs_by_itself(
     assert (folder / "labels.txt").read_text() == labels.read_text()
     assert "python3 runner.py" in (folder / "README.md").read_text()
     ran = subprocess.run(
-        [str(board_python), str(folder / "runner.py")],
+        [str(tflite_runtime_python), str(folder / "runner.py")],
         capture_output=True,
         text=True,
         env={"PATH": "/usr/bin:/bin"},
@@ -209,6 +209,64 @@ def test_benchmark_of_a_file(bundle: Path, server: Server) -> None:
     there = _edgeconv("benchmark", path, "--runs=3", *_ssh(server))
     assert there.returncode == 0, there.stderr
     assert there.stdout.startswith(server.board.host)
+
+
+def test_benchmark_with_another_runtime(
+    bundle: Path, tflite_runtime_python: Path, tmp_path: Path
+) -> None:
+    path = next(bundle.glob("*_int8.tflite"))
+    for name, runtime in (("tflite-runtime", "tflite-runtime 2.14.0"), ("tf", "tensorflow 2.")):
+        done = _edgeconv("benchmark", path, "--runs=3", f"--runtime={name}", "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["models"][0]["runtime"].startswith(runtime)
+    newer = _edgeconv("benchmark", _too_new(path, tmp_path), "--runtime=tflite-runtime")
+    assert newer.returncode == 3
+    assert "has version 99" in newer.stderr
+
+
+def test_benchmark_with_a_runtime_that_is_not_installed(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGECONV_HOME", str(tmp_path / "home"))
+    path = next(bundle.glob("*_int8.tflite"))
+    done = _edgeconv("benchmark", path, "--runtime=tflite-runtime")
+    assert done.returncode == 4
+    assert "edgeconv toolchain install tflite-runtime" in done.stderr
+
+
+def _too_new(path: Path, folder: Path) -> Path:
+    """Return a copy whose first operator has a version that no runtime has."""
+    model = tflite.load(path)
+    model.operatorCodes[0].version = 99
+    tflite.save(model, folder / "new.tflite")
+    return folder / "new.tflite"
+
+
+def test_a_runtime_that_is_too_old_is_told_before_anything_is_sent(
+    bundle: Path, tmp_path: Path
+) -> None:
+    def never(job: Job, options: RunOptions) -> Ran:
+        raise AssertionError("it was sent")
+
+    path = next(bundle.glob("*_int8.tflite"))
+    _too_new(path, tmp_path).replace(path)
+    manifest = json.loads((bundle / files.MANIFEST).read_text())
+    entry = next(item for item in manifest["stages"] if item["file"] == path.name)
+    entry |= files.describe_file(path, bundle)
+    (bundle / files.MANIFEST).write_text(json.dumps(manifest))
+    for runtime in ("tflite-runtime 2.14.0", "tflite-runtime 2.5.0.post1"):
+        found = Found((runtime,))
+        with pytest.raises(ConversionError, match="has version 99") as caught:
+            deploy(bundle, DeployOptions(run=QUICK), never, "board", probe=lambda f=found: f)  # type: ignore[misc]
+        assert f"{runtime} on board is too old" in str(caught.value)
+
+
+def test_what_a_board_has_is_asked_for(tflite_board: Server) -> None:
+    found = tflite_board.board.probe()
+    assert found.runtimes == ("tflite-runtime 2.14.0",)
+    assert found.pycoral is None
+    assert tflite_board.leftovers == []
+    assert any(name.startswith("ai-edge-litert 2.") for name in probe_here().runtimes)
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:

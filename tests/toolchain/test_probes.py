@@ -4,30 +4,66 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from edgeconv.deploy.check import notes_on
 from edgeconv.toolchain import probes
+from edgeconv.toolchain.device import probe
+from edgeconv.toolchain.device.job import Found
+
+# The metadata of the package that PyPI has under that name.
+PYPI = """Metadata-Version: 2.1
+Name: pycoral
+Version: 0.2.0
+Summary: Simple CLI for Allen Coral Atlas
+Author: Samapriya Roy
+License: MIT
+Requires-Dist: requests >=2.23.1
+Requires-Dist: pandas >=2.1.1
+"""
 
 
-def _install(site: Path, version: str, files: list[str]) -> None:
-    """Lay out what pip leaves of a package: its metadata and the list of its files."""
-    info = site / f"pycoral-{version}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: pycoral\nVersion: {version}\n")
-    (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+def _install(site: Path, folder: Path, files: dict[str, str]) -> None:
+    """Build a wheel of the shape of PyPI's pycoral, and let pip install it."""
+    info = "pycoral-0.2.0.dist-info"
+    content = {
+        **files,
+        f"{info}/METADATA": PYPI,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": "[console_scripts]\npycoral = pycoral.pycoral:main\n",
+        f"{info}/top_level.txt": "pycoral\n",
+    }
+    wheel = folder / "pycoral-0.2.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, text in content.items():
+            archive.writestr(name, text)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in content))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*command, "--target", str(site), str(wheel)], check=True)
 
 
 def test_pypis_pycoral_is_told_from_googles(tmp_path: Path) -> None:
-    _install(tmp_path / "pypi", "0.2.0", ["pycoral/__init__.py", "pycoral/app.py"])
+    files = {"pycoral/__init__.py": "", "pycoral/pycoral.py": "def main(): ...\n"}
+    _install(tmp_path / "pypi", tmp_path, files)
     found = probes.pycoral([str(tmp_path / "pypi")])
     assert not found.works
-    assert found.version == "0.2.0"
-    assert found.problem == "this is PyPI's pycoral, which has nothing to do with Coral"
+    assert (found.version, found.where) == ("0.2.0", str(tmp_path / "pypi"))
+    assert "this is PyPI's pycoral" in found.problem
+    assert "nothing to do with Google's Coral" in found.problem
     assert "google-coral.github.io/py-repo" in found.next_step
-    _install(tmp_path / "google", "2.0.0", ["pycoral/__init__.py", "pycoral/utils/edgetpu.py"])
+    note = notes_on(Found(pycoral=probe.pycoral([str(tmp_path / "pypi")])))
+    assert found.problem in note[0]
+    assert found.next_step in note[0]
+    google = tmp_path / "google" / "pycoral" / "utils"
+    google.mkdir(parents=True)
+    (google / "edgetpu.py").touch()
+    (tmp_path / "google" / "pycoral-2.0.0.egg-info").mkdir()
     assert probes.pycoral([str(tmp_path / "google")]).works
+    assert probes.pycoral([str(tmp_path / "google")]).version == "2.0.0"
+    assert notes_on(Found(pycoral=probe.pycoral([str(tmp_path / "google")]))) == []
     assert probes.pycoral([str(tmp_path)]).problem == "not installed"
 
 

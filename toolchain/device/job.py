@@ -22,6 +22,9 @@ JOB = "job.json"
 
 EDGETPU, CPU = "edgetpu", "cpu"
 
+RUNTIMES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime", "tf": "tensorflow"}
+"""TFLite runtimes by the names that ``--runtime`` has for them, as the runner calls them."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
@@ -33,6 +36,7 @@ class RunOptions:
         runs: How many runs the latency is taken over, beside the first.
         cpu_fallback: Whether the CPU may take over from the Edge TPU.
         timeout: Seconds that the run may take.
+        runtime: Which TFLite runtime, a name of `RUNTIMES`; empty for any that is installed.
     """
 
     device: str = ""
@@ -40,6 +44,7 @@ class RunOptions:
     runs: int = 50
     cpu_fallback: bool = True
     timeout: float = 600.0
+    runtime: str = ""
 
     def __post_init__(self) -> None:
         for name, value, least in (("threads", self.threads, 1), ("runs", self.runs, 1)):
@@ -87,6 +92,7 @@ class Job:
             "cpu_fallback": options.cpu_fallback and not self.only_compiled,
             "seconds": options.timeout,
             "why_not": self.why_not,
+            "runtime": RUNTIMES.get(options.runtime, ""),
         }
         (folder / JOB).write_text(json.dumps(content, indent=2) + "\n")
         (folder / RUNNER).write_text(runner_source())
@@ -132,6 +138,37 @@ class Ran:
         return data
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a device has, told before anything is sent to it; see ``probe.py``.
+
+    Attributes:
+        runtimes: Its TFLite runtimes with versions, the one that the runner takes first.
+        pycoral: ``google``, ``version`` and ``where`` of its package pycoral, if there is one.
+        python: Version of its Python.
+        machine: Its processor and system.
+    """
+
+    runtimes: tuple[str, ...] = ()
+    pycoral: Mapping[str, Any] | None = None
+    python: str = ""
+    machine: str = ""
+
+    @classmethod
+    def read(cls, stdout: str) -> Found:
+        """Return what ``probe.py`` printed; nothing where it was not that."""
+        try:
+            answer = json.loads(stdout.strip().splitlines()[-1])
+            return cls(
+                tuple(answer["runtimes"]), answer["pycoral"], answer["python"], answer["machine"]
+            )
+        except (IndexError, KeyError, TypeError, ValueError):
+            return cls()
+
+
+Probe = Callable[[], Found]
+"""Asks a device what it has."""
+
 Device = Callable[[Job, RunOptions], Ran]
 """Runs a job: this machine, or a board behind SSH."""
 
@@ -139,6 +176,13 @@ Device = Callable[[Job, RunOptions], Ran]
 def runner_source() -> str:
     """Return the text of the one file that runs on devices."""
     return resources.files("edgeconv.toolchain.device").joinpath(RUNNER).read_text()
+
+
+def write_probe(folder: Path) -> Path:
+    """Write ``probe.py`` into a folder under the runner's name, which devices execute."""
+    path = folder / RUNNER
+    path.write_text(resources.files("edgeconv.toolchain.device").joinpath("probe.py").read_text())
+    return path
 
 
 def read_answer(stdout: str, stderr: str, results: Path, where: str) -> Ran:

@@ -11,7 +11,18 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgeconv.errors import WorkerTimeout
-from edgeconv.toolchain.device.job import RESULTS, RUNNER, Job, Ran, RunOptions, read_answer
+from edgeconv.toolchain.device.job import (
+    RESULTS,
+    RUNNER,
+    Found,
+    Job,
+    Ran,
+    RunOptions,
+    read_answer,
+    write_probe,
+)
+from edgeconv.toolchain.environments.manage import require
+from edgeconv.toolchain.environments.specs import ENVIRONMENTS
 
 WHERE = "this machine"
 
@@ -26,10 +37,11 @@ def total_seconds(options: RunOptions) -> float:
 
 
 def run_here(job: Job, options: RunOptions) -> Ran:
-    """Run a job with the Python that runs this.
+    """Run a job with the Python that runs this, or that of the environment of a runtime.
 
     Raises:
-        ToolMissing: Only an Edge TPU would do, and there is none that works.
+        ToolMissing: Only an Edge TPU would do, and there is none that works; or the runtime that
+            is asked for is not installed.
         WorkerError: The model could not be run.
         WorkerTimeout: It did not finish in time.
     """
@@ -37,7 +49,7 @@ def run_here(job: Job, options: RunOptions) -> Ran:
         folder = Path(scratch)
         job.write(folder, options)
         process = subprocess.Popen(
-            [sys.executable, "-P", str(folder / RUNNER), str(folder)],
+            [*_python(options.runtime), str(folder / RUNNER), str(folder)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -59,3 +71,22 @@ def run_here(job: Job, options: RunOptions) -> Ran:
         return read_answer(
             out.decode(errors="replace"), err.decode(errors="replace"), folder / RESULTS, WHERE
         )
+
+
+def probe_here() -> Found:
+    """Say what this Python has to run models with."""
+    with tempfile.TemporaryDirectory(prefix="edgeconv-probe-") as scratch:
+        done = subprocess.run(
+            [sys.executable, str(write_probe(Path(scratch)))],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    return Found.read(done.stdout)
+
+
+def _python(runtime: str) -> list[str]:
+    if runtime in ENVIRONMENTS:
+        return [str(require(runtime)), "-I"]
+    return [sys.executable, "-P"]

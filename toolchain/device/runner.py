@@ -6,7 +6,7 @@ and one of tflite_runtime, ai_edge_litert or Google's pycoral. ``python3 runner.
 
     {"schema_version": 1, "model": "model.tflite", "compiled": "model_edgetpu.tflite" or null,
      "inputs": "inputs.npz", "results": "results.npz", "device": "", "threads": 1, "runs": 50,
-     "cpu_fallback": true, "seconds": 600, "why_not": null}
+     "cpu_fallback": true, "seconds": 600, "why_not": null, "runtime": "" or a name of RUNTIMES}
 
 and prints one JSON object: ``ran_on``, ``fallback``, ``runtime``, ``latency_ms``, ``memory_bytes``
 or ``failure``. Inputs and outputs are known by index: ``inputs.npz`` holds ``0``, ``1``, ...,
@@ -44,6 +44,7 @@ LIBRARIES = {
 RUNTIMES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
     ("tflite_runtime.interpreter", "tflite-runtime"),
+    ("tensorflow.lite.python.interpreter", "tensorflow"),
 )
 
 # (pattern in what a library said, what it means, what to do). The first that fits counts.
@@ -186,28 +187,28 @@ def tpu_count(library: str) -> int:
 
 
 def _distribution(name: str) -> str:
-    try:
-        metadata = importlib.import_module("importlib.metadata")
-    except ImportError:  # Python 3.7
-        return name
-    try:
-        return name + " " + str(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return name
+    for candidate in (name, name + "-cpu"):
+        try:
+            metadata = importlib.import_module("importlib.metadata")
+            return name + " " + str(metadata.version(candidate))
+        except ImportError:  # not installed under that name, or Python 3.7
+            pass
+    return name
 
 
-def _tflite() -> Tuple[Any, str]:
-    """Return the module of the TFLite runtime that is installed, and its name with the version."""
+def _tflite(wanted: str) -> Tuple[Any, str]:
+    """Return the module of an installed TFLite runtime, any for ``""``, and name and version."""
     errors = []
     for module, name in RUNTIMES:
         try:
-            return importlib.import_module(module), _distribution(name)
+            if wanted in ("", name):
+                return importlib.import_module(module), _distribution(name)
         except ImportError as error:
             errors.append(str(error))
     raise ImportError("no TFLite runtime: " + "; ".join(errors))
 
 
-def _on_edgetpu(model: str, device: str) -> Tuple[Any, str]:
+def _on_edgetpu(model: str, device: str, runtime: str) -> Tuple[Any, str]:
     try:
         coral = importlib.import_module("pycoral.utils.edgetpu")
     except ImportError:
@@ -217,14 +218,14 @@ def _on_edgetpu(model: str, device: str) -> Tuple[Any, str]:
     library = LIBRARIES.get(platform.system(), LIBRARIES["Linux"])
     if tpu_count(library) == 0:
         raise RuntimeError("edgetpu_list_devices: 0")
-    tflite, name = _tflite()
+    tflite, name = _tflite(runtime)
     delegate = tflite.load_delegate(library, {"device": device} if device else {})
     interpreter = tflite.Interpreter(model_path=model, experimental_delegates=[delegate])
     return interpreter, name + ", libedgetpu"
 
 
-def _on_cpu(model: str, threads: int) -> Tuple[Any, str]:
-    tflite, name = _tflite()
+def _on_cpu(model: str, threads: int, runtime: str) -> Tuple[Any, str]:
+    tflite, name = _tflite(runtime)
     return tflite.Interpreter(model_path=model, num_threads=threads), name
 
 
@@ -319,10 +320,11 @@ def _peak_memory() -> Optional[int]:
 def attempt(folder: Path, place: str) -> Json:
     """Run the job on ``edgetpu`` or ``cpu`` in this process."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    wanted = job.get("runtime", "")
     if place == "edgetpu":
-        interpreter, runtime = _on_edgetpu(str(folder / job["compiled"]), job["device"])
+        interpreter, runtime = _on_edgetpu(str(folder / job["compiled"]), job["device"], wanted)
     else:
-        interpreter, runtime = _on_cpu(str(folder / job["model"]), int(job["threads"]))
+        interpreter, runtime = _on_cpu(str(folder / job["model"]), int(job["threads"]), wanted)
     return {"ran_on": place, "runtime": runtime, **measure(interpreter, job, folder)}
 
 

@@ -26,10 +26,19 @@ from typing import IO, Any
 
 from edgeconv.disk import sha256_of
 from edgeconv.errors import EdgeconvError, ToolMissing, UsageError, WorkerError, WorkerTimeout
-from edgeconv.toolchain.device.job import RESULTS, Job, Ran, RunOptions, read_answer
+from edgeconv.toolchain.device.job import (
+    RESULTS,
+    Found,
+    Job,
+    Ran,
+    RunOptions,
+    read_answer,
+    write_probe,
+)
 from edgeconv.toolchain.device.local import total_seconds
 
 _MARK = b"EDGECONV "
+_PROBE_SECONDS = 60.0
 
 # Reads the receiver's text, whose length comes first, and becomes it. Valid for every Python 3.
 _COMMAND = (
@@ -146,6 +155,19 @@ class Board:
         if "left" in answer:
             raise WorkerError("the files could not be removed", where=self.host, why=answer["left"])
         return ran
+
+    def probe(self) -> Found:
+        """Ask the board what it has to run models with.
+
+        Raises:
+            ToolMissing: There is no ssh here, or no suitable Python there.
+            WorkerError: The connection failed or broke.
+        """
+        with tempfile.TemporaryDirectory(prefix="edgeconv-ssh-") as scratch:
+            answer, _ = _Session(self, _PROBE_SECONDS).exchange([write_probe(Path(scratch))])
+        if "refused" in answer:
+            raise _refusal(answer, self)
+        return Found.read(answer["stdout"])
 
     def command(self) -> list[str]:
         """Return the command line of ssh.
