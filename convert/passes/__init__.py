@@ -9,12 +9,15 @@ import onnx_ir as ir
 from edgeconv.convert.passes.fold_batch_norm import fold_batch_norm
 from edgeconv.convert.passes.fold_channel_order import fold_channel_order
 from edgeconv.convert.passes.fold_pad import fold_pad
+from edgeconv.convert.passes.fold_pair_softmax import fold_pair_softmax
 from edgeconv.convert.passes.fuse_depth_to_space import fuse_depth_to_space
 from edgeconv.convert.passes.fuse_gelu import fuse_gelu
 from edgeconv.convert.passes.fuse_hard_swish import fuse_hard_swish
 from edgeconv.convert.passes.fuse_l2_normalize import fuse_l2_normalize
 from edgeconv.convert.passes.fuse_quantization import fuse_quantization
 from edgeconv.convert.passes.materialize_shared import materialize_shared
+from edgeconv.convert.passes.route_channels import route_channels
+from edgeconv.convert.passes.skip_expand import skip_expand
 
 Pass = Callable[[ir.Graph], int]
 """Rewrites a graph in place and returns how many places it changed."""
@@ -23,11 +26,14 @@ PASSES: tuple[Pass, ...] = (
     fuse_quantization,  # first: other rewrites look for constant weights
     fold_batch_norm,
     fold_pad,
+    fold_pair_softmax,
     fuse_gelu,
     fuse_hard_swish,
     fuse_l2_normalize,
     fuse_depth_to_space,
     fold_channel_order,  # after batch norm is in the weights, and after shuffles are found
+    route_channels,  # likewise
+    skip_expand,  # after the fusions, some of which look for the Expand
     materialize_shared,  # last: its node would hide the transpose from other rewrites
 )
 

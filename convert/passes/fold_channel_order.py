@@ -9,11 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeconv.convert.passes.graph import constant_of, only_user, replace_constant
-
-_SAME_FOR_ALL_CHANNELS = frozenset(
-    {"Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"}
-)
+from edgeconv.convert.passes.channel_order import makers, reorder_made
+from edgeconv.convert.passes.graph import only_user
 
 
 def fold_channel_order(graph: ir.Graph) -> int:
@@ -23,31 +20,14 @@ def fold_channel_order(graph: ir.Graph) -> int:
 
 def _fold(graph: ir.Graph, shuffle: ir.Node) -> bool:
     mode = shuffle.attributes.get("mode")
-    conv = _convolution(shuffle)
-    if mode is None or mode.as_string() != "CRD" or conv is None:
+    source = shuffle.inputs[0]
+    if mode is None or mode.as_string() != "CRD" or source is None:
         return False
-    weight = constant_of(conv.inputs[1])
-    biased = len(conv.inputs) > 2 and conv.inputs[2] is not None
-    bias = constant_of(conv.inputs[2]) if biased else None
-    if weight is None or (biased and bias is None):
+    nodes = makers(source) if only_user(source) is shuffle else None
+    if nodes is None or source.shape is None or not isinstance(source.shape[1], int):
         return False
     block = shuffle.attributes["blocksize"].as_int() ** 2
-    order = np.arange(weight.shape[0]).reshape(-1, block).T.ravel()
-    replace_constant(graph, conv, 1, np.ascontiguousarray(weight[order]), "ordered_weight")
-    if bias is not None:
-        replace_constant(graph, conv, 2, bias[order], "ordered_bias")
+    order = np.arange(source.shape[1]).reshape(-1, block).T.ravel()
+    reorder_made(graph, nodes, order)
     shuffle.attributes["mode"] = ir.AttrString("mode", "DCR")
     return True
-
-
-def _convolution(node: ir.Node) -> ir.Node | None:
-    """Return the convolution that a node reads, through functions alike for all channels."""
-    source = node.inputs[0]
-    producer = None if source is None else source.producer()
-    if source is None or producer is None or only_user(source) is not node:
-        return None
-    if producer.op_type in _SAME_FOR_ALL_CHANNELS:
-        return _convolution(producer)
-    group = producer.attributes.get("group")
-    alone = group is None or group.as_int() == 1
-    return producer if producer.op_type == "Conv" and alone else None

@@ -26,7 +26,14 @@ def replace_constant(
     graph: ir.Graph, node: ir.Node, index: int, array: Array, purpose: str
 ) -> None:
     """Give a node a new constant input, named after its first output."""
-    name = f"{node.outputs[0].name}.{purpose}"
+    value = new_constant(graph, f"{node.outputs[0].name}.{purpose}", array)
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, value)
+
+
+def new_constant(graph: ir.Graph, name: str, array: Array) -> ir.Value:
+    """Add a constant to a graph."""
     value = ir.Value(
         name=name,
         type=ir.TensorType(ir.DataType.from_numpy(array.dtype)),
@@ -34,6 +41,4 @@ def replace_constant(
         const_value=ir.tensor(array, name=name),
     )
     graph.register_initializer(value)
-    if index >= len(node.inputs):
-        node.resize_inputs(index + 1)
-    node.replace_input_with(index, value)
+    return value
