@@ -17,7 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-_EPOCHS = 12
+_EPOCHS = 30
 _CALIBRATION = 64
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,16 +18,19 @@ Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
 
 
-def calibrate(
+C = TypeVar("C", bound=Calibrator)
+
+
+def watch(
     graph: Graph,
     tensors: Iterable[int],
     samples: Sequence[Sequence[Array]],
-    calibrator: Callable[[], Calibrator],
+    calibrator: Callable[[], C],
     *,
     views: Mapping[int, Callable[[Array], Array]] | None = None,
     progress: Progress | None = None,
-) -> dict[int, Range]:
-    """Find the ranges of tensors of a float model.
+) -> dict[int, C]:
+    """Show tensors of a float model to their calibrators.
 
     Args:
         graph: The float graph.
@@ -37,15 +41,24 @@ def calibrate(
         progress: Progress callback.
 
     Returns:
-        The range of each tensor, zero included.
+        The calibrator of each tensor, which has seen all samples.
 
     Raises:
-        InvalidData: There are no samples, or a tensor becomes NaN or infinite.
+        InvalidData: There are no samples.
     """
     if not samples:
         raise InvalidData("calibration needs at least one sample")
     watched = {index: calibrator() for index in tensors}
     _observe(graph, watched, samples, views or {}, progress)
+    return watched
+
+
+def ranges_of(graph: Graph, watched: Mapping[int, Calibrator]) -> dict[int, Range]:
+    """Return the range of each tensor, zero included.
+
+    Raises:
+        InvalidData: A range is not finite.
+    """
     return {index: _checked(graph, index, watcher.range()) for index, watcher in watched.items()}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
-from edgeconv.tflite import ModelT, OperatorT, QuantizationParametersT, TensorT
+from edgeconv.tflite import ModelT, OperatorT, QuantizationParametersT, SubGraphT, TensorT
 
 
 class Graph:
@@ -29,11 +29,14 @@ class Graph:
         self._values: dict[int, Array] = {}
 
     def copy(self) -> Graph:
-        """Return a copy that can be changed; the bytes of the constants are shared."""
-        shared: dict[int, Any] = {
-            id(buffer.data): buffer.data for buffer in self.model.buffers if buffer.data is not None
-        }
-        return Graph(copy.deepcopy(self.model, shared), self._position)
+        """Return a copy that can be changed; what is only ever replaced as a whole is shared."""
+        model = copy.copy(self.model)
+        model.subgraphs = [_copied(graph) for graph in model.subgraphs]
+        model.operatorCodes = [copy.copy(code) for code in model.operatorCodes]
+        model.buffers = list(model.buffers)
+        for name in ("metadata", "signatureDefs"):
+            setattr(model, name, copy.deepcopy(getattr(model, name)))
+        return Graph(model, self._position)
 
     @property
     def tensors(self) -> list[TensorT]:
@@ -246,3 +249,15 @@ class Graph:
         self.model.operatorCodes = [self.model.operatorCodes[old] for old in kept]
         for operator in operators:
             operator.opcodeIndex = to[operator.opcodeIndex]
+
+
+def _copied(source: SubGraphT) -> SubGraphT:
+    """Return a copy of a subgraph, its tensors and its operators with their options."""
+    graph = copy.copy(source)
+    graph.tensors = [copy.copy(tensor) for tensor in source.tensors]
+    graph.operators = [copy.copy(operator) for operator in source.operators]
+    for operator in graph.operators:
+        operator.builtinOptions = copy.copy(operator.builtinOptions)
+        operator.inputs, operator.outputs = list(operator.inputs), list(operator.outputs)
+    graph.inputs, graph.outputs = list(source.inputs), list(source.outputs)
+    return graph

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ai_edge_litert.schema_py_generated import AddOptionsT, BuiltinOptions, SubOptionsT
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize import casts, tables
+from edgeconv.quantize import casts, magnitude, tables
 from edgeconv.quantize.edges import QUANTIZE_VERSION, IoDtype, connect
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import factor_need, stored_range, term_need
@@ -62,12 +62,20 @@ class _Rewriter:
         self._requantized: dict[tuple[int, Affine], int] = {}
         self._constants: dict[tuple[int, Affine], int] = {}
         self._weights: dict[tuple[int, int | None, bytes], int] = {}
+        self._magnitudes = {
+            output: found
+            for output, found in magnitude.find(graph).items()
+            if all(index in affine and affine[index].bits == 8 for index in (output, *found.parts))
+        }
 
     def run(self) -> None:
         """Rewrite every operator that reads or makes a quantized activation."""
+        absorbed = {id(one) for found in self._magnitudes.values() for one in found.absorbed}
         for operator in list(self._graph.operators):
             tensors = (*operator.inputs, *operator.outputs)
             crossing = self._graph.op(operator) in CROSSINGS
+            if id(operator) in absorbed:
+                continue
             if not crossing and any(index in self._affine for index in tensors):
                 self._rewrite(operator)
             else:
@@ -76,7 +84,9 @@ class _Rewriter:
 
     def _rewrite(self, operator: OperatorT) -> None:
         rule = RULES[self._graph.op(operator)]
-        if rule.scaling is Scaling.TABLE:
+        if operator.outputs[0] in self._magnitudes:
+            self._magnitude(operator.outputs[0])
+        elif rule.scaling is Scaling.TABLE:
             self._table(operator)
         elif rule.scaling is Scaling.CAST:
             self._operators += casts.rewrite(self._graph, operator, self._affine)
@@ -240,3 +250,13 @@ class _Rewriter:
         (output,) = operator.outputs
         table = tables.int8_table(compute, self._affine[source], self._affine[output])
         self._operators += tables.lookup(self._graph, source, table, output)
+
+    def _magnitude(self, output: int) -> None:
+        found = self._magnitudes[output]
+        first, second = (self._affine[part] for part in found.parts)
+        common = Affine.of(first.limits.join(second.limits)) if first != second else first
+        parts = tuple(self._operand(part, common, 8) for part in found.parts)
+        to = self._affine[output]
+        self._operators += magnitude.lookup(
+            self._graph, (parts[0], parts[1]), common, found, output, to
+        )

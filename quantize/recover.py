@@ -1,8 +1,7 @@
 """Win back accuracy that quantization loses: try each method of `recovery`, keep what helps.
 
-Methods that choose ranges are measured by cross-validation: every other calibration sample sets the
-ranges, the rest measures. The others are measured on samples that set the ranges, where saturation
-does not hide what they do. At the end all samples set the ranges of what was kept.
+Every other calibration sample sets the ranges and whatever else a method learns; the rest, which
+the drafts have not seen, judges them. At the end all samples set the ranges of what was kept.
 """
 
 from __future__ import annotations
@@ -20,11 +19,18 @@ from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.runs import Runner
 from edgeconv.tflite import OperatorT
 
-_SAMPLES = 48
-"""As many samples are used."""
+_SAMPLES = 64
+"""At most as many samples are used, half of them to judge."""
 
-_FEWEST = 8
-"""Fewer are not split: what sets the ranges then measures, too."""
+_VALUES = 1 << 26
+"""Of models with large activations fewer, so that all of them together hold about as many values.
+"""
+
+_LEAST = 16
+"""But not fewer than this for that reason."""
+
+_FEWEST = 4
+"""Fewer are not split. What sets the ranges then judges, too, but not the choice of ranges."""
 
 _EXACT_DB = 60.0
 """What is better than that counts as that: the other outputs are to gain."""
@@ -36,8 +42,8 @@ class Step:
 
     Attributes:
         name: Its name.
-        gain_db: What its best draft gained, in dB of SQNR, averaged over the outputs, on
-            calibration samples.
+        gain_db: What its best draft gained on calibration samples that it had not seen, in dB of
+            SQNR: the average of that of the worst output and that of all.
         kept: Whether that was worth it.
     """
 
@@ -58,34 +64,47 @@ def recover(
         disabled: Names of methods that are left out.
         progress: Called with (methods tried, methods in all).
     """
-    few = draft.feeds[:: max(1, len(draft.feeds) // _SAMPLES)][:_SAMPLES]
-    halves = (few[::2], few[1::2]) if len(few) >= _FEWEST else (few, few)
-    best = replace(draft, feeds=few).calibrated()
-    inside, outside = Judge(draft.graph, few[: _SAMPLES // 2]), Judge(draft.graph, halves[1])
+    few = _few(draft)
+    split = len(few) >= _FEWEST
+    best = replace(draft, feeds=few[::2] if split else few).calibrated()
+    judge = Judge(draft.graph, few[1::2] if split else few)
     steps: list[Step] = []
-    if not inside.outputs:
+    if not judge.outputs:
         return replace(draft, ranges={}), steps
-    methods = [method for method in RECOVERIES if method.name not in disabled]
+    methods = [
+        method
+        for method in RECOVERIES
+        if method.name not in disabled and (split or not method.chooses_ranges)
+    ]
+    reached = judge.score(best)
     for count, method in enumerate(methods, 1):
-        judge = outside if method.chooses_ranges else inside
-        base = replace(best, feeds=halves[0]).calibrated() if method.chooses_ranges else best
-        scores = [(judge.score(found), found) for found in method.drafts(base)]
+        scores = [(judge.score(found), found) for found in method.drafts(best)]
         if scores:
             score, found = max(scores, key=lambda pair: pair[0])
-            gain = score - judge.score(base)
-            steps.append(Step(method.name, gain, gain >= method.worth_db))
+            steps.append(Step(method.name, score - reached, score - reached >= method.worth_db))
             if steps[-1].kept:
-                best = replace(found, feeds=few).calibrated()
+                best, reached = found, score
         if progress is not None:
             progress(count, len(methods))
     return replace(best, feeds=draft.feeds, ranges={}), steps
+
+
+def _few(draft: Draft) -> Sequence[Sequence[Array]]:
+    """Return the samples that are used, evenly spread."""
+    graph = draft.graph
+    size = sum(int(np.prod(graph.shape(index))) for index in graph.activations())
+    count = min(_SAMPLES, max(_LEAST, _VALUES // max(size, 1)))
+    step = max(1.0, len(draft.feeds) / count)
+    places = np.arange(0, len(draft.feeds), step).astype(int)
+    return [draft.feeds[place] for place in places.tolist()]
 
 
 class Judge:
     """Measures drafts against the float model.
 
     The parts of a concatenation count alike, whatever their size. An output of SOFTMAX is measured
-    at its input: the output hides errors where it is saturated, and other samples would show them.
+    at its input, down to what any sample needs: the output hides errors where it is saturated, so
+    that a few samples near a decision would decide alone.
 
     Args:
         graph: The float graph.
@@ -98,31 +117,33 @@ class Judge:
     def __init__(self, graph: Graph, feeds: Sequence[Sequence[Array]]) -> None:
         self._feeds = feeds
         self.outputs: list[str] = []
-        self._views: list[Callable[[Array], Array] | None] = []
         self._splits: list[tuple[list[int], int]] = []
         producers = graph.producers()
-        for index in graph.outputs:
-            if not graph.is_activation(index):
-                continue
-            view, seen, judged = None, index, index
+        softmaxes: dict[int, OperatorT] = {}
+        for index in filter(graph.is_activation, graph.outputs):
+            seen = index
             while seen in producers and graph.op(producers[seen]) == "RESHAPE":
                 seen = producers[seen].inputs[0]
             if seen in producers and graph.op(producers[seen]) == "SOFTMAX":
-                judged = producers[seen].inputs[0]
-                view = _logits(softmax_view(producers[seen]))
-            self._splits.append(_parts(graph, producers.get(judged)))
-            self.outputs.append(graph.name(judged))
-            self._views.append(view)
+                softmaxes[len(self.outputs)] = producers[seen]
+                index = producers[seen].inputs[0]  # noqa: PLW2901 - measured instead
+            self._splits.append(_parts(graph, producers.get(index)))
+            self.outputs.append(graph.name(index))
+        self._floors = [-np.inf] * len(self.outputs)
         self._reference = self._values(graph)
+        for place, softmax in softmaxes.items():
+            raised = softmax_view(softmax)(self._reference[place])
+            self._floors[place] = float(raised.min(initial=np.inf))
+            self._reference[place] = self._reference[place].clip(self._floors[place])
 
     def score(self, draft: Draft) -> float:
-        """Return the SQNR in dB, averaged over the outputs."""
+        """Return the SQNR in dB: the worst output's, averaged with the mean of all."""
         found = self._values(draft.built())
         figures = []
         for one, other, (ends, axis) in zip(self._reference, found, self._splits, strict=True):
             parts = zip(np.split(one, ends, axis), np.split(other, ends, axis), strict=True)
             figures.append(np.mean([_decibels(*pair) for pair in parts]))
-        return float(np.mean(figures))
+        return (float(np.min(figures)) + float(np.mean(figures))) / 2
 
     def _values(self, graph: Graph) -> list[Array]:
         made = [index for operator in graph.operators for index in operator.outputs]
@@ -131,10 +152,7 @@ class Judge:
         runner = Runner(graph, tensors)
         rows = [runner.run(feed) for feed in self._feeds]
         columns = [graph.real(index, np.stack([row[index] for row in rows])) for index in tensors]
-        return [
-            column if view is None else view(column)
-            for column, view in zip(columns, self._views, strict=True)
-        ]
+        return [column.clip(floor) for column, floor in zip(columns, self._floors, strict=True)]
 
 
 def _parts(graph: Graph, producer: OperatorT | None) -> tuple[list[int], int]:
@@ -146,17 +164,21 @@ def _parts(graph: Graph, producer: OperatorT | None) -> tuple[list[int], int]:
     return np.cumsum([shape[axis] for shape in shapes])[:-1].tolist(), axis + 1
 
 
-def _logits(raise_low: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    def view(values: Array) -> Array:
-        peak = values.max(axis=-1, keepdims=True)
-        return raise_low(values - peak)
-
-    return view
-
-
 def _decibels(expected: Array, found: Array) -> float:
-    signal = expected.astype(np.float64)
-    power, noise = float(np.square(signal).sum()), float(np.square(signal - found).sum())
+    """Return the SQNR in dB of all samples, averaged with the mean of each sample's.
+
+    The former is what counts, but a few samples make it; the latter tells drafts apart where their
+    difference is chance.
+    """
+    count = len(expected)
+    signal = expected.astype(np.float64).reshape(count, -1)
+    noise = np.square(signal - found.reshape(count, -1)).sum(axis=1)
+    power = np.square(signal).sum(axis=1)
+    each = [_ratio(*pair) for pair in zip(power.tolist(), noise.tolist(), strict=True)]
+    return (_ratio(float(power.sum()), float(noise.sum())) + float(np.mean(each))) / 2
+
+
+def _ratio(power: float, noise: float) -> float:
     if noise <= power * 10 ** (-_EXACT_DB / 10):
         return _EXACT_DB
     return -_EXACT_DB if power == 0 else max(10 * float(np.log10(power / noise)), -_EXACT_DB)

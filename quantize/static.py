@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize import check, weights
-from edgeconv.quantize.calibrate import Progress, calibrate
+from edgeconv.quantize.calibrate import C, Progress, ranges_of, watch
 from edgeconv.quantize.calibrators import Calibrator
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
@@ -32,7 +32,23 @@ def observe(
     imported: Imported | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Range]:
-    """Return the ranges of a lowered float graph's activations.
+    """Return the ranges of a lowered float graph's activations; the arguments are `watched`'s."""
+    seen = watched(
+        graph, feeds, calibrator, everything=everything, imported=imported, progress=progress
+    )
+    return ranges_of(graph, seen)
+
+
+def watched(
+    graph: Graph,
+    feeds: Sequence[Sequence[Array]],
+    calibrator: Callable[[], C],
+    *,
+    everything: bool,
+    imported: Imported | None = None,
+    progress: Progress | None = None,
+) -> dict[int, C]:
+    """Return the calibrators of a lowered float graph's activations, which have seen all samples.
 
     Args:
         graph: The graph.
@@ -44,10 +60,10 @@ def observe(
         progress: Told (samples done, samples in all).
     """
     plan = Plan(graph, given=imported.affine if imported else None)
-    watched = graph.activations() if everything else plan.calibrated()
-    if not watched:
+    tensors = graph.activations() if everything else plan.calibrated()
+    if not tensors:
         return {}
-    return calibrate(graph, watched, feeds, calibrator, views=plan.views(), progress=progress)
+    return watch(graph, tensors, feeds, calibrator, views=plan.views(), progress=progress)
 
 
 def build(

@@ -25,7 +25,7 @@ from edgeconv.artifacts import Artifact
 from edgeconv.bundle import MANIFEST, describe_artifact, open_bundle, write_json
 from edgeconv.convert.onnx_file import describe_onnx
 from edgeconv.layers.onnx_graph import origins
-from edgeconv.quantize import calibrate, engine, static
+from edgeconv.quantize import engine, static
 from edgeconv.quantize.qparams import Range
 from edgeconv.reports import update
 from edgeconv.reports.markdown import render_markdown
@@ -89,7 +89,7 @@ def spoil_weight(bundle: Path, value: str) -> None:
 def spoil_calibration(bundle: Path, tensor: str) -> None:
     """Quantize again as if calibration had seen a tenth of one tensor's range."""
     artifacts = open_bundle(bundle).artifacts
-    real = calibrate.calibrate
+    real = static.observe
 
     def narrow(graph: Any, *arguments: Any, **named: Any) -> dict[int, Range]:
         ranges = dict(real(graph, *arguments, **named))
@@ -97,7 +97,7 @@ def spoil_calibration(bundle: Path, tensor: str) -> None:
         ranges[index] = Range(ranges[index].low / 10, ranges[index].high / 10)
         return ranges
 
-    with mock.patch.object(static, "calibrate", narrow), tempfile.TemporaryDirectory() as temporary:
+    with mock.patch.object(static, "observe", narrow), tempfile.TemporaryDirectory() as temporary:
         samples = Path(temporary) / "samples.npz"
         with np.load(DIGITS / "calibration.npz") as arrays:
             name = artifacts["tflite_fp32"].inputs[0].name

@@ -1,6 +1,8 @@
-"""A histogram of all values of a tensor, in constant memory."""
+"""A histogram of a tensor's values, in constant memory."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +15,20 @@ _LEAST = 1e-30
 """Values below are as good as zero: the width of their bins has no reciprocal in float32."""
 
 
+_SAMPLED = 1 << 15
+"""Of larger arrays about as many values are counted, evenly spread."""
+
+
 class Histogram:
     """Counts values in bins over [-half, half], which doubles by merging pairs of bins.
 
-    No value is ever lost. `low` and `high` are the extremes; NaN where a value was.
+    `low` and `high` are the extremes of all values; NaN where a value was.
     """
 
     def __init__(self) -> None:
         self._counts: npt.NDArray[np.int64] = np.zeros(_BINS, np.int64)
         self._half = 0.0
+        self._waiting: list[Array] = []
         self.low = float("inf")
         self.high = float("-inf")
 
@@ -34,8 +41,22 @@ class Histogram:
         # np.minimum lets NaN win and stay.
         self.low = float(np.minimum(self.low, low))
         self.high = float(np.maximum(self.high, high))
-        peak = max(abs(low), abs(high))
-        if not np.isfinite(peak) or peak < _LEAST:
+        if not np.isfinite(low) or not np.isfinite(high):
+            return
+        # Copied, because the array must not be kept, and counted together, because small arrays
+        # cost little more than the call.
+        step = _stride(array)
+        self._waiting.append(flat[step // 2 :: step].copy())
+        if sum(part.size for part in self._waiting) >= _SAMPLED:
+            self._count()
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        flat = np.concatenate(self._waiting)
+        self._waiting.clear()
+        peak = max(abs(float(flat.min())), abs(float(flat.max())))
+        if peak < _LEAST:
             return
         self._reach(peak)
         width = 2 * self._half / _BINS
@@ -46,10 +67,12 @@ class Histogram:
     @property
     def width(self) -> float:
         """Width of a bin; 0 while only zeros were seen."""
+        self._count()
         return 2 * self._half / _BINS
 
     def bins(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the centres and the counts of the bins that are not empty."""
+        self._count()
         kept = np.flatnonzero(self._counts)
         centres = (kept + 0.5) * self.width - self._half
         return np.clip(centres, self.low, self.high), self._counts[kept].astype(np.float64)
@@ -74,3 +97,11 @@ class Histogram:
             self._counts = np.zeros(_BINS, np.int64)
             self._counts[_BINS // 4 : _BINS - _BINS // 4] = pairs
             self._half *= 2
+
+
+def _stride(array: Array) -> int:
+    """Return a step through a flattened array that meets all its channels alike."""
+    step = max(1, array.size // _SAMPLED)
+    while step > 1 and math.gcd(step, array.shape[-1]) > 1:
+        step += 1
+    return step

@@ -6,13 +6,16 @@ on a histogram.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize.calibrators.histogram import Histogram
 
 _STEPS = 255
-_CANDIDATES = 32
+_CANDIDATES = 9
 _LARGEST_CLIP = 0.75
 """The tightest candidate keeps a quarter of the distance from zero to the extreme value."""
 
@@ -21,7 +24,7 @@ class MeanSquaredError:
     """Picks the clip with the least expected error.
 
     The error of a clip is that of the bins' centres, weighted by their counts. The two ends of the
-    range are searched in turn over a grid, starting from the true extremes.
+    range are searched in turn, starting from the true extremes, first coarsely, then finely.
     """
 
     def __init__(self) -> None:
@@ -37,18 +40,25 @@ class MeanSquaredError:
             return self._seen.extremes()
         low, high = min(self._seen.low, 0.0), max(self._seen.high, 0.0)
         centres, counts = self._seen.bins()
-        shares = 1 - _LARGEST_CLIP * np.arange(_CANDIDATES) / (_CANDIDATES - 1)
         best_low, best_high = low, high
         for _ in range(2):
-            highs = high * shares if high > 0 else np.zeros(1)
-            best_high = float(_best(highs, [_error(best_low, h, centres, counts) for h in highs]))
-            lows = low * shares if low < 0 else np.zeros(1)
-            best_low = float(_best(lows, [_error(v, best_high, centres, counts) for v in lows]))
+            best_high = _search(high, partial(_error, best_low, centres=centres, counts=counts))
+            best_low = _search(low, partial(_error, high=best_high, centres=centres, counts=counts))
         return best_low, best_high
 
 
-def _best(values: Array, errors: list[float]) -> float:
-    return float(values[int(np.argmin(errors))])
+def _search(extreme: float, error: Callable[[float], float]) -> float:
+    """Return the end of a range, at most an extreme value, with the least error."""
+    if extreme == 0:
+        return 0.0
+    share, span = 1.0, _LARGEST_CLIP
+    least, most = 1 - _LARGEST_CLIP, 1.0
+    for _ in range(2):
+        shares = np.linspace(most, least, _CANDIDATES)
+        share = float(shares[int(np.argmin([error(extreme * float(one)) for one in shares]))])
+        span /= _CANDIDATES - 1
+        least, most = max(share - span, 1 - _LARGEST_CLIP), min(share + span, 1.0)
+    return extreme * share
 
 
 def _error(low: float, high: float, centres: Array, counts: Array) -> float:
@@ -57,5 +67,9 @@ def _error(low: float, high: float, centres: Array, counts: Array) -> float:
     if scale <= 0:
         return float("inf")
     zero = round(low / scale)
-    steps = np.clip(np.rint(centres / scale), zero, zero + _STEPS)
-    return float(counts @ (steps * scale - centres) ** 2)
+    steps = np.rint(centres / scale)
+    np.minimum(np.maximum(steps, zero, out=steps), zero + _STEPS, out=steps)
+    steps *= scale
+    steps -= centres
+    np.square(steps, out=steps)
+    return float(counts @ steps)

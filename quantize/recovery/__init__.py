@@ -19,9 +19,11 @@ RECOVERIES: tuple[Recovery, ...] = (
     BatchNorm(),
     Padding(),
     SplitConcat(),
+    Headroom(),
     Equalize(),
     Outliers(),
     BiasCorrection(),
     Headroom(),
 )
-"""In the order in which they are tried: what changes the graph first, what tunes it last."""
+"""In the order in which they are tried: what changes the graph first, what tunes it last. Room is
+made before, because saturation hides what else there is to win, and again in the end."""

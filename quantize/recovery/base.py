@@ -8,6 +8,7 @@ from typing import Protocol
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize import static
+from edgeconv.quantize.calibrate import C, ranges_of
 from edgeconv.quantize.calibrators import Calibrator
 from edgeconv.quantize.factors import Factors
 from edgeconv.quantize.graph import Graph
@@ -35,18 +36,14 @@ class Draft:
     ranges: Mapping[int, Range] = field(default_factory=dict)
     factors: Factors = field(default_factory=dict)
 
-    def calibrated(
-        self, progress: Callable[[int, int], None] | None = None, *, everything: bool = False
-    ) -> Draft:
+    def calibrated(self) -> Draft:
         """Return the draft with the ranges that its calibrator finds."""
-        ranges = static.observe(
-            self.graph,
-            self.feeds,
-            self.calibrator,
-            everything=everything or not static.uniform(self.precisions),
-            progress=progress,
-        )
-        return replace(self, ranges=ranges)
+        return replace(self, ranges=ranges_of(self.graph, self.watched(self.calibrator)))
+
+    def watched(self, calibrator: Callable[[], C]) -> dict[int, C]:
+        """Return calibrators of all activations that decide; they have seen the samples."""
+        everything = not static.uniform(self.precisions)
+        return static.watched(self.graph, self.feeds, calibrator, everything=everything)
 
     def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Draft:
         """Return the draft of another float graph, calibrated anew."""
@@ -65,9 +62,8 @@ class Recovery(Protocol):
 
     Attributes:
         name: What users call it.
-        worth_db: The gain that a draft must bring, in dB of SQNR, averaged over the outputs.
-        chooses_ranges: Whether it only chooses ranges, and has to prove itself on samples that did
-            not set them.
+        worth_db: The gain that a draft must bring, in dB of SQNR, on samples that it has not seen.
+        chooses_ranges: Whether it only chooses ranges, which other samples have to judge.
     """
 
     @property
@@ -82,7 +78,7 @@ class Recovery(Protocol):
 
     @property
     def worth_db(self) -> float:
-        """The gain that a draft must bring, in dB of SQNR, averaged over the outputs."""
+        """The gain that a draft must bring, in dB of SQNR, on samples that it has not seen."""
         ...
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

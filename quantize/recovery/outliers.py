@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from edgeconv.quantize.calibrators import CALIBRATORS
 from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.headroom import Growing
 
-_TRIED = ("mse", "percentile")
+_TRIED = ("minmax", "mse", "percentile")
 
 
 class Outliers:
@@ -25,6 +26,11 @@ class Outliers:
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
         """Yield one draft for each calibrator that clips."""
+        given = draft.calibrator
+        margin = given.margin if isinstance(given, Growing) else None
+        inner = given.inner if isinstance(given, Growing) else given
         for name in _TRIED:
-            if name in CALIBRATORS and draft.calibrator is not CALIBRATORS[name]:
-                yield replace(draft, calibrator=CALIBRATORS[name]).calibrated()
+            other = CALIBRATORS[name]
+            if other is not inner:
+                made = other if margin is None else Growing(other, margin)
+                yield replace(draft, calibrator=made).calibrated()

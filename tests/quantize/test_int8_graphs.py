@@ -413,3 +413,19 @@ def test_what_a_relu_cuts_off_still_counts_in_the_average_before_it(lab: Any) ->
     artifact = lab.save(model, model.op("RELU", pooled))
     rows = _rows((1, 8, 8, 3))
     _close(lab, artifact, lab.quantize(artifact, rows), rows, 30.0)
+
+
+def test_a_magnitude_keeps_what_its_squares_would_lose(lab: Any) -> None:
+    model = lab.model()
+    first, second = model.input(1, 64), model.input(1, 64)
+    power = model.op("ADD", model.op("MUL", first, first), model.op("MUL", second, second))
+    artifact = lab.save(model, model.op("SQRT", model.op("ADD", power, model.constant(1e-6))))
+    rng = np.random.default_rng(0)
+    # Most values are far below the largest, as in a spectrum.
+    rows = [[rng.laplace(size=(1, 64)).astype(np.float32) ** 3 for _ in "ab"] for _ in range(16)]
+    quantized = lab.quantize(artifact, rows)
+    graph = Graph(tflite.load(quantized.path))
+    assert "SQRT" not in [graph.op(operator) for operator in graph.operators]
+    expected, found = (lab.run(one.path, rows)[0] for one in (artifact, quantized))
+    step = float(expected.max()) / 127
+    assert float(np.abs(found - expected).max()) < 2 * step
