@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 
 import click
 
 from edgeconv.console import Display, reported
 
+_LINE_SECONDS = 5.0
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Show what pip printed on failure.")
@@ -72,14 +75,35 @@ def install(
             specs.find(name)
         done = []
         for name in names:
-            display.started(f"install {name}")
-            done.append(manage.install(name, find_links=find_links, python=python))
-            display.finished(f"install {name}")
+            began, before = time.monotonic(), manage.status(name).state
+            step = f"install {name}"
+            display.started(step)
+            progress = _Progress(name, step, display, quiet=quiet)
+            found = manage.install(name, find_links=find_links, python=python, progress=progress)
+            display.finished(step)
+            seconds = round(time.monotonic() - began, 1)
+            done.append({**found.to_dict(), "before": before, "seconds": seconds})
     if as_json:
-        click.echo(json.dumps([item.to_dict() for item in done], indent=2))
+        click.echo(json.dumps(done, indent=2))
         return
     for item in done:
-        click.echo(f"{item.environment.name} {item.environment.version}: {item.path}")
+        click.echo(f"{item['name']} {item['version']}: {item['path']}")
+
+
+class _Progress:
+    """Moves the bar of an installation; where stderr is no terminal, writes a line now and then."""
+
+    def __init__(self, name: str, step: str, display: Display, *, quiet: bool) -> None:
+        self._name, self._step, self._display = name, step, display
+        self._plain = not quiet and not sys.stderr.isatty()
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        self._display.advanced(self._step, done, total)
+        now = time.monotonic()
+        if self._plain and (now - self._last > _LINE_SECONDS or done >= total - 2):
+            self._last = now
+            click.echo(f"{self._name}: {done} of {total} steps", err=True)
 
 
 @toolchain.command()
@@ -102,10 +126,12 @@ def remove(names: tuple[str, ...], *, as_json: bool) -> None:
 
 @toolchain.command()
 @click.argument("name")
-def path(name: str) -> None:
+@_json
+def path(name: str, *, as_json: bool) -> None:
     """Print the directory of an installed tool."""
     from edgeconv.toolchain.environments.manage import require, status
 
-    with reported(as_json=False, verbose=False):
+    with reported(as_json=as_json, verbose=False):
         require(name)
-    click.echo(status(name).path)
+    found = status(name)
+    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.path)

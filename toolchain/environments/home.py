@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 VARIABLE = "EDGECONV_HOME"
 """The environment variable that says where edgeconv keeps what it installs."""
@@ -13,16 +14,9 @@ VARIABLE = "EDGECONV_HOME"
 def home() -> Path:
     """Return the directory of what edgeconv installs, which need not exist.
 
-    That is ``EDGECONV_HOME``, else ``edgeconv`` in the user's cache directory: that of the XDG Base
-    Directory Specification on Linux, ``~/Library/Caches`` on macOS.
+    That is ``EDGECONV_HOME``, else ``edgeconv`` in the user's cache directory.
     """
     chosen = os.environ.get(VARIABLE)
-    return Path(chosen).expanduser().absolute() if chosen else _cache() / "edgeconv"
-
-
-def _cache() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    # The specification says to ignore relative paths.
-    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return chosen if chosen.is_absolute() else Path.home() / ".cache"
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return user_cache_path("edgeconv", appauthor=False)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv.errors import ToolMissing
+from edgeconv.errors import EdgeconvError, ToolMissing
 from edgeconv.toolchain.environments.home import home
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS, Environment, find
-from edgeconv.toolchain.worker import Worker
+from edgeconv.toolchain.worker import ProgressCallback, Worker
 
 _MARKER = "edgeconv-complete.json"
 _MOST_SECONDS = 3600.0
@@ -115,13 +115,20 @@ def require(name: str) -> Path:
     )
 
 
-def install(name: str, *, find_links: Path | None = None, python: Path | None = None) -> Installed:
+def install(
+    name: str,
+    *,
+    find_links: Path | None = None,
+    python: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> Installed:
     """Make an environment whole; one that is whole already stays as it is.
 
     Args:
         name: Which one.
         find_links: Directory with the wheels; the network is not used then.
         python: The interpreter to make it with; a suitable one is looked for by default.
+        progress: Told (done, total) of the steps, most of which are packages.
 
     Raises:
         UsageError: There is no such environment, or no such directory.
@@ -138,6 +145,7 @@ def install(name: str, *, find_links: Path | None = None, python: Path | None = 
         with Worker(f"{name} installer", timeout=_MOST_SECONDS) as worker:
             version = worker.call(
                 "edgeconv.toolchain.environments.build:build",
+                progress,
                 name=name,
                 directory=str(found.path),
                 find_links=None if find_links is None else str(find_links),
@@ -145,6 +153,25 @@ def install(name: str, *, find_links: Path | None = None, python: Path | None = 
             )
         _mark(found.path, {"lock_sha256": environment.digest, "python": version})
         return status(name)
+
+
+def self_test(name: str, timeout: float) -> str:
+    """Run the self-test of an installed environment; return what is wrong, or ``""``.
+
+    Args:
+        name: Which one.
+        timeout: Seconds that it may take.
+    """
+    try:
+        with Worker(f"{name} self-test", timeout=timeout) as worker:
+            worker.call(
+                "edgeconv.toolchain.environments.build:self_test",
+                name=name,
+                python=str(require(name)),
+            )
+    except EdgeconvError as error:
+        return f"{error.what}: {error.why}" if error.why else error.what
+    return ""
 
 
 def remove(name: str) -> bool:

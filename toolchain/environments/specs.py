@@ -41,6 +41,12 @@ class Environment:
         return _LOCKS / f"{self.name}.txt"
 
     @property
+    def requirements(self) -> tuple[str, ...]:
+        """What is locked, ``"numpy==1.24.4"``."""
+        lines = self.lock_file.read_text().splitlines()
+        return tuple(line.split()[0] for line in lines if line[:1].isalnum() and "==" in line)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the lock file: what is installed from another one is out of date."""
         return hashlib.sha256(self.lock_file.read_bytes()).hexdigest()

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from platformdirs import user_cache_path
 
 from edgeconv.errors import ToolMissing, UsageError, WorkerError
 from edgeconv.toolchain.environments import manage
@@ -37,13 +38,11 @@ def _pretend(name: str, marker: str | None) -> Path:
 def test_home_is_the_cache_directory_unless_said_otherwise(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("EDGECONV_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert home() == tmp_path / ".cache" / "edgeconv"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert home() == tmp_path / "cache" / "edgeconv"
+    assert home() == user_cache_path("edgeconv", appauthor=False)
+    if sys.platform == "linux":
+        assert home() == tmp_path / "cache" / "edgeconv"
     monkeypatch.setenv("EDGECONV_HOME", str(tmp_path / "own"))
     assert home() == tmp_path / "own"
 
@@ -101,7 +100,8 @@ def test_a_failed_install_leaves_nothing_that_counts(empty_home: Path, tmp_path:
         manage.install("tflite-runtime", find_links=wheels)
     assert manage.status("tflite-runtime").state != manage.INSTALLED
     if isinstance(caught.value, WorkerError):
-        assert "No matching distribution" in caught.value.why
+        assert f"there is no wheel of numpy==1.24.4 in {wheels}" in caught.value.why
+        assert "pip download" in caught.value.hint
     with pytest.raises(UsageError):
         manage.install("tflite-runtime", find_links=tmp_path / "none")
 
@@ -138,3 +138,47 @@ def test_killed_and_asked_twice_at_once(empty_home: Path) -> None:
     assert [item.returncode for item in done] == [0, 0], done
     assert manage.status("tflite-runtime").state == manage.INSTALLED
     assert manage.remove("tflite-runtime")
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_offline_from_wheels_that_were_downloaded(
+    empty_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, wheels = "tflite-runtime", tmp_path / "wheels"
+    interpreter, _ = find_python(find(name), None)
+    download = [interpreter, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes"]
+    download += ["--only-binary", ":all:", "-r", str(find(name).lock_file), "-d", str(wheels)]
+    subprocess.run(download, check=True)
+    # Nothing answers on port 9, and pip may find nothing anywhere else.
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    command = [sys.executable, "-m", "edgeconv", "toolchain", "install", name, "--json"]
+    command += ["--find-links", str(wheels)]
+    lacking = next(wheels.glob("numpy-*"))
+    lacking.rename(tmp_path / lacking.name)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "no wheel of numpy==1.24.4" in json.loads(done.stdout)["why"]
+    (tmp_path / lacking.name).rename(lacking)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "tflite-runtime: 5 of 5 steps" in done.stderr
+    found = json.loads(done.stdout)[0]
+    assert (found["before"], found["state"]) == (manage.INCOMPLETE, manage.INSTALLED)
+    assert manage.self_test(name, 60) == ""
+
+
+def test_an_environment_that_broke_later_is_told(empty_home: Path) -> None:
+    name = "tflite-runtime"
+    marker = {"lock_sha256": find(name).digest, "python": "3.11.7"}
+    python = _pretend(name, json.dumps(marker)) / "bin" / "python"
+    python.unlink()
+    python.write_text("#!/bin/sh\necho broken >&2; exit 3\n")
+    python.chmod(0o755)
+    assert manage.status(name).state == manage.INSTALLED
+    assert "exit status 3" in manage.self_test(name, 60)
+    assert "broken" in manage.self_test(name, 60)
