@@ -6,6 +6,8 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,13 +56,24 @@ class Peer:
         shutil.rmtree(folder, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-        pip += ["--retries", "1", "--extra-index-url", TORCH_INDEX]
         # Builds without CUDA first, and then everything else beside them.
         torch = [entry for entry in self.requirements if entry.startswith("torch")]
         if torch:
-            subprocess.run([*pip, "--no-deps", *torch], check=True)
+            index = ["--extra-index-url", TORCH_INDEX] if _reachable(TORCH_INDEX) else []
+            subprocess.run([*pip, "--no-deps", *index, *torch], check=True)
         subprocess.run([*pip, *self.requirements], check=True)
         complete.touch()
+
+
+def _reachable(url: str) -> bool:
+    """Return whether a server answers; pip would ask one that does not again for each package."""
+    try:
+        with urllib.request.urlopen(url, timeout=10):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
 
 
 def _edgeconv(*options: str) -> Callable[[Path, Path, Path], list[str]]:

@@ -11,6 +11,10 @@ from edgeconv.convert.registry import Unsupported
 from edgeconv.convert.value import Value
 
 
+def _no_batch() -> Any:
+    raise Unsupported("a size known at run time only", "give --input-shape")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The node being translated.
@@ -22,12 +26,17 @@ class Context:
             value for each of its inputs, returns the values of its outputs.
         weight: Takes a constant operand of a product or a convolution, and returns what stands
             for it in the graph; large ones are best kept out of the graph itself.
+        batch: How many times the open batch the open dimension of the node's inputs is; 0 where
+            none is open, or data decides how far.
+        first_of_each: Makes a vector of zeros, int32, with one for each sample of the open batch.
     """
 
     opset: int
     outputs: tuple[bool, ...]
     nested: Callable[[Any, Sequence[Value]], list[Value]]
     weight: Callable[[Array], Any]
+    batch: int = 0
+    first_of_each: Callable[[], Any] = _no_batch
 
     def constant(self, value: Value, what: str) -> Array:
         """Return a value's array.

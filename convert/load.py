@@ -43,6 +43,7 @@ def load_model(
     input_shapes: ShapesLike = None,
     trust_pickle: bool = False,
     seed: int = 0,
+    open_batch: bool = True,
 ) -> TorchModel | Artifact:
     """Read a model; what it is is told by its content, never by its name.
 
@@ -53,6 +54,7 @@ def load_model(
         input_shapes: Shapes for inputs that the file gives none for, by name or in order.
         trust_pickle: Unpickle what can run code.
         seed: Seed of generated example inputs.
+        open_batch: Whether a batch that all inputs leave open stays open; else it becomes 1.
 
     Returns:
         The PyTorch model, run once to see that it works; or the artifact of an ONNX file.
@@ -80,10 +82,12 @@ def load_model(
             hint="leave --model out",
         )
     if kind is Kind.ONNX:
-        return open_onnx(path, shapes)
+        return open_onnx(path, shapes, open_batch=open_batch)
     if kind in (Kind.EXPORTED_PROGRAM, Kind.OLD_EXPORTED_PROGRAM):
         program = load_exported_program(path, trust_pickle=trust_pickle)
-        return from_program(program, path.stem, shapes, seed, where=str(path))
+        return from_program(
+            program, path.stem, shapes, seed, where=str(path), open_batch=open_batch
+        )
     module = _module_of(path, kind, factory, trust_pickle=trust_pickle)
     return _shaped(module, shapes, path.stem, str(path), kind.value, seed)
 

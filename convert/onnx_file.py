@@ -14,6 +14,8 @@ from edgeconv.convert.shapes import (
     Shape,
     ShapesLike,
     as_input_shapes,
+    batch_is_open,
+    of_one,
     require_fit,
     shape_dynamic,
 )
@@ -27,10 +29,11 @@ if TYPE_CHECKING:
 MAX_INLINE = 1_900_000_000
 # Small constants stay inside in any case; shape inference reads them.
 _INLINE_TENSOR = 1024
+_BATCH = "batch"
 
 
-def open_onnx(path: Path, input_shapes: ShapesLike = None) -> Artifact:
-    """Check an ONNX file and return it with its inputs fixed.
+def open_onnx(path: Path, input_shapes: ShapesLike = None, *, open_batch: bool = True) -> Artifact:
+    """Check an ONNX file and return it with its inputs fixed, but for an open batch.
 
     The file is not changed. Where shapes are given for open dimensions, the inputs of the
     artifact say so; `adopt` writes the file that has them.
@@ -38,6 +41,7 @@ def open_onnx(path: Path, input_shapes: ShapesLike = None) -> Artifact:
     Args:
         path: The file; its external data must lie in or below its directory.
         input_shapes: Shapes for the inputs that leave dimensions open.
+        open_batch: Whether a batch that all inputs leave open stays open; else it becomes 1.
 
     Raises:
         InvalidModel: It is damaged, unsafe, or the checker refuses it.
@@ -45,6 +49,8 @@ def open_onnx(path: Path, input_shapes: ShapesLike = None) -> Artifact:
     """
     model = read(path)
     inputs = _fixed_inputs(model.graph, as_input_shapes(input_shapes), str(path))
+    if not open_batch:
+        inputs = of_one(inputs)
     outputs = tuple(_spec(value, str(path)) for value in model.graph.output)
     return Artifact(Format.ONNX, path, inputs, outputs)
 
@@ -154,11 +160,11 @@ def pin_inputs(graph: GraphProto, shapes: Mapping[str, Sequence[int | None]]) ->
     for value in _inputs(graph):
         shape = value.type.tensor_type.shape
         given = shapes[value.name]
-        if [dim.dim_value for dim in shape.dim] == list(given):
+        if [dim.dim_value or None for dim in shape.dim] == list(given):
             continue
         del shape.dim[:]
         for size in given:
-            shape.dim.add(dim_value=size)
+            shape.dim.add(**({"dim_param": _BATCH} if size is None else {"dim_value": size}))
         del graph.value_info[:]
         for output in graph.output:
             _forget_open_dimensions(output)
@@ -276,6 +282,8 @@ def _fixed_inputs(graph: GraphProto, given: InputShapes, where: str) -> tuple[Te
     if not values or not graph.output:
         raise InvalidModel("the model has no inputs or no outputs", where=where)
     shapes = given.by_name([value.name for value in values])
+    if not shapes and batch_is_open([_declared_shape(value) or [] for value in values]):
+        return tuple(_spec(value, where) for value in values)
     return tuple(_fixed_input(value, shapes.get(value.name), where) for value in values)
 
 

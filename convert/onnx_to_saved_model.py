@@ -130,7 +130,7 @@ def _held(name: str, value: Value) -> tuple[str, HeldValue | None, str]:
     if value.constant is not None:
         return name, None, "constant: it was computed beforehand"
     permutation = value.view.natural_permutation([channels_last(value.rank)])
-    if permutation is None or DYNAMIC in value.view.stored_shape:
+    if permutation is None:
         return name, None, "stored in an order that is no permutation of its axes"
     held = HeldValue(name, value.tensor.name, permutation, value.view.stored_shape)
     return name, held, ""

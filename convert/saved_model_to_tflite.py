@@ -14,6 +14,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.convert.distinct_outputs import copy_shared_outputs
 from edgeconv.convert.saved_model import SIGNATURE
+from edgeconv.convert.single_batch import record_shapes
 from edgeconv.errors import ConversionError, UnsupportedModel, UnsupportedNode
 
 STAGE = "saved_model to tflite"
@@ -38,6 +39,8 @@ def convert(saved_model: Mapping[str, Any], path: str) -> dict[str, Any]:
     source = Artifact.from_dict(saved_model)
     model = tflite.parse(_converted(source.path), where=path)
     _name_and_order(model, source)
+    if any(None in spec.shape for spec in source.inputs):
+        record_shapes(model)
     tflite.save(model, Path(path))
     return Artifact(Format.TFLITE, Path(path), source.inputs, source.outputs).to_dict()
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edgeconv.artifacts import TensorSpec
 from edgeconv.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]
 _DIMENSIONS = re.compile(r"\d+(?:[,x]\d+)*")
@@ -122,13 +126,42 @@ def shapes_missing(where: str, kind: str, names: Sequence[str]) -> UsageError:
     )
 
 
+def batch_is_open(shapes: Sequence[Sequence[int | str | None]]) -> bool:
+    """Tell whether the inputs leave their batch open, and nothing else.
+
+    Args:
+        shapes: The declared shape of every input; a string or None is an open dimension.
+
+    Returns:
+        Whether the first dimension of every input is open, under one name or none, and every other
+        dimension is fixed.
+    """
+    names = {shape[0] if shape else 0 for shape in shapes}
+    rest = [size for shape in shapes for size in shape[1:]]
+    return (
+        len(names - {None}) <= 1
+        and not any(isinstance(name, int) for name in names)
+        and all(isinstance(size, int) for size in rest)
+    )
+
+
+def of_one(inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return inputs with an open batch set to 1, and say so."""
+    if any(None in spec.shape for spec in inputs):
+        _log.warning(
+            "the open batch is set to 1, because the target needs fixed shapes; --input-shape "
+            "chooses another"
+        )
+    return tuple(spec.of_one for spec in inputs)
+
+
 def shape_dynamic(where: str, name: str, shape: Sequence[int | str | None]) -> UsageError:
     """Return the error for an input with dimensions that are open."""
     sizes = ",".join(str(size) if isinstance(size, int) else "1" for size in shape)
     return UsageError(
         f"the input {name!r} has open dimensions: {format_shape(shape)}",
         where=where,
-        why="models are converted for fixed shapes",
+        why="only a batch that is the first dimension of every input can stay open",
         hint=f"fix them, for example --input-shape {name}={sizes}",
     )
 

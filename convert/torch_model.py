@@ -33,7 +33,7 @@ class TorchModel:
     Attributes:
         name: Name for the files made from it.
         program: What is exported: an exported program, a TorchScript module or an `nn.Module`.
-        inputs: Inputs, flattened, in order; their shapes are fixed.
+        inputs: Inputs, flattened, in order; their shapes are fixed, but for an open batch.
         example_inputs: One tensor for each input.
         function: What runs: ``program``, or the module made from an exported program.
         arrange: Turns one tensor for each input into the arguments of ``function``.
@@ -158,7 +158,7 @@ def _tensor(spec: TensorSpec, arrays: Arrays) -> torch.Tensor:
     import torch
 
     array = arrays[spec.name]
-    if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+    if not spec.takes(array.shape) or array.dtype != np.dtype(spec.dtype):
         raise InvalidData(
             f"the array does not fit the input {spec.name!r}",
             why=f"expected {spec.dtype} {format_shape(spec.shape)}, "
@@ -216,7 +216,7 @@ def random_inputs(inputs: Sequence[TensorSpec], seed: int) -> tuple[torch.Tensor
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for spec in inputs:
-        shape = tuple(int(size) for size in spec.shape if size is not None)
+        shape = tuple(1 if size is None else size for size in spec.shape)
         dtype = getattr(torch, spec.dtype)
         if dtype.is_floating_point:
             tensors.append(torch.randn(shape, generator=generator).to(dtype))

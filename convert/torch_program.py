@@ -10,6 +10,8 @@ from edgeconv.convert.quiet import quiet
 from edgeconv.convert.shapes import (
     ShapesLike,
     as_input_shapes,
+    batch_is_open,
+    of_one,
     require_fit,
     shape_dynamic,
 )
@@ -28,6 +30,7 @@ def from_program(
     seed: int = 0,
     *,
     where: str = "",
+    open_batch: bool = True,
 ) -> TorchModel:
     """Return the model of an exported program.
 
@@ -38,6 +41,7 @@ def from_program(
             them.
         seed: Seed of the example inputs where the program carries none.
         where: The file, for messages.
+        open_batch: Whether a batch that all inputs leave open stays open; else it becomes 1.
 
     Raises:
         InvalidModel: The program trains, takes something else than tensors, or fails.
@@ -47,9 +51,14 @@ def from_program(
     _refuse_training(program, where)
     inputs = _user_inputs(program, where)
     given = as_input_shapes(input_shapes).by_name([label for label, _ in inputs])
-    specs = tuple(_fixed(label, value, given, where) for label, value in inputs)
-    open_inputs = [label for label, value in inputs if not _is_static(value)]
-    if open_inputs:
+    if not given and batch_is_open([_sizes(value) for _, value in inputs]):
+        specs = tuple(_open(label, value, where) for label, value in inputs)
+        if open_batch:
+            return _model(program, name, specs, seed, where).check()
+        specs = of_one(specs)
+    else:
+        specs = tuple(_fixed(label, value, given, where) for label, value in inputs)
+    if not all(_is_static(value) for _, value in inputs):
         program = _export_again(program, specs, seed, where)
     return _model(program, name, specs, seed, where).check()
 
@@ -114,6 +123,11 @@ def _sizes(value: torch.Tensor) -> tuple[int | str, ...]:
 
 def _is_static(value: torch.Tensor) -> bool:
     return all(isinstance(size, int) for size in value.shape)
+
+
+def _open(label: str, value: torch.Tensor, where: str) -> TensorSpec:
+    _, *rest = value.shape
+    return TensorSpec.plain(label, (None, *rest), numpy_dtype(value.dtype, label, where))
 
 
 def _fixed(
@@ -200,7 +214,10 @@ def _own_examples(
 
     leaves = torch.utils._pytree.tree_leaves(program.example_inputs)
     tensors = tuple(leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor))
-    described = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in tensors]
-    if described != [(spec.shape, f"torch.{spec.dtype}") for spec in specs]:
+    if len(tensors) != len(specs) or not all(map(_fits, tensors, specs)):
         return None
     return tensors
+
+
+def _fits(tensor: torch.Tensor, spec: TensorSpec) -> bool:
+    return spec.takes(tuple(tensor.shape)) and str(tensor.dtype) == f"torch.{spec.dtype}"

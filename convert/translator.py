@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ import tensorflow as tf
 from onnx.reference import ReferenceEvaluator
 
 from edgeconv.artifacts import Array
+from edgeconv.convert.batch import HINT, Batch
 from edgeconv.convert.context import Context
 from edgeconv.convert.origin import origin_of
 from edgeconv.convert.reference_ops import CORRECTED
 from edgeconv.convert.registry import Registry, Unsupported, bind
-from edgeconv.convert.value import Value
+from edgeconv.convert.value import Value, arranged
 from edgeconv.convert.value_map import scope_name
+from edgeconv.convert.view import DYNAMIC, product
 from edgeconv.errors import UnsupportedModel, UnsupportedNode
 
 STAGE = "onnx to saved_model"
@@ -46,6 +49,7 @@ class Translator:
         self._opsets = dict(model.opset_imports)
         self._values: dict[str, Value] = {}
         self._refused: list[UnsupportedNode] = []
+        self._batch = Batch()
 
     def uncovered(self) -> list[UnsupportedNode]:
         """Return the nodes that have no translation at all."""
@@ -69,6 +73,7 @@ class Translator:
         """
         self._refused = self.uncovered()
         self._values = dict(inputs)
+        self._batch.start(inputs)
         self._walk(self._graph)
         if self._refused:
             raise UnsupportedModel(STAGE, self._refused, hint=_HINT)
@@ -99,6 +104,18 @@ class Translator:
             raise Unsupported("its subgraph has unsupported nodes")
         return [self._values[name] for name in names]
 
+    def _first_of_each(self) -> Any:
+        """Return int32 zeros, as many as the open batch has samples.
+
+        Their shape follows from an input's when memory is planned, which that of TFLite's
+        BROADCAST_TO or TILE with computed operands does not; delegates need it.
+        """
+        name = next(str(value.name) for value in self._graph.inputs if value.name in self._values)
+        value = self._values[name]
+        elements = product(size for size in value.shape if size != DYNAMIC)
+        rows = arranged(value, range(value.rank), (DYNAMIC, elements))
+        return tf.argmax(rows[:, :1], axis=1, output_type=tf.int32)
+
     def _opset(self, node: ir.Node) -> int:
         return self._opsets.get(node.domain, 1)
 
@@ -112,7 +129,9 @@ class Translator:
             return
         inputs = [self._values[name] if name else None for name in names]
         try:
-            results = _fold(node, self._opset(node), inputs)
+            results = None
+            if self._batch.folds(node, inputs):
+                results = _fold(node, self._opset(node), inputs)
             if results is None:
                 results = self._call(node, inputs)
         except Unsupported as refusal:
@@ -120,6 +139,7 @@ class Translator:
             return
         for output, value in zip(node.outputs, results, strict=False):
             self._values[str(output.name)] = value
+        self._batch.note(node, inputs, self._values)
 
     def _call(self, node: ir.Node, inputs: Sequence[Value | None]) -> Sequence[Value]:
         function = self._find(node)
@@ -128,10 +148,32 @@ class Translator:
         attributes = {name: _attribute(attr) for name, attr in node.attributes.items()}
         positional, named = bind(function, inputs, attributes)
         wanted = tuple(bool(out.uses()) or out.is_graph_output() for out in node.outputs)
-        context = Context(self._opset(node), wanted, self._nested, self._weight)
-        with tf.name_scope(scope_name(str(node.outputs[0].name))):
+        context = Context(
+            self._opset(node),
+            wanted,
+            self._nested,
+            self._weight,
+            self._batch.multiple(node),
+            self._first_of_each,
+        )
+        with tf.name_scope(scope_name(str(node.outputs[0].name))), _blaming_batch(inputs):
             result = function(context, *positional, **named)
         return (result,) if isinstance(result, Value) else result
+
+
+@contextmanager
+def _blaming_batch(inputs: Sequence[Value | None]) -> Iterator[None]:
+    """Refuse a node that TensorFlow cannot build where a dimension is open."""
+    is_open = any(value is not None and DYNAMIC in value.shape for value in inputs)
+    try:
+        yield
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        if not is_open:
+            raise
+        lines = str(error).strip().splitlines()
+        raise Unsupported(
+            f"with an open batch it fails: {lines[0] if lines else 'no message'}", HINT
+        ) from error
 
 
 def _refusal(node: ir.Node, opset: int, reason: str, hint: str = "") -> UnsupportedNode:

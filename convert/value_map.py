@@ -28,7 +28,7 @@ class HeldValue:
         value: Its name.
         tensor: Name of the TensorFlow tensor, ``"conv/Add:0"``.
         permutation: Axis order of the ONNX value that the tensor's elements are in.
-        shape: Shape of the tensor.
+        shape: Shape of the tensor, -1 for an open dimension.
     """
 
     value: str
@@ -40,6 +40,12 @@ class HeldValue:
     def node(self) -> str:
         """Name of the TensorFlow node."""
         return self.tensor.rpartition(":")[0]
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Tell whether a tensor of this shape can hold the value."""
+        return len(shape) == len(self.shape) and all(
+            own in (-1, size) for own, size in zip(self.shape, shape, strict=True)
+        )
 
     def store(self, array: Array) -> Array:
         """Turn the value, as ONNX has it, into the tensor's form."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,17 @@ class TensorSpec:
         return tuple(
             self.shape[self.permutation.index(axis)] for axis in range(len(self.permutation))
         )
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether an array of this shape, stored, is one that the tensor can hold."""
+        return len(shape) == len(self.shape) and all(
+            own in (None, size) for own, size in zip(self.shape, shape, strict=True)
+        )
+
+    @property
+    def of_one(self) -> TensorSpec:
+        """The spec of a single sample: an open batch dimension is 1."""
+        return replace(self, shape=tuple(1 if size is None else size for size in self.shape))
 
     @property
     def layout(self) -> str:

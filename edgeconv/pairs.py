@@ -230,14 +230,14 @@ def _misfit(kind: str, spec: TensorSpec, other: TensorSpec) -> UsageError:
 
 
 def _samples(model: Candidate, options: PairOptions) -> Samples:
-    inputs = model.artifact.inputs
+    inputs = tuple(spec.of_one for spec in model.artifact.inputs)
     if options.data is not None:
         return load_samples(options.data, inputs, limit=options.samples, option="--data")
     if model.bundle is not None:
         generated = bool(model.bundle.parity()["generated_samples"])
         vectors = model.bundle.vectors()[0]
         return Samples(vectors, "the bundle's vectors", generated).select(0, options.samples)
-    if any(size is None for spec in inputs for size in spec.shape):
+    if any(None in spec.source_shape[1:] for spec in model.artifact.inputs):
         raise UsageError("the model's inputs have open dimensions", hint="give inputs with --data")
     return generate_samples(inputs, options.samples, options.seed)
 

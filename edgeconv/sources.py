@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from edgeconv import targets
 from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.batches import run_in_batches
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
@@ -78,6 +80,9 @@ class TorchSource:
         Raises:
             ConversionError: The ONNX file has another number of outputs.
         """
+        return run_in_batches(self.model.inputs, inputs, lambda arrays: self._rows(onnx, arrays))
+
+    def _rows(self, onnx: Artifact, inputs: Arrays) -> Arrays:
         count = len(next(iter(inputs.values())))
         rows = [
             self.model.run({name: array[index] for name, array in inputs.items()})
@@ -134,6 +139,7 @@ def load(job: Job) -> Source:
         input_shapes=job.input_shapes,
         trust_pickle=job.trust_pickle,
         seed=job.options.seed,
+        open_batch=not targets.find(job.options.target).fixed_shapes,
     )
     return OnnxSource(model) if isinstance(model, Artifact) else TorchSource(model)
 
@@ -174,6 +180,7 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
         UsageError: The function that yields it cannot be imported, or fails.
     """
     options = job.options
+    inputs = tuple(spec.of_one for spec in inputs)
     wanted = options.calibration_samples + options.parity_samples
     pool = _given(job, "--calibration-data", job.calibration_data, inputs, wanted)
     given = _given(job, "--verify-data", job.verify_data, inputs, options.parity_samples)

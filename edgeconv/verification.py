@@ -10,11 +10,12 @@ from typing import Any
 from edgeconv import parity
 from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format
+from edgeconv.batches import run_in_batches
 from edgeconv.convert.onnx_file import simulates_quantization
 from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.parity import OutputFigures
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, Runtimes
 
 Runner = Callable[[Artifact, Arrays], tuple[Arrays, str]]
@@ -180,6 +181,25 @@ def _run_alone(
 ) -> tuple[Arrays, str, float]:
     """Run one file; see `run_timed`."""
     kind, function = runtimes[artifact.format]
+    answers: list[dict[str, Any]] = []
+
+    def run(arrays: Arrays) -> Arrays:
+        outputs, answer = _run_once(workers, artifact, arrays, scratch, (kind, function))
+        answers.append(answer)
+        return outputs
+
+    outputs = run_in_batches(artifact.inputs, inputs, run)
+    return outputs, answers[0]["runtime"], answers[0]["milliseconds"]
+
+
+def _run_once(
+    workers: WorkerPool,
+    artifact: Artifact,
+    inputs: Arrays,
+    scratch: Path,
+    runtime: tuple[WorkerKind, str],
+) -> tuple[Arrays, dict[str, Any]]:
+    kind, function = runtime
     feeds, results = scratch / "feeds.npz", scratch / "results.npz"
     write_npz(feeds, parity.store(inputs, artifact.inputs))
     try:
@@ -190,8 +210,7 @@ def _run_alone(
             feeds=str(feeds),
             results=str(results),
         )
-        outputs = parity.restore(read_npz(results), artifact.outputs)
-        return outputs, answer["runtime"], answer["milliseconds"]
+        return parity.restore(read_npz(results), artifact.outputs), answer
     finally:
         feeds.unlink(missing_ok=True)
         results.unlink(missing_ok=True)

@@ -46,14 +46,14 @@ def float_model(graph: Graph, where: str) -> None:
 
 
 def fixed_shapes(graph: Graph, where: str) -> None:
-    """Check that every input has a fixed shape.
+    """Check that every input has a fixed shape, but for the batch.
 
     Raises:
-        InvalidModel: A dimension is known at run time only.
+        InvalidModel: Another dimension than the first is known at run time only.
     """
     for index in graph.inputs:
         signature = graph.tensors[index].shapeSignature
-        if signature is not None and any(int(size) < 0 for size in signature):
+        if signature is not None and any(int(size) < 0 for size in signature[1:]):
             raise InvalidModel(
                 f"input {graph.name(index)} has no fixed shape",
                 where=where,

@@ -40,6 +40,10 @@ class Target(Protocol):
     def precision_rules(self) -> Sequence[Rule]:
         """Operators that an int8 model for this target has in another precision."""
 
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether the device takes models of fixed shapes only; an open batch then becomes 1."""
+
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Return the options that a conversion for this target uses; log what was changed.
 

@@ -17,6 +17,7 @@ class Cpu:
     name = "cpu"
     mixed_precision = True
     precision_rules = ()
+    fixed_shapes = False
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Accept every option but a cut and those of a compiler: there is neither.

@@ -11,7 +11,7 @@ from edgeconv.convert.context import Context
 from edgeconv.convert.ops.conv import as_2d, as_image, dilated, split_constant, with_bias
 from edgeconv.convert.padding import Pads, Window, pad_spatial
 from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, channels_last
+from edgeconv.convert.value import Tensor, Value, arranged, channels_last, shape_of
 from edgeconv.convert.view import DYNAMIC, Shape
 
 _FEW_GROUPS = 4  # up to here one TRANSPOSE_CONV a group is cheaper than spreading the image
@@ -106,7 +106,9 @@ def _one_row(window: Window) -> Window:
 
 def _dense(image: Tensor, kernel: Tensor, b: Value | None, window: Window, cut: Pads) -> Tensor:
     """Convolve transposed without groups; ``kernel`` is [kernel..., M, C] with dilations in it."""
-    batch, *spatial, _ = image.shape
+    _, *spatial, _ = image.shape
+    # The batch of an open one; TensorFlow wants the result's shape.
+    batch = image.shape[0] or tf.shape(image)[0]
     full = [
         (size - 1) * stride + extent
         for size, stride, extent in zip(spatial, window.strides, window.extent, strict=True)
@@ -148,7 +150,7 @@ def _spread(image: Tensor, weight: Tensor, group: int, window: Window, cut: Pads
     """Convolve the image with zeros put between its pixels: TFLite's groups are CONV_2D's only."""
     for axis, stride in enumerate(window.strides, start=1):
         if stride > 1:
-            batch, height, width, channels = image.shape
+            batch, height, width, channels = shape_of(image)
             rest = width * channels if axis == 1 else channels
             lead = height if axis == 1 else height * width
             rows = tf.reshape(image, (batch, lead, 1, rest))

@@ -60,7 +60,6 @@ CONSTANT_ONLY = tuple(
     _constant_only(name, since)
     for name, since in {
         "BlackmanWindow": 17,
-        "ConstantOfShape": 9,
         "HammingWindow": 17,
         "HannWindow": 17,
         "MelWeightMatrix": 17,

@@ -23,8 +23,8 @@ from edgeconv.convert.ops.recurrent_cells import (
     times,
 )
 from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, reshaped
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.value import Tensor, Value, arranged, reshaped, shape_of
+from edgeconv.convert.view import DYNAMIC, product
 
 State = tuple[Tensor | None, ...]
 Step = Callable[[Sequence[Tensor], State], State]
@@ -53,11 +53,11 @@ class Layer:
         """Check and collect.
 
         Raises:
-            Unsupported: A dimension is known at run time only.
+            Unsupported: The number of steps is known at run time only.
         """
-        if DYNAMIC in x.shape:
-            raise Unsupported("a shape known at run time only", "give --input-shape")
         sequence = x.transpose((1, 0, 2)) if layout else x
+        if sequence.shape[0] == DYNAMIC:
+            raise Unsupported("a number of steps known at run time only", "give --input-shape")
         fixed = None if lens is None else lens.constant
         if fixed is not None and np.all(fixed == sequence.shape[0]):
             lens = None
@@ -86,7 +86,7 @@ class Layer:
         """Project the inputs of all steps; the result is split into groups of gates."""
         order = (1, 0, 2) if self.time_axis else (0, 1, 2)
         lead = tuple(self.x.shape[axis] for axis in order[:2])
-        rows = arranged(self.x, order, (lead[0] * lead[1], self.x.shape[2]))
+        rows = arranged(self.x, order, (product(lead), self.x.shape[2]))
         y = times(rows, weights, bias)
         parts = [y] if len(sizes) == 1 else tf.split(y, list(sizes), axis=1)
         return [reshaped(part, (*lead, part.shape[1])) for part in parts]
@@ -132,7 +132,7 @@ class Layer:
     def final_of(self, states: Sequence[Tensor]) -> Value:
         """Return ONNX's Y_h or Y_c, [D, B, H] or [B, D, H], from the states by direction."""
         if len(states) == 1:
-            value = Value.of(states[0]).reshape((1, *states[0].shape))
+            value = Value.of(states[0]).reshape((1, *shape_of(states[0])))
         else:
             value = Value.of(tf.stack(states, axis=0))
         return value.transpose((1, 0, 2)) if self.layout else value

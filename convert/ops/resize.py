@@ -23,7 +23,7 @@ from edgeconv.convert.ops.interpolation import (
 )
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, canonical, channels_last, reshaped, shape_of
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.view import DYNAMIC, product
 
 _SAME_WEIGHT = 1e-6  # interpolation weights that agree this well are the same in float32
 
@@ -181,7 +181,7 @@ def _resize_pair(t: Tensor, first: int, axes: list[Resizing], how: Interpolation
     if run is None:
         return _resize_axis(t, first, axes[0], how)
     last = first + len(axes)
-    lead, tail = math.prod(shape[:first]), math.prod(shape[last:])
+    lead, tail = product(shape[:first]), product(shape[last:])
     image = reshaped(t, (lead, *(axis.size for axis in whole), tail))
     y = run(image, [axis.out for axis in whole])
     return reshaped(y, (*shape[:first], *(axis.out for axis in axes), *shape[last:]))
@@ -272,7 +272,7 @@ def _resize_axis(t: Tensor, place: int, axis: Resizing, how: Interpolation) -> T
         return tf.gather(t, nearest_elements(axis, how), axis=place)
     matrix = weights(axis, how).astype(np.float32)
     shape = shape_of(t)
-    lead, tail = math.prod(shape[:place]), math.prod(shape[place + 1 :])
+    lead, tail = product(shape[:place]), product(shape[place + 1 :])
     if tail == 1:
         y = tf.matmul(reshaped(t, (lead, axis.size)), np.ascontiguousarray(matrix.T))
     else:
@@ -283,6 +283,10 @@ def _resize_axis(t: Tensor, place: int, axis: Resizing, how: Interpolation) -> T
 
 def _with_fill(y: Tensor, stored: Sequence[Resizing], how: Interpolation, fill: float) -> Tensor:
     """Put the fill value where mode tf_crop_and_resize shows nothing of the input."""
+    if how.coordinates != "tf_crop_and_resize":
+        return y
+    if any(axis.size == DYNAMIC for axis in stored):
+        raise Unsupported("tf_crop_and_resize with an open batch", "give --input-shape")
     masks = [outside(axis, how) for axis in stored]
     if not any(mask.any() for mask in masks):
         return y

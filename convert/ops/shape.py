@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from edgeconv.artifacts import Array
+from edgeconv.convert.batch import BATCH, HINT, opened, sizes_of
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import dtypes, widened
 from edgeconv.convert.registry import Unsupported, op
@@ -59,14 +61,16 @@ def transpose(g: Context, x: Value, *, perm: Sequence[int] | None = None) -> Val
 def reshape(g: Context, x: Value, shape: Value, *, allowzero: int = 0) -> Value:
     """Reshape."""
     wanted = list(g.integers(shape, "shape"))
+    if DYNAMIC in x.shape and not g.batch:
+        kept = [x.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
+        return x.reshape(tuple(wanted if allowzero else kept))
+    sizes = sizes_of(x, g.batch)
     if not allowzero:
-        wanted = [x.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
-    if DYNAMIC in x.shape:
-        return x.reshape(tuple(wanted))
+        wanted = [sizes[axis] if size == 0 else size for axis, size in enumerate(wanted)]
     if -1 in wanted:
-        known = int(np.prod([size for size in wanted if size != -1]))
-        wanted[wanted.index(-1)] = int(np.prod(x.shape)) // known if known else 0
-    return x.reshape(tuple(wanted))
+        known = math.prod(size for size in wanted if size != -1)
+        wanted[wanted.index(-1)] = math.prod(sizes) // known if known else 0
+    return x.reshape(opened(wanted))
 
 
 @op("Flatten")
@@ -118,13 +122,51 @@ def _unsqueeze(x: Value, axes: Sequence[int]) -> Value:
 @op("Expand", since=8)
 def expand(g: Context, x: Value, shape: Value) -> Value:
     """Expand by numpy's broadcasting rules."""
-    wanted = np.broadcast_shapes(x.shape, g.integers(shape, "shape"))
-    if wanted == x.shape:
+    sizes = sizes_of(x, g.batch)
+    wanted = _broadcast(sizes, g.integers(shape, "shape"))
+    if wanted == sizes:
         return x
     whole = x.reshape((1,) * (len(wanted) - x.rank) + x.shape)
+    if DYNAMIC in opened(wanted):
+        return _expand_open(g, whole, wanted)
     t, permutation = canonical(whole)
     y = tf.broadcast_to(t, [wanted[axis] for axis in permutation])
     return Value(y, Value.of(y, permutation).view, x.nonnegative)
+
+
+def _broadcast(first: Sequence[int], second: Sequence[int]) -> Shape:
+    rank = max(len(first), len(second))
+    padded = ((1,) * (rank - len(sizes)) + tuple(sizes) for sizes in (first, second))
+    pairs = list(zip(*padded, strict=True))
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        raise Unsupported("the shapes do not broadcast")
+    return tuple(b if a == 1 else a for a, b in pairs)
+
+
+def _expand_open(g: Context, x: Value, wanted: Shape) -> Value:
+    """Repeat along fixed axes, then give each sample of the batch its copy."""
+    t, permutation = canonical(x)
+    now = sizes_of(x, g.batch)
+    repeats = [
+        wanted[axis] if now[axis] == 1 and wanted[axis] % BATCH else 1 for axis in permutation
+    ]
+    if set(repeats) != {1}:
+        t = widened(lambda part: tf.tile(part, repeats), t, native=_TILE)
+    for place, axis in enumerate(permutation):
+        if now[axis] == 1 and wanted[axis] == BATCH:
+            t = tf.gather(t, g.first_of_each(), axis=place)
+        elif now[axis] == 1 and wanted[axis] % BATCH == 0:
+            raise Unsupported("it repeats values more than once for each sample", HINT)
+    return Value(t, Value.of(t, permutation).view, x.nonnegative)
+
+
+@op("ConstantOfShape", since=9)
+def constant_of_shape(g: Context, shape: Value, *, value: Array | None = None) -> Value:
+    """ConstantOfShape, where the shape depends on the batch; others are folded."""
+    sizes = g.integers(shape, "the shape")
+    fill = np.zeros(1, np.float32) if value is None else value
+    one = np.full([size if size % BATCH else 1 for size in sizes], fill.item(), fill.dtype)
+    return _expand_open(g, Value.of(one), sizes) if DYNAMIC in opened(sizes) else Value.of(one)
 
 
 @op("Tile", since=6)
@@ -142,16 +184,10 @@ def tile(g: Context, x: Value, repeats: Value) -> Value:
 @op("Shape")
 def shape_of_value(g: Context, x: Value, *, start: int = 0, end: int | None = None) -> Value:
     """Shape, a constant because shapes are."""
-    return Value.of(np.array(_static(x)[start:end], np.int64))
+    return Value.of(np.array(sizes_of(x, g.batch)[start:end], np.int64))
 
 
 @op("Size")
 def size_of_value(g: Context, x: Value) -> Value:
     """Size, a constant because shapes are."""
-    return Value.of(np.array(math.prod(_static(x)), np.int64))
-
-
-def _static(x: Value) -> Shape:
-    if DYNAMIC in x.shape:
-        raise Unsupported("a shape known at run time only", "give --input-shape")
-    return x.shape
+    return Value.of(np.array(math.prod(sizes_of(x, g.batch)), np.int64))

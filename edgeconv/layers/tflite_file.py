@@ -39,7 +39,7 @@ def matched(
                 value = HeldValue(name, name, spec.permutation, graph.shape(index))
             else:
                 value = names.value_of(name)
-            if value is not None and value.shape == graph.shape(index) and graph.is_float(index):
+            if value is not None and value.fits(graph.shape(index)) and graph.is_float(index):
                 found[value.value] = (index, value)
     return dict(found.values())
 

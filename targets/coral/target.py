@@ -78,6 +78,7 @@ class Coral:
 
     name = "coral"
     mixed_precision = False
+    fixed_shapes = True
 
     @property
     def precision_rules(self) -> Sequence[Rule]:

@@ -37,10 +37,14 @@ def load(path: Path, **shapes: tuple[int, ...]) -> Artifact:
     return artifact
 
 
-def test_open_dimensions_are_asked_for_and_pinned(tmp_path: Path) -> None:
+def test_an_open_batch_stays_open_unless_it_is_pinned(tmp_path: Path) -> None:
     source = write(tmp_path / "model.pt")
-    with pytest.raises(UsageError, match=r"open dimensions: batch,3,4(.|\n)*x=1,3,4"):
-        load(source)
+    artifact = adopt(load(source), tmp_path / "open.onnx")
+    assert [spec.shape for spec in artifact.inputs] == [(None, 3, 4)]
+    assert [spec.shape for spec in artifact.outputs] == [(None, 6)]
+    fixed = load_model(source, open_batch=False)
+    assert [spec.shape for spec in fixed.inputs] == [(1, 3, 4)]
+    (tmp_path / "open.onnx").unlink()
     with pytest.raises(UsageError, match="expected batch,3,4, got 2,3,5"):
         load(source, x=(2, 3, 5))
     before = source.read_bytes()
@@ -51,6 +55,22 @@ def test_open_dimensions_are_asked_for_and_pinned(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt", "pinned.onnx"]
     session = onnxruntime.InferenceSession(str(artifact.path))
     assert session.run(None, {"x": np.ones((2, 3, 4), np.float32)})[0].shape == (2, 6)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "told"),
+    [
+        ("float[batch, T, 4] x", r"'x' has open dimensions: batch,T,4(.|\n)*x=1,1,4"),
+        ("float[2, T, 4] x", "'x' has open dimensions: 2,T,4"),
+        ("float[batch, 3, 4] x, float[3, batch] y", "'x' has open dimensions: batch,3,4"),
+        ("float[batch, 3, 4] x, float[rows, 3] y", "'x' has open dimensions: batch,3,4"),
+    ],
+)
+def test_other_open_dimensions_are_asked_for(tmp_path: Path, shapes: str, told: str) -> None:
+    text = f'<ir_version: 8, opset_import: ["": 17]> open ({shapes}) => (float[N, M, 4] z)'
+    source = write(tmp_path / "model.onnx", text + " { z = Relu(x) }")
+    with pytest.raises(UsageError, match=told):
+        load(source)
 
 
 def test_static_models_need_nothing(tmp_path: Path) -> None:
