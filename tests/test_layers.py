@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.layer_errors",),
     (
         "edgeconv.parity",
+        "edgeconv.batches",
         "edgeconv.baseline",
         "edgeconv.tflite",
         "edgeconv.arrays",

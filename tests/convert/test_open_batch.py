@@ -50,7 +50,8 @@ class Perceptron(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.first(x.reshape(x.shape[0], -1))).view(x.size(0) * 2, 8)
-        return torch.softmax(self.second(y), -1).reshape(x.shape[0], 2, 3)
+        shares: torch.Tensor = torch.softmax(self.second(y), -1)
+        return torch.reshape(shares, (x.shape[0], 2, 3))
 
 
 class Attention(nn.Module):
@@ -181,8 +182,8 @@ def graph(text: str, path: Path) -> Path:
 @pytest.mark.parametrize(
     "body",
     [
-        "s = Shape(x) t = Gather(s, zero) u = Unsqueeze(t, at) n = Mul(u, two) "
-        "v = Concat<axis = 0>(n, four) y = Reshape(x, v)",
+        """s = Shape(x) t = Gather(s, zero) u = Unsqueeze(t, at) n = Mul(u, two)
+           v = Concat<axis = 0>(n, four) y = Reshape(x, v)""",
         "s = Shape<start = 0, end = 1>(x) v = Concat<axis = 0>(s, two, four) y = Expand(c, v)",
         "s = Shape(x) z = ConstantOfShape<value = float[1] {1.5}>(s) y = Add(x, z)",
         "y = Reshape(x, keep)",
@@ -246,7 +247,7 @@ def test_a_coral_takes_a_batch_of_one_and_the_report_says_so(tmp_path: Path) -> 
 
 
 def test_other_open_dimensions_of_a_program_are_asked_for(tmp_path: Path) -> None:
-    module, example = module_of("recurrent")
+    example = module_of("recurrent")[1]
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("steps")}
     program = torch.export.export(torch.nn.Linear(4, 2), (example,), dynamic_shapes=(sizes,))
     torch.export.save(program, tmp_path / "m.pt2")
