@@ -68,7 +68,8 @@ class Attention(nn.Module):
         batch, count, width = x.shape
         heads = self.project(self.norm(x)).reshape(batch, count, 3, 2, 8).permute(2, 0, 3, 1, 4)
         y = nn.functional.scaled_dot_product_attention(*heads)
-        return x + self.out(y.transpose(1, 2).reshape(batch, count, width))
+        result: torch.Tensor = self.out(y.transpose(1, 2).reshape(batch, count, width))
+        return x + result
 
 
 class Recurrent(nn.Module):
