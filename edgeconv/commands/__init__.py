@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edgeconv.commands.benchmark import benchmark
+from edgeconv.commands.compile import compile_command
 from edgeconv.commands.deploy import deploy
 from edgeconv.commands.doctor import doctor
 from edgeconv.commands.inspect import inspect
@@ -14,6 +15,7 @@ from edgeconv.commands.verify import verify
 
 COMMANDS: tuple[click.Command, ...] = (
     torch2tflite,
+    compile_command,
     deploy,
     verify,
     inspect,

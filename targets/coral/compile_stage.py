@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.artifacts import Artifact, Format
-from edgeconv.errors import CompilerError, error_from_dict
+from edgeconv.errors import CompilerError
 from edgeconv.options import ConvertOptions
 from edgeconv.targets.coral.compiler.find import HOW_TO_GET, PROGRAM, Compiler, find
 from edgeconv.toolchain.stage import StageContext
@@ -28,6 +28,7 @@ class Compile:
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Compile, and compare with the source and with the prediction."""
         # They read flatbuffers, which the command line's start should not pay for.
+        from edgeconv.targets.coral.compiler.bisect import located
         from edgeconv.targets.coral.compiler.compile import compile_model
 
         options = _options(context.options)
@@ -35,7 +36,9 @@ class Compile:
             model = compile_model(source.path, context.directory, options, self.compiler)
         except CompilerError as error:
             if context.options.bisect:
-                raise _located(error, source, options, self.compiler, context) from error
+                raise located(
+                    error, source.path, options, self.compiler, context.progress
+                ) from error
             raise
         described = model.to_dict()
         context.details["compiled"] = described
@@ -89,23 +92,3 @@ def _notes(described: dict[str, Any], surprises: Sequence[Any]) -> list[str]:
         for fate in surprises
     ]
     return [text, *wrong]
-
-
-def _located(
-    error: CompilerError,
-    source: Artifact,
-    options: CompileOptions,
-    compiler: Compiler,
-    context: StageContext,
-) -> CompilerError:
-    """Return the error with the operator that triggers it, where a search finds one."""
-    from edgeconv.targets.coral.compiler.bisect import find_trigger
-
-    trigger = find_trigger(source.path, compiler, options, context.progress)
-    if trigger is None:
-        return error
-    parts = error.to_dict()
-    parts["why"] = f"{error.why}; {trigger} triggers it"
-    found = error_from_dict(parts)
-    assert isinstance(found, CompilerError)
-    return found

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv import tflite
-from edgeconv.errors import CompilerError, NothingMapped
+from edgeconv.errors import CompilerError, NothingMapped, error_from_dict
 from edgeconv.targets.coral.compiler.compile import compile_model
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.options import CompileOptions
@@ -140,3 +140,21 @@ def _trigger(model: Path, index: int, error: str, runs: int) -> Trigger:
     shape = () if result.shape is None else tuple(int(size) for size in result.shape)
     name = tflite.operator_name(content, operator)
     return Trigger(index, name, tflite.tensor_name(result), shape, error, runs)
+
+
+def located(
+    error: CompilerError,
+    model: Path,
+    options: CompileOptions,
+    compiler: Compiler,
+    progress: Progress | None = None,
+) -> CompilerError:
+    """Return an error with the operator that triggers it, where a search finds one."""
+    trigger = find_trigger(model, compiler, options, progress)
+    if trigger is None:
+        return error
+    parts = error.to_dict()
+    parts["why"] = f"{error.why}; {trigger} triggers it"
+    found = error_from_dict(parts)
+    assert isinstance(found, CompilerError)
+    return found
