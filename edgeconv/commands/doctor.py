@@ -6,6 +6,10 @@ import json
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +17,12 @@ import click
 from edgeconv.console import EXIT_TOOL, Display, reported
 
 if TYPE_CHECKING:
+    from edgeconv.toolchain.environments.manage import Installed
     from edgeconv.toolchain.probes import Component
 
+_AT_ONCE = 4
+_SELF_TEST_SECONDS = 60.0
+_SLOW_SECONDS = 5.0
 _PACKAGES = {
     "torch": "torch",
     "onnx": "onnx",
@@ -33,14 +41,15 @@ _CORAL = ("edgetpu_compiler", "libedgetpu", "Edge TPU")
 def doctor(target: str, *, as_json: bool, quiet: bool) -> None:
     """Say what is installed and whether it works, and what to do where it does not.
 
-    Nothing is installed or changed. The exit code is 4 where the target cannot be served.
+    What is installed is run, in processes of its own. Nothing is installed or changed. The exit
+    code is 4 where the target cannot be served.
     """
     with reported(as_json=as_json, verbose=False), Display(quiet=quiet, verbose=False) as display:
         from edgeconv import targets
 
         targets.find(target)
         display.started("look around")
-        found = _components()
+        found = _components(lambda done, total: display.advanced("look around", done, total))
         display.finished("look around")
     needed = {"Python", *_PACKAGES, *(_CORAL if target == "coral" else ())}
     served = all(item.works for item in found if item.name in needed)
@@ -50,41 +59,77 @@ def doctor(target: str, *, as_json: bool, quiet: bool) -> None:
     else:
         for item in found:
             click.echo(_line(item, needed=item.name in needed))
+        slow = [
+            f"{item.name} {item.seconds:.0f} s" for item in found if item.seconds > _SLOW_SECONDS
+        ]
+        if slow:
+            click.echo(f"\nslow to answer: {', '.join(slow)}")
         click.echo(f"\n{target}: {'can be served' if served else 'cannot be served'}")
     if not served:
         raise click.exceptions.Exit(EXIT_TOOL)
 
 
-def _components() -> list[Component]:
+def _components(advanced: Callable[[int, int], None]) -> list[Component]:
+    """Ask for every component, those that are slow to load side by side."""
     from edgeconv.toolchain import probes
     from edgeconv.toolchain.environments.home import home
     from edgeconv.toolchain.environments.manage import every_status
 
-    found = [
-        probes.Component(
-            "Python", works=True, version=platform.python_version(), where=sys.executable
-        )
-    ]
-    found += [_package(name, module) for name, module in _PACKAGES.items()]
-    found += [_compiler(), _libedgetpu(), probes.tpus(), probes.pycoral()]
-    for item in every_status():
-        works = item.state == "installed"
-        name = item.environment.name
-        step = "" if works else f"edgeconv toolchain install {name}"
-        found.append(
-            probes.Component(
-                name,
-                works=works,
-                version=item.environment.version,
-                where=str(item.path),
-                problem="" if works else item.state,
-                next_step=step,
-            )
-        )
-    found.append(probes.program("ssh", "install an OpenSSH client, to deploy to other machines"))
-    found.append(probes.program("docker", "needed only for --compiler-image"))
     folder = next(path for path in (home(), *home().parents) if path.is_dir())
-    return found + probes.resources(folder)
+    asked: list[Callable[[], list[Component]]] = [lambda: [_python()]]
+    asked += [lambda n=n, m=m: [_package(n, m)] for n, m in _PACKAGES.items()]  # type: ignore[misc]
+    asked += [
+        lambda: [_compiler()],
+        lambda: [_libedgetpu()],
+        lambda: [probes.tpus(), probes.udev_rule(), probes.pycoral()],
+    ]
+    asked += [lambda item=item: [_environment(item)] for item in every_status()]  # type: ignore[misc]
+    asked += [
+        lambda: [
+            probes.program("ssh", "install an OpenSSH client, to deploy to other machines"),
+            probes.program("docker", "needed only for --compiler-image"),
+            *probes.resources(folder),
+        ]
+    ]
+    found: list[Component] = []
+    with ThreadPoolExecutor(_AT_ONCE, "edgeconv-doctor") as pool:
+        for done, future in enumerate([pool.submit(_timed, ask) for ask in asked], 1):
+            found += future.result()
+            advanced(done, len(asked))
+    return found
+
+
+def _timed(ask: Callable[[], list[Component]]) -> list[Component]:
+    began = time.monotonic()
+    found = ask()
+    seconds = round(time.monotonic() - began, 1)
+    return [replace(item, seconds=seconds) for item in found]
+
+
+def _python() -> Component:
+    from edgeconv.toolchain.probes import Component
+
+    return Component("Python", works=True, version=platform.python_version(), where=sys.executable)
+
+
+def _environment(item: Installed) -> Component:
+    """Run the self-test of an environment that is said to be installed."""
+    from edgeconv.toolchain.environments.manage import INSTALLED, self_test
+    from edgeconv.toolchain.probes import Component
+
+    name, again = item.environment.name, ""
+    problem = "" if item.state == INSTALLED else item.state
+    if not problem:
+        problem = self_test(name, _SELF_TEST_SECONDS)
+        again = f"edgeconv toolchain remove {name}; " if problem else ""
+    return Component(
+        name,
+        works=not problem,
+        version=item.environment.version,
+        where=str(item.path),
+        problem=problem,
+        next_step=f"{again}edgeconv toolchain install {name}" if problem else "",
+    )
 
 
 def _package(name: str, module: str) -> Component:
