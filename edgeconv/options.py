@@ -18,6 +18,9 @@ CalibratorName = Literal["minmax", "moving-average", "percentile", "mse", "entro
 ConverterName = Literal["native", "onnx-tf", "auto"]
 RuntimeName = Literal["litert", "tflite-runtime", "tf"]
 
+CALIBRATED_MODES = ("int8", "int16x8")
+"""What `ConvertOptions.quantize` says where activations get ranges from calibration samples."""
+
 
 @dataclass(frozen=True, slots=True)
 class MaxDrop:

@@ -29,6 +29,7 @@ from edgeconv.errors import (
 from edgeconv.job import Job
 from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import StageLayers, measure_layers
+from edgeconv.options import CALIBRATED_MODES
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
@@ -236,6 +237,7 @@ class _Conversion:
             data.calibrated,
             data.verification.generated,
             tuple(verifier.stages),
+            data.calibration.to_dict() if self._job.options.quantize in CALIBRATED_MODES else None,
         )
         content = with_layers(with_converters(parity.to_dict(), self._entries), layers)
         bundle.write_json(self._directory / bundle.PARITY, content)

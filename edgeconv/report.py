@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from edgeconv.options import CALIBRATED_MODES
+
 WIDTH = 80
 """Columns that the terminal report fits in."""
 
@@ -17,7 +19,7 @@ _EXPLAINED = 5
 
 def is_uncalibrated(manifest: Mapping[str, Any]) -> bool:
     """Tell whether a manifest speaks of an integer model calibrated on generated inputs."""
-    return manifest["options"]["quantize"] == "int8" and not manifest["calibrated"]
+    return manifest["options"]["quantize"] in CALIBRATED_MODES and not manifest["calibrated"]
 
 
 def render_text(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
@@ -134,8 +136,8 @@ def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
     found += _lost(parity)
     if is_uncalibrated(manifest):
         found.append(
-            "uncalibrated: the int8 ranges come from generated inputs; give real ones with "
-            "--calibration-data"
+            f"uncalibrated: the {manifest['options']['quantize']} ranges come from generated "
+            "inputs; give real ones with --calibration-data"
         )
     if parity["verdict"] == "skipped":
         found.append("unverified: parity was not checked (--no-verify)")

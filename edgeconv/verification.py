@@ -89,6 +89,9 @@ class ParityReport:
         calibrated: Whether calibration saw real inputs.
         generated: Whether the samples were generated, not given.
         stages: One entry per stage.
+        calibration: What the ranges of an integer model come from, `Samples.to_dict`: number of
+            samples, digest, smallest and largest value of each input. ``None`` where no range was
+            calibrated.
     """
 
     model: str
@@ -97,6 +100,7 @@ class ParityReport:
     calibrated: bool
     generated: bool
     stages: tuple[StageParity, ...]
+    calibration: Mapping[str, Any] | None = None
 
     @property
     def verdict(self) -> str:
@@ -114,6 +118,7 @@ class ParityReport:
             "reference": self.reference,
             "samples": self.samples,
             "calibrated": self.calibrated,
+            "calibration": self.calibration,
             "generated_samples": self.generated,
             "stages": [stage.to_dict() for stage in self.stages],
             "verdict": self.verdict,

@@ -107,6 +107,7 @@ def _check(
         bool(bundle.manifest["calibrated"]),
         bool(before["generated_samples"]),
         tuple(verifier.stages),
+        before.get("calibration"),
     )
     return with_converters(report.to_dict(), bundle.manifest["stages"])
 

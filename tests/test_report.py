@@ -4,10 +4,12 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeconv import report
 from edgeconv.layer_errors import LayerError
+from edgeconv.quantize.data import Samples
 from edgeconv.reports.html import render_html
 from edgeconv.verification import PARITY_VERSION
 
@@ -112,6 +114,24 @@ def test_what_a_reader_must_not_miss_is_said_in_both_reports() -> None:
     for words, (manifest, parity) in cases.items():
         assert words in report.render_text(manifest, parity)
         assert words in render_html(manifest, parity)
+
+
+def test_sixteen_bits_are_calibrated_too() -> None:
+    manifest, parity = reports(
+        stage("onnx"), calibrated=False, options={"quantize": "int16x8", "target": "cpu"}
+    )
+    assert "UNCALIBRATED" in report.render_text(manifest, parity)
+    assert "the int16x8 ranges come from generated inputs" in report.render_text(manifest, parity)
+    assert "UNCALIBRATED" in render_html(manifest, parity)
+
+
+def test_the_page_says_what_calibration_saw() -> None:
+    manifest, parity = reports(stage("onnx"))
+    samples = Samples({"image": np.array([[-0.5], [2.25]], np.float32)}, "inputs.npz")
+    page = render_html(manifest, {**parity, "calibration": samples.to_dict()})
+    text = " ".join(page.split())
+    assert "2 given samples from inputs.npz; image from -0.5 to 2.25" in text
+    assert samples.digest[:16] in text
 
 
 def test_float_models_are_never_called_uncalibrated() -> None:

@@ -148,6 +148,8 @@ def test_an_onnx_file_with_json(edgeconv: Run, onnx_model: Path, tmp_path: Path)
     report = bundle.parity()
     assert report["reference"] == "onnx"
     assert [stage["status"] for stage in report["stages"]] == ["pass", "pass", "fail"]
+    assert report["calibration"] == manifest["data"]["calibration"]
+    assert report["calibration"]["generated"]
     assert "UNCALIBRATED" in (bundle.path / "report.html").read_text()
 
 

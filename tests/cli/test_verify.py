@@ -43,6 +43,9 @@ def test_a_bundle_verifies_as_it_did_when_it_was_made(
     parity = json.loads(done.stdout)
     assert without_runs(parity) == without_runs(before)
     assert parity["regressions"] == []
+    assert parity["calibration"] == before["calibration"]
+    assert before["calibration"]["samples"] == 100
+    assert not before["calibration"]["generated"]
     schema = parity_schema()
     assert not list(violations(parity, schema, schema))
     assert not list(violations(before, schema, schema))
