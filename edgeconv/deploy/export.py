@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edgeconv import parity
 from edgeconv.arrays import write_npz
-from edgeconv.artifacts import Array
+from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
 from edgeconv.bundle import Bundle
 from edgeconv.errors import UsageError
-from edgeconv.toolchain.device.job import EXPECTED, Job
+from edgeconv.toolchain.device.job import EXPECTED, TAIL_EXPECTED, Job, Tail
 
 if TYPE_CHECKING:
     from edgeconv.deploy.run import DeployOptions
@@ -44,8 +45,30 @@ The outputs:
 """
 
 
-def export(bundle: Bundle, job: Job, expected: Sequence[Array], options: DeployOptions) -> None:
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What this machine's CPU computes.
+
+    Attributes:
+        outputs: The model's, in stored form and in its order.
+        results: The source model's, in real numbers, by name.
+    """
+
+    outputs: Sequence[Array]
+    results: Arrays
+
+
+def export(
+    bundle: Bundle, model: Artifact, job: Job, expected: Expected, options: DeployOptions
+) -> None:
     """Write the folder; it appears under its name when it is whole.
+
+    Args:
+        bundle: The bundle.
+        model: Its model, with the tail that may have been cut off.
+        job: What is run.
+        expected: What this machine's CPU computes.
+        options: Where to, and what else to put there.
 
     Raises:
         UsageError: The folder exists, or cannot be written.
@@ -59,11 +82,15 @@ def export(bundle: Bundle, job: Job, expected: Sequence[Array], options: DeployO
     partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
-        job.write(partial, options.run)
-        write_npz(partial / EXPECTED, {str(i): array for i, array in enumerate(expected)})
+        replace(job, tail=_tail(model)).write(partial, options.run)
+        write_npz(partial / EXPECTED, {str(i): array for i, array in enumerate(expected.outputs)})
+        if model.tail is not None:
+            stored = parity.store(expected.results, model.tail.outputs)
+            ends = {str(i): stored[spec.name] for i, spec in enumerate(model.tail.outputs)}
+            write_npz(partial / TAIL_EXPECTED, ends)
         if options.labels is not None:
             shutil.copyfile(options.labels, partial / "labels.txt")
-        (partial / "README.md").write_text(_readme(bundle, job))
+        (partial / "README.md").write_text(_readme(bundle, model, job))
         partial.rename(target)
     except OSError as error:
         raise UsageError(
@@ -73,33 +100,49 @@ def export(bundle: Bundle, job: Job, expected: Sequence[Array], options: DeployO
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _readme(bundle: Bundle, job: Job) -> str:
-    artifact = next(a for a in bundle.artifacts.values() if a.path == job.model)
-    lists = []
-    for specs in (artifact.inputs, artifact.outputs):
-        lines = []
-        for spec in specs:
-            text = f"- {spec.name}: {spec.dtype} {list(spec.shape)}, layout {spec.layout}"
-            if spec.quantization is not None:
-                q = spec.quantization
-                text += f", real = {q.scale:g} * (stored - {q.zero_point})"
-            lines.append(text)
-        lists.append("\n".join(lines))
+def _tail(model: Artifact) -> Tail | None:
+    """Return what the device runs behind the model, fed with what it takes and returns."""
+    if model.tail is None:
+        return None
+    places = {}
+    for kind, specs in (("inputs", model.inputs), ("results", model.outputs)):
+        for place, spec in enumerate(specs):
+            q = spec.quantization
+            scaling = (None, None) if q is None else (q.scale, q.zero_point)
+            places[spec.name] = (kind, place, *scaling)
+    return Tail(model.tail.path, [places[spec.name] for spec in model.tail.inputs])
+
+
+def _listed(specs: Sequence[TensorSpec]) -> str:
+    lines = []
+    for spec in specs:
+        text = f"- {spec.name}: {spec.dtype} {list(spec.shape)}, layout {spec.layout}"
+        if spec.quantization is not None:
+            q = spec.quantization
+            text += f", real = {q.scale:g} * (stored - {q.zero_point})"
+        lines.append(text)
+    return "\n".join(lines)
+
+
+def _readme(bundle: Bundle, model: Artifact, job: Job) -> str:
     compiled = f"There is none for the Edge TPU here: {job.why_not}." if job.why_not else ""
     if job.compiled is not None:
         compiled = (
             f"{job.compiled_name} is the same model compiled for the Edge TPU. A CPU cannot run "
             f"it; where no Edge TPU works, {job.model.name} runs instead."
         )
-    if artifact.tail is not None:
+    if model.tail is not None:
         compiled += (
-            f"\n\nThe end of the model was cut off for the CPU and is not here: "
-            f"{Path(artifact.tail.path).name} of the bundle."
+            f"\n\nThe end of the model was cut off for the CPU: {model.tail.path.name} takes what "
+            f"{job.model.name} returns, as real numbers. The runner runs it on the CPU behind "
+            f"{job.model.name}, wherever that ran, writes tail_results.npz, and adds `tail` to its "
+            "answer: its latency, and how far its outputs are from tail_expected.npz. Its outputs:"
+            f"\n\n{_listed(model.tail.outputs)}"
         )
     return _README.format(
         name=bundle.manifest["model"],
         model=job.model.name,
         compiled=compiled,
-        inputs=lists[0],
-        outputs=lists[1],
+        inputs=_listed(model.inputs),
+        outputs=_listed(model.outputs),
     ).replace("\n\n\n\n", "\n\n")

@@ -15,7 +15,7 @@ from edgeconv.artifacts import Array, Arrays, Artifact
 from edgeconv.bundle import open_bundle
 from edgeconv.deploy.check import notes_on, require_operators
 from edgeconv.deploy.compare import Outcome, judge, steps
-from edgeconv.deploy.export import export
+from edgeconv.deploy.export import Expected, export
 from edgeconv.deploy.model import (
     STAGE,
     Compiled,
@@ -124,7 +124,8 @@ def deploy(
         notes = [] if options.export else _look_at(probe, job, where, target)
         here = run_here(Job(model.path, feeds), replace(options.run, runs=1))
         if options.export is not None:
-            export(bundle, job, here.outputs, options)
+            results = _ends(model, inputs, here.outputs, Path(scratch))
+            export(bundle, model, job, Expected(here.outputs, results), options)
             return Deployment(bundle.path, where, {"export": str(options.export)})
         steps_seen.started("run")
         there = device(job, options.run)

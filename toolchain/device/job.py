@@ -18,6 +18,7 @@ RUNNER = "runner.py"
 INPUTS = "inputs.npz"
 RESULTS = "results.npz"
 EXPECTED = "expected.npz"
+TAIL_EXPECTED = "tail_expected.npz"
 JOB = "job.json"
 
 EDGETPU, CPU = "edgetpu", "cpu"
@@ -55,6 +56,25 @@ class RunOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a model, which the device's CPU runs on what the model returns.
+
+    Attributes:
+        model: The .tflite file.
+        feeds: For each of its inputs, in order: whether it is one of the model's ``inputs`` or
+            ``results``, which one, and its scale and zero point, ``None`` where it is as stored.
+    """
+
+    model: Path
+    feeds: Sequence[tuple[str, int, float | None, int | None]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the runner reads."""
+        files = {kind: f"tail_{kind}.npz" for kind in ("inputs", "results", "expected")}
+        return {"model": self.model.name, "feeds": [list(feed) for feed in self.feeds], **files}
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A model and the samples to run it on.
 
@@ -64,6 +84,7 @@ class Job:
         compiled: The same model compiled for the Edge TPU; ``None`` runs on the CPU.
         why_not: Why nothing is compiled, where an Edge TPU was asked for.
         only_compiled: Whether there is nothing that a CPU could run.
+        tail: What the device runs behind the model.
     """
 
     model: Path
@@ -71,6 +92,7 @@ class Job:
     compiled: Path | None = None
     why_not: str | None = None
     only_compiled: bool = False
+    tail: Tail | None = None
 
     @property
     def compiled_name(self) -> str | None:
@@ -92,6 +114,7 @@ class Job:
             "cpu_fallback": options.cpu_fallback and not self.only_compiled,
             "seconds": options.timeout,
             "why_not": self.why_not,
+            "tail": None if self.tail is None else self.tail.to_dict(),
             "runtime": RUNTIMES.get(options.runtime, ""),
         }
         (folder / JOB).write_text(json.dumps(content, indent=2) + "\n")
@@ -102,6 +125,9 @@ class Job:
         if self.compiled is not None and compiled is not None:
             shutil.copyfile(self.compiled, folder / compiled)
             files.append(compiled)
+        if self.tail is not None:
+            shutil.copyfile(self.tail.model, folder / self.tail.model.name)
+            files.append(self.tail.model.name)
         return [folder / name for name in files]
 
 

@@ -48,106 +48,64 @@ RUNTIMES = (
 )
 
 # (pattern in what a library said, what it means, what to do). The first that fits counts.
+# fmt: off
 FAILURES = (
-    (
-        r"libusb[-.\w]*: cannot open shared object",
-        "libedgetpu cannot be loaded because libusb-1.0 is missing",
-        "install libusb-1.0-0, for example with apt-get install libusb-1.0-0",
-    ),
-    (
-        r"(libedgetpu|edgetpu\.dll)[^\n]*(cannot open|image not found|no such file|not find)",
-        "the Edge TPU runtime, libedgetpu, is not installed",
-        "install libedgetpu1-std from Google's package repository, see coral.ai/software",
-    ),
-    (
-        r"edgetpu_list_devices: 0",
-        "libedgetpu is installed but finds no Edge TPU that this user may open",
-        (
-            "check lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*; for a USB device join the "
-            "group plugdev, in a container pass the device"
-        ),
-    ),
-    (
-        r"Failed to load delegate from",
-        (
-            "libedgetpu could not open an Edge TPU: there is none, this user may not open it, or "
-            "the device name is wrong"
-        ),
-        "check lsusb or ls /dev/apex_*, the group plugdev, and --device",
-    ),
-    (
-        r"edgetpu-custom-op",
-        "the compiled model was loaded without an Edge TPU",
-        "run the model that it was compiled from on the CPU, or attach an Edge TPU",
-    ),
-    (
-        r"requires runtime version \((\d+)\), which is newer than this runtime version \((\d+)\)",
-        "the model was compiled for Edge TPU runtime {0}, and this device has runtime {1}",
-        "update libedgetpu, or compile again with --min-runtime-version {1}",
-    ),
-    (
-        r"transfer on tag \d+ failed|USB transfer error|HandleQueuedBulkIn transfer in failed",
-        "the Edge TPU vanished while it worked, and libedgetpu ended the process",
-        "use another cable and a USB 3 port with 900 mA or a powered hub, then plug it in again",
-    ),
-    (
-        r"_ARRAY_API not found|compiled using NumPy 1\.x|numpy\.core\.multiarray failed to import",
-        "the installed TFLite runtime was built for numpy 1",
-        "install an older numpy on the device: pip install 'numpy<2'",
-    ),
-    (
-        r"no TFLite runtime",
-        "the device has neither tflite_runtime, ai_edge_litert nor pycoral",
-        (
-            "install one for the Python that is used: pip install tflite-runtime 'numpy<2', or "
-            "ai-edge-litert; name another Python with --python"
-        ),
-    ),
-    (
-        r"No module named '?numpy",
-        "numpy is not installed on the device",
-        "install it for the Python that is used: pip install 'numpy<2'",
-    ),
-    (
-        r"No space left on device|File too large|Disk quota exceeded",
-        "the device's disk is full",
-        "free some space in its TMPDIR or /tmp",
-    ),
-    (
-        r"builtin opcode|[Oo]p builtin_code out of range|Didn't find op",
-        "the device's TFLite runtime is older than the model",
-        (
-            "install a newer runtime on the device, or convert with --target coral, which keeps to "
-            "old operator versions"
-        ),
-    ),
-    (
-        r"killed by SIGSEGV",
-        (
-            "the TFLite runtime crashed while it set up the Edge TPU: libedgetpu was built for an "
-            "older runtime"
-        ),
-        (
-            "use tflite-runtime 2.5 with Google's libedgetpu 16.0, or a libedgetpu that was built "
-            "for the installed runtime"
-        ),
-    ),
-    (
-        r"killed by SIG(KILL|BUS)",
-        "the process that ran the model was killed, probably for lack of memory",
-        "free memory on the device, or use a smaller model",
-    ),
-    (
-        r"killed by SIG\w+",
-        "the native library ended the process that ran the model",
-        "plug the device in again; if it stays, compare the versions of runtime and libedgetpu",
-    ),
-    (
-        r"time-out after",
-        "the model did not finish in time",
-        "raise --timeout, or unplug the device and plug it in again",
-    ),
+    (r"libusb[-.\w]*: cannot open shared object",
+     "libedgetpu cannot be loaded because libusb-1.0 is missing",
+     "install libusb-1.0-0, for example with apt-get install libusb-1.0-0"),
+    (r"(libedgetpu|edgetpu\.dll)[^\n]*(cannot open|image not found|no such file|not find)",
+     "the Edge TPU runtime, libedgetpu, is not installed",
+     "install libedgetpu1-std from Google's package repository, see coral.ai/software"),
+    (r"edgetpu_list_devices: 0",
+     "libedgetpu is installed but finds no Edge TPU that this user may open",
+     ("check lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*; for a USB device join the group "
+      "plugdev, in a container pass the device")),
+    (r"Failed to load delegate from",
+     ("libedgetpu could not open an Edge TPU: there is none, this user may not open it, or the "
+      "device name is wrong"),
+     "check lsusb or ls /dev/apex_*, the group plugdev, and --device"),
+    (r"edgetpu-custom-op",
+     "the compiled model was loaded without an Edge TPU",
+     "run the model that it was compiled from on the CPU, or attach an Edge TPU"),
+    (r"requires runtime version \((\d+)\), which is newer than this runtime version \((\d+)\)",
+     "the model was compiled for Edge TPU runtime {0}, and this device has runtime {1}",
+     "update libedgetpu, or compile again with --min-runtime-version {1}"),
+    (r"transfer on tag \d+ failed|USB transfer error|HandleQueuedBulkIn transfer in failed",
+     "the Edge TPU vanished while it worked, and libedgetpu ended the process",
+     "use another cable and a USB 3 port with 900 mA or a powered hub, then plug it in again"),
+    (r"_ARRAY_API not found|compiled using NumPy 1\.x|numpy\.core\.multiarray failed to import",
+     "the installed TFLite runtime was built for numpy 1",
+     "install an older numpy on the device: pip install 'numpy<2'"),
+    (r"no TFLite runtime",
+     "the device has neither tflite_runtime, ai_edge_litert nor pycoral",
+     ("install one for the Python that is used: pip install tflite-runtime 'numpy<2', or "
+      "ai-edge-litert; name another Python with --python")),
+    (r"No module named '?numpy",
+     "numpy is not installed on the device",
+     "install it for the Python that is used: pip install 'numpy<2'"),
+    (r"No space left on device|File too large|Disk quota exceeded",
+     "the device's disk is full",
+     "free some space in its TMPDIR or /tmp"),
+    (r"builtin opcode|[Oo]p builtin_code out of range|Didn't find op",
+     "the device's TFLite runtime is older than the model",
+     ("install a newer runtime on the device, or convert with --target coral, which keeps to old "
+      "operator versions")),
+    (r"killed by SIGSEGV",
+     ("the TFLite runtime crashed while it set up the Edge TPU: libedgetpu was built for an older "
+      "runtime"),
+     ("use tflite-runtime 2.5 with Google's libedgetpu 16.0, or a libedgetpu that was built for "
+      "the installed runtime")),
+    (r"killed by SIG(KILL|BUS)",
+     "the process that ran the model was killed, probably for lack of memory",
+     "free memory on the device, or use a smaller model"),
+    (r"killed by SIG\w+",
+     "the native library ended the process that ran the model",
+     "plug the device in again; if it stays, compare the versions of runtime and libedgetpu"),
+    (r"time-out after",
+     "the model did not finish in time",
+     "raise --timeout, or unplug the device and plug it in again"),
 )
+# fmt: on
 
 
 def explain(text: str) -> Tuple[str, str]:
@@ -263,7 +221,7 @@ def measure(interpreter: Any, job: Json, folder: Path) -> Json:
             "runs": len(times),
         },
         "memory_bytes": _peak_memory(),
-        **_difference(arrays, folder / "expected.npz"),
+        **_difference(arrays, folder / job.get("expected", "expected.npz")),
     }
 
 
@@ -325,7 +283,28 @@ def attempt(folder: Path, place: str) -> Json:
         interpreter, runtime = _on_edgetpu(str(folder / job["compiled"]), job["device"], wanted)
     else:
         interpreter, runtime = _on_cpu(str(folder / job["model"]), int(job["threads"]), wanted)
-    return {"ran_on": place, "runtime": runtime, **measure(interpreter, job, folder)}
+    answer = {"ran_on": place, "runtime": runtime, **measure(interpreter, job, folder)}
+    return {**answer, "tail": finish(job, folder)} if job.get("tail") else answer
+
+
+def finish(job: Json, folder: Path) -> Json:
+    """Run the end of the model, which was cut off for the CPU, on what the model returned."""
+    import numpy as np
+
+    tail, stored, feeds = job["tail"], {}, {}  # type: Json, Json, Json
+    for kind in ("inputs", "results"):
+        with np.load(str(folder / job[kind]), allow_pickle=False) as archive:
+            stored[kind] = {name: archive[name] for name in archive.files}
+    for place, (kind, source, scale, zero_point) in enumerate(tail["feeds"]):
+        array = stored[kind][str(source)]
+        if scale is not None:
+            array = np.float32(scale) * (array.astype(np.float32) - np.float32(zero_point))
+        feeds[str(place)] = array
+    with (folder / tail["inputs"]).open("wb") as file:
+        np.savez(file, **feeds)
+    model = str(folder / tail["model"])
+    interpreter, _ = _on_cpu(model, int(job["threads"]), job.get("runtime", ""))
+    return measure(interpreter, {**job, **tail}, folder)
 
 
 def isolated(folder: Path, place: str, seconds: float) -> Json:
