@@ -71,7 +71,15 @@ class TorchModel:
             InvalidData: An array is missing, unknown, or of another shape or dtype.
             InvalidModel: The model failed.
         """
-        return self._outputs([_tensor(spec, arrays) for spec in self._require(arrays)])
+        return self._outputs(self.tensors(arrays))
+
+    def tensors(self, arrays: Arrays) -> list[torch.Tensor]:
+        """Return one sample as tensors, in the order of the inputs.
+
+        Raises:
+            InvalidData: An array is missing, unknown, or of another shape or dtype.
+        """
+        return [_tensor(spec, arrays) for spec in self._require(arrays)]
 
     def _require(self, arrays: Arrays) -> tuple[TensorSpec, ...]:
         names = [spec.name for spec in self.inputs]

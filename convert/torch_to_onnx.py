@@ -11,6 +11,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +22,8 @@ from edgeconv.convert.torch_model import TorchModel, evaluating
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch.export import ExportedProgram
+    from torch.onnx import ONNXProgram
 
 __all__ = ["describe_onnx", "export"]
 
@@ -31,7 +34,13 @@ _TORCHSCRIPT_OPSET = 17
 _CHATTY = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir", "torch.fx")
 
 
-def export(model: TorchModel, path: Path, *, warn: Callable[[str], None] | None = None) -> Artifact:
+def export(
+    model: TorchModel,
+    path: Path,
+    *,
+    warn: Callable[[str], None] | None = None,
+    keep: Callable[[ExportedProgram], None] | None = None,
+) -> Artifact:
     """Write a PyTorch model as ONNX.
 
     The names of the model's inputs are kept, each node keeps the PyTorch module and source line
@@ -41,6 +50,8 @@ def export(model: TorchModel, path: Path, *, warn: Callable[[str], None] | None 
         model: The model.
         path: The file to write, under a temporary name first.
         warn: Called with each warning; warnings go to the log too.
+        keep: Called with the program that the file was made from, decomposed as the file is;
+            not where the TorchScript exporter made it.
 
     Returns:
         The ONNX artifact; its inputs are the model's.
@@ -50,7 +61,8 @@ def export(model: TorchModel, path: Path, *, warn: Callable[[str], None] | None 
     """
     import torch
 
-    exporters = [("torch.onnx", _export_program), ("TorchScript", _export_torchscript)]
+    exporters = [("torch.onnx", partial(_export_program, keep=keep))]
+    exporters += [("TorchScript", partial(_export_torchscript))]
     if isinstance(model.program, torch.jit.ScriptModule):
         del exporters[0]
     failures: list[Failure] = []
@@ -79,7 +91,20 @@ def _warn(text: str, warn: Callable[[str], None] | None) -> None:
         warn(text)
 
 
-def _export_program(model: TorchModel, path: Path) -> Artifact:
+def decomposed(model: TorchModel) -> ExportedProgram | None:
+    """Return the program that torch's exporter makes ONNX of; ``None`` where it cannot."""
+    import torch
+
+    if isinstance(model.program, torch.jit.ScriptModule):
+        return None
+    try:
+        with _captured(io.StringIO()), _without_garbage_collection():
+            return _onnx_program(model, optimize=False).exported_program
+    except Exception:  # noqa: BLE001 - exporters raise anything
+        return None
+
+
+def _onnx_program(model: TorchModel, *, optimize: bool) -> ONNXProgram:
     import torch
 
     args, kwargs = model.example_call
@@ -90,9 +115,20 @@ def _export_program(model: TorchModel, path: Path) -> Artifact:
             kwargs=kwargs,
             dynamo=True,
             verbose=False,
+            optimize=optimize,
         )
     assert program is not None
-    return _save(program.model, model, path)
+    return program
+
+
+def _export_program(
+    model: TorchModel, path: Path, *, keep: Callable[[ExportedProgram], None] | None
+) -> Artifact:
+    program = _onnx_program(model, optimize=True)
+    artifact = _save(program.model, model, path)
+    if keep is not None and program.exported_program is not None:
+        keep(program.exported_program)
+    return artifact
 
 
 def _export_torchscript(model: TorchModel, path: Path) -> Artifact:

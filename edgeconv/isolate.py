@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tempfile
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from edgeconv.convert.value_map import HeldValue, read_map
 from edgeconv.errors import UsageError
 from edgeconv.layer_errors import Ratio
 from edgeconv.layers.extract import between, extract
-from edgeconv.layers.measure import MEASURE, is_direct
+from edgeconv.layers.hops import MEASURE
+from edgeconv.layers.measure import is_direct
 from edgeconv.layers.onnx_graph import Origin, became, origins
 from edgeconv.layers.streams import SampleReader
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
@@ -184,8 +186,8 @@ class _Run:
         if name in self._samples:
             given: Array = self._samples[name][0]
             return given
-        with SampleReader(self._reference) as reader:
-            return reader.read(0, self._numbers[name])
+        with closing(SampleReader(self._reference)) as reader:
+            return reader.read(0, self._numbers[name]).copy()
 
     def _sqnr(self, value: str, observed: Array) -> float:
         ratio = Ratio()

@@ -82,13 +82,16 @@ class Ratio:
 
     def add(self, expected: Array, found: Array) -> None:
         """Add one sample; what is not finite in the reference is left out."""
-        signal, other = (array.astype(np.float64).ravel() for array in (expected, found))
-        finite = np.isfinite(signal)
-        noise = np.nan_to_num(
-            other[finite] - signal[finite], nan=_HUGE, posinf=_HUGE, neginf=-_HUGE
-        )
-        self.signal += float(signal[finite] @ signal[finite])
-        self.noise += float(noise @ noise)
+        signal = expected.astype(np.float64).ravel()
+        with np.errstate(invalid="ignore", over="ignore"):
+            noise = np.subtract(found.ravel(), signal)
+            sums = float(signal @ signal), float(noise @ noise)
+        if not all(map(math.isfinite, sums)):
+            finite = np.isfinite(signal)
+            signal = signal[finite]
+            noise = np.nan_to_num(noise[finite], nan=_HUGE, posinf=_HUGE, neginf=-_HUGE)
+            sums = float(signal @ signal), float(noise @ noise)
+        self.merge(sums)
 
     def merge(self, sums: Sequence[float]) -> None:
         """Add what another process has added up."""

@@ -17,6 +17,8 @@ from edgeconv.bundle import COMPLETE, describe_file
 from edgeconv.candidates import Candidate, open_candidate
 from edgeconv.errors import InvalidModel, UsageError
 from edgeconv.gates import Gates
+from edgeconv.layers.entries import with_layers
+from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.verdict import Verification, judged, read_baseline
@@ -61,6 +63,8 @@ class PairOptions:
         tolerance_db: SQNR that may be lost against it.
         seed: Seed of generated inputs.
         timeout: Seconds that one call into a native runtime may take.
+        layers: Measure the error of each layer, too, where it is known what layers hold: of an
+            ONNX file against the PyTorch program that it was exported from.
     """
 
     data: str | None = None
@@ -71,6 +75,7 @@ class PairOptions:
     tolerance_db: float = TOLERANCE_DB
     seed: int = 0
     timeout: float = 1800.0
+    layers: bool = True
 
 
 def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification:
@@ -105,6 +110,7 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
         else:
             torch = replace(b, artifact=candidate)
             verifier.check(stage, candidate, lambda _, arrays: (_run_torch(torch, arrays), "torch"))
+        layers = _layers(a, b.artifact, samples.arrays, workers, scratch) if options.layers else {}
     report = ParityReport(
         model=second.name,
         reference=first.name,
@@ -113,9 +119,28 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
         generated=samples.generated,
         stages=tuple(verifier.stages),
     )
-    parity = {**report.to_dict(), "correspondence": [item.to_dict() for item in matches]}
+    parity = with_layers(report.to_dict(), layers)
+    parity["correspondence"] = [item.to_dict() for item in matches]
     manifest = _manifest(stage, second, samples)
     return Verification(manifest, judged(parity, baseline, options.tolerance_db))
+
+
+def _layers(
+    first: Candidate, second: Artifact, inputs: Arrays, workers: WorkerPool, scratch: Path
+) -> dict[str, StageLayers]:
+    """Measure the layers of an ONNX file against a PyTorch program."""
+    if first.torch is None or second.format is not Format.ONNX:
+        return {}
+    from edgeconv.convert.torch_to_onnx import decomposed
+    from edgeconv.convert.torch_values import TorchValues
+
+    program = decomposed(first.torch)
+    if program is None:
+        return {"onnx": NOT_RECORDED}
+    if {spec.name for spec in second.inputs} != set(inputs):
+        return {"onnx": StageLayers(note="the inputs of both models have different names")}
+    values = TorchValues(first.torch, program)
+    return {"onnx": layers_of_onnx(workers, second, values, inputs, scratch)}
 
 
 def _manifest(stage: str, path: Path, samples: Samples) -> dict[str, Any]:

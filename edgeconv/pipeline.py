@@ -28,7 +28,7 @@ from edgeconv.errors import (
 )
 from edgeconv.job import Job
 from edgeconv.layers.entries import with_layers
-from edgeconv.layers.measure import StageLayers, measure_layers
+from edgeconv.layers.measure import NOT_RECORDED, StageLayers, measure_layers
 from edgeconv.options import CALIBRATED_MODES
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
@@ -137,20 +137,23 @@ class _Conversion:
         )
         failure = self._run_stages(source, data, verifier)
         self._wait(source, failure)
-        layers = self._measure_layers(verifier)
+        layers = self._measure_layers(source, verifier)
         return self._finish(data, verifier, failure, layers)
 
-    def _measure_layers(self, verifier: Verifier) -> dict[str, StageLayers]:
+    def _measure_layers(self, source: Source, verifier: Verifier) -> dict[str, StageLayers]:
         options = self._job.options
         if not (options.verify and options.layers):
             return {}
         artifacts = {
             entry["name"]: bundle.artifact_of(entry, self._directory) for entry in self._entries
         }
-        return self._steps.run(
+        torch = source.values()
+        found = self._steps.run(
             "layers",
-            lambda: measure_layers(self._workers, artifacts, verifier.inputs, self._scratch),
+            lambda: measure_layers(self._workers, artifacts, verifier.inputs, self._scratch, torch),
         )
+        followed = torch is not None or source.reference == "onnx"
+        return found if followed else {"onnx": NOT_RECORDED, **found}
 
     def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> _Failure | None:
         """Run the stages; return how one failed after something worth keeping."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +19,10 @@ from edgeconv.stages import AdoptOnnx, ExportOnnx
 from edgeconv.toolchain.stage import Stage
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from edgeconv.convert.torch_model import TorchModel
+    from edgeconv.convert.torch_values import TorchValues
 
 RunArtifact = Callable[[Artifact, Arrays], Arrays]
 """Runs an artifact on samples, both as the source model has them."""
@@ -52,6 +55,9 @@ class Source(Protocol):
             run: For a reference that is an artifact.
         """
 
+    def values(self) -> TorchValues | None:
+        """Return the values inside the model that was exported, where they can be known."""
+
 
 @dataclass(frozen=True, slots=True)
 class TorchSource:
@@ -59,6 +65,7 @@ class TorchSource:
 
     model: TorchModel
     reference: str = "torch"
+    exported: list[ExportedProgram] = field(default_factory=list, repr=False)
 
     @property
     def artifact(self) -> Artifact:
@@ -67,7 +74,13 @@ class TorchSource:
 
     def first_stage(self) -> Stage:
         """Export it."""
-        return ExportOnnx(self.model)
+        return ExportOnnx(self.model, self.exported.append)
+
+    def values(self) -> TorchValues | None:
+        """Return those of the program that was exported."""
+        from edgeconv.convert.torch_values import TorchValues
+
+        return TorchValues(self.model, self.exported[-1]) if self.exported else None
 
     def compute(
         self,
@@ -114,6 +127,9 @@ class OnnxSource:
     def compute(self, onnx: Artifact, inputs: Arrays, run: RunArtifact) -> Arrays:
         """Run the file."""
         return run(onnx, inputs)
+
+    def values(self) -> None:
+        """There is no PyTorch model."""
 
 
 def load(job: Job) -> Source:

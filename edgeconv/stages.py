@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,21 +16,30 @@ from edgeconv.toolchain.pool import WorkerKind
 from edgeconv.toolchain.stage import Stage, StageContext
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from edgeconv.convert.torch_model import TorchModel
 
 
 @dataclass(frozen=True, slots=True)
 class ExportOnnx:
-    """PyTorch to ONNX, in this process."""
+    """PyTorch to ONNX, in this process.
+
+    Attributes:
+        model: The model.
+        keep: Called with the program that the file was made from, where it is known.
+    """
 
     model: TorchModel
+    keep: Callable[[ExportedProgram], None] | None = None
     name: str = "onnx"
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:  # noqa: ARG002
         """Export the model; `source` only names the inputs."""
         from edgeconv.convert import torch_to_onnx
 
-        return torch_to_onnx.export(self.model, context.directory / f"{context.name}.onnx")
+        path = context.directory / f"{context.name}.onnx"
+        return torch_to_onnx.export(self.model, path, keep=self.keep)
 
 
 @dataclass(frozen=True, slots=True)

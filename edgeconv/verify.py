@@ -16,8 +16,9 @@ from typing import Any
 from edgeconv.artifacts import Artifact
 from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.bundle import Bundle, open_bundle
+from edgeconv.disk import sha256_of
 from edgeconv.gates import Gates
-from edgeconv.layers.entries import with_layers
+from edgeconv.layers.entries import kept_from, with_layers
 from edgeconv.layers.measure import measure_layers
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
@@ -75,6 +76,8 @@ def verify_bundle(
                 "layers",
                 lambda: measure_layers(workers, bundle.artifacts, bundle.vectors()[0], scratch),
             )
+            onnx = bundle.artifacts["onnx"].path
+            parity = kept_from(bundle.parity(), parity, "onnx", sha256_of(onnx))
             parity = with_layers(parity, found)
     parity = judged(parity, baseline, options.tolerance_db)
     return Verification(bundle.manifest, parity, bundle.vectors())

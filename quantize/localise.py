@@ -222,10 +222,14 @@ class _Ratio:
             signal, other = (
                 np.clip(array, self._limits.low, self._limits.high) for array in (signal, other)
             )
-        noise = other - signal
-        finite = np.isfinite(signal) & np.isfinite(noise)
-        self._signal += float(np.square(signal[finite]).sum())
-        self._noise += float(np.square(noise[finite]).sum())
+        with np.errstate(invalid="ignore", over="ignore"):
+            noise = other - signal
+            sums = float(signal @ signal), float(noise @ noise)
+        if not all(map(math.isfinite, sums)):
+            finite = np.isfinite(signal) & np.isfinite(noise)
+            sums = float(np.square(signal[finite]).sum()), float(np.square(noise[finite]).sum())
+        self._signal += sums[0]
+        self._noise += sums[1]
 
     @property
     def decibels(self) -> float | None:

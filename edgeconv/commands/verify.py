@@ -180,6 +180,7 @@ def _pair(what: tuple[Path, ...], values: Mapping[str, Any]) -> Verification:
         tolerance_db=values["tolerance"],
         seed=values["seed"],
         timeout=values["timeout"],
+        layers=not values["no_layers"],
     )
     return verify_pair(what[0], what[1], options)
 

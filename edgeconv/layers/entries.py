@@ -15,6 +15,19 @@ WORST = 10
 # A layer is to blame where it makes, alone, nearly as much error as all of them together may.
 _MARGIN_DB = 10.0
 
+_ENTRIES = (
+    "worst_layers",
+    "first_layer",
+    "layer_samples",
+    "layers",
+    "layers_of",
+    "unmatched_layers",
+)
+_NO_PROGRAM = (
+    "the bundle does not hold the PyTorch program; edgeconv verify MODEL.pt2 BUNDLE/MODEL.onnx "
+    "compares it with the ONNX file"
+)
+
 
 def with_layers(parity: dict[str, Any], found: Mapping[str, StageLayers]) -> dict[str, Any]:
     """Return the content of ``parity.json`` with the layers of its stages."""
@@ -22,6 +35,26 @@ def with_layers(parity: dict[str, Any], found: Mapping[str, StageLayers]) -> dic
         {**stage, **entries(found[stage["stage"]], stage)} if stage["stage"] in found else stage
         for stage in parity["stages"]
     ]
+    return {**parity, "stages": stages}
+
+
+def kept_from(
+    before: Mapping[str, Any], parity: dict[str, Any], stage: str, digest: str
+) -> dict[str, Any]:
+    """Return the parity with a stage's layers as an earlier one has them, and a note that says so.
+
+    Args:
+        before: The earlier content of ``parity.json``.
+        parity: The content without them.
+        stage: The stage, which cannot be measured again without the PyTorch program.
+        digest: SHA-256 of its file. Layers of a file with another one are not taken.
+    """
+    old: Mapping[str, Any] = next((item for item in before["stages"] if item["stage"] == stage), {})
+    taken: dict[str, Any] = {"layers_note": f"not measured: {_NO_PROGRAM}"}
+    if old.get("layers_of") == digest:
+        taken = {name: old[name] for name in _ENTRIES if name in old}
+        taken["layers_note"] = f"measured when the bundle was made, not now: {_NO_PROGRAM}"
+    stages = [{**item, **taken} if item["stage"] == stage else item for item in parity["stages"]]
     return {**parity, "stages": stages}
 
 
@@ -37,6 +70,8 @@ def entries(found: StageLayers, stage: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "worst_layers": [layer.to_dict() for layer in worst],
         "first_layer": first,
+        "layer_samples": found.samples,
+        **({"layers_of": found.digest} if found.digest else {}),
         "layers": [_short(layer) for layer in found.layers],
         "unmatched_layers": [
             {"name": name, "op": op, "why": why} for name, op, why in found.unmatched

@@ -1,37 +1,44 @@
 """Measure the layers of every stage on a bundle's vectors.
 
-The ONNX file is the reference of the SavedModel and of float .tflite files; a float .tflite file is
-the one of what was quantized from it. Samples pass in portions, so that neither memory nor disk
-grows with their number.
+The PyTorch program is the reference of the ONNX file, that file the one of the SavedModel and of
+float .tflite files, and a float .tflite file the one of what was quantized from it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgeconv import parity
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format
+from edgeconv.convert.torch_values import TorchValues
 from edgeconv.convert.value_map import PLACE, HeldValue, read_map
+from edgeconv.disk import sha256_of
 from edgeconv.errors import EdgeconvError
-from edgeconv.layer_errors import LayerError, Ratio
-from edgeconv.layers.onnx_graph import became, origins
+from edgeconv.layer_errors import LayerError
+from edgeconv.layers.hops import (
+    Hop,
+    HopResult,
+    first_line,
+    from_onnx,
+    from_torch,
+    measure_hop,
+)
+from edgeconv.layers.onnx_graph import Origin, became, origins
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
-_PORTION = 128 * 2**20
-"""Bytes of reference values that are kept at a time."""
+LAYER_SAMPLES = 4
+"""How many samples layers are measured on; more of them hardly change a ratio of so many values."""
 
 _FLOAT_STAGES = ("tflite_fp32", "tflite_legalised", "tflite_approximated")
-
-MEASURE = {
-    Format.SAVED_MODEL: (WorkerKind.TENSORFLOW, "edgeconv.layers.saved_model:measure"),
-    Format.TFLITE: (WorkerKind.LITERT, "edgeconv.layers.tflite_file:measure"),
-}
-"""The worker and the function that measures the layers of each format."""
+_AFTER_ONNX = (Format.SAVED_MODEL, Format.TFLITE)
+_UNKNOWN = (
+    f"the SavedModel has no {PLACE}, which says what its tensors hold; only edgeconv's own "
+    "translator writes it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,50 +47,127 @@ class StageLayers:
 
     Attributes:
         layers: Every layer that could be matched, in the order of the network.
-        unmatched: The others of the ONNX graph: name, operator, why.
+        unmatched: The others of both graphs: name, operator, why.
         note: Why layers could not be measured, ``""`` where they were.
+        samples: How many samples they were measured on.
+        digest: SHA-256 of the file, where it cannot be measured again from the bundle.
     """
 
     layers: tuple[LayerError, ...] = ()
     unmatched: tuple[tuple[str, str, str], ...] = ()
     note: str = ""
+    samples: int = 0
+    digest: str = ""
 
 
-@dataclass(slots=True)
-class _Sums:
-    """What was added up of one layer."""
-
-    op: str
-    here: Ratio = field(default_factory=Ratio)
-    carried: Ratio = field(default_factory=Ratio)
-
-    def add(self, signal: float, here: float, carried: float) -> None:
-        self.here.merge((signal, here))
-        self.carried.merge((signal, carried))
+NOT_RECORDED = StageLayers(
+    note="the TorchScript exporter made the file, which does not record what its values are"
+)
+"""What is known of an ONNX file whose PyTorch program cannot be followed."""
 
 
 def measure_layers(
-    workers: WorkerPool, artifacts: Mapping[str, Artifact], inputs: Arrays, scratch: Path
+    workers: WorkerPool,
+    artifacts: Mapping[str, Artifact],
+    inputs: Arrays,
+    scratch: Path,
+    torch: TorchValues | None = None,
 ) -> dict[str, StageLayers]:
-    """Measure the layers of each stage after the ONNX file.
+    """Measure the layers of each stage.
 
     Args:
         workers: Where files run.
         artifacts: The stages' artifacts by name, in the pipeline's order.
-        inputs: Samples by input name, ``[sample, ...]``, as the source model takes them.
+        inputs: Samples by input name, ``[sample, ...]``, as the source model takes them; of many,
+            `LAYER_SAMPLES` are used.
         scratch: Directory for temporary files.
+        torch: The program that the ONNX file was made from.
 
     Returns:
-        By stage its layers. A stage whose layers cannot be measured has a note that says why.
+        By stage its layers; the ONNX file is left out without a program. A stage whose layers
+        cannot be measured has a note that says why.
     """
+    inputs = _some(inputs)
     onnx = artifacts.get("onnx")
-    saved = artifacts.get("saved_model")
-    later = {name: item for name, item in artifacts.items() if item.format in MEASURE}
+    later = {name: item for name, item in artifacts.items() if item.format in _AFTER_ONNX}
+    if onnx is None:
+        return {name: StageLayers(note="there is no ONNX file to compare with") for name in later}
+    graph = origins(onnx.path)
+    with ThreadPoolExecutor(1, "edgeconv-layers") as thread:
+        first = thread.submit(_of_onnx, workers, onnx, torch, inputs, scratch, graph)
+        found = _after_onnx(workers, onnx, later, inputs, scratch, graph)
+        return first.result() | found
+
+
+def layers_of_onnx(
+    workers: WorkerPool, onnx: Artifact, torch: TorchValues, inputs: Arrays, scratch: Path
+) -> StageLayers:
+    """Measure the layers of an ONNX file against the PyTorch program that it was made from."""
+    graph = origins(onnx.path)
+    return _of_onnx(workers, onnx, torch, _some(inputs), scratch, graph)["onnx"]
+
+
+def _some(inputs: Arrays) -> Arrays:
+    """Return a few of the samples, evenly spread."""
+    count = len(next(iter(inputs.values())))
+    step = -(-count // LAYER_SAMPLES)
+    return {name: array[::step] for name, array in inputs.items()}
+
+
+def _of_onnx(
+    workers: WorkerPool,
+    onnx: Artifact,
+    torch: TorchValues | None,
+    inputs: Arrays,
+    scratch: Path,
+    graph: Mapping[str, Origin],
+) -> dict[str, StageLayers]:
+    if torch is None:
+        return {}
+    match = torch.match(onnx.path)
+    held = [
+        HeldValue(name, name, tuple(range(len(shape))), shape)
+        for name, shape in match.shapes.items()
+    ]
+    hop = Hop({"onnx": onnx}, held, from_torch(torch, held, inputs))
+    folder = _folder(scratch, "torch")
+    result = measure_hop(workers, hop, inputs, folder)
+    names = _Names(graph)
+    found = names.layers("onnx", result, len(next(iter(inputs.values()))))
+    unmatched = (*match.unmatched, *found.unmatched)
+    return {"onnx": replace(found, unmatched=unmatched, digest=sha256_of(onnx.path))}
+
+
+def _after_onnx(
+    workers: WorkerPool,
+    onnx: Artifact,
+    stages: Mapping[str, Artifact],
+    inputs: Arrays,
+    scratch: Path,
+    graph: Mapping[str, Origin],
+) -> dict[str, StageLayers]:
+    """Measure float stages against ONNX, the others against the float stage before."""
+    count = len(next(iter(inputs.values())))
+    names, result = _Names(graph), HopResult()
+    direct = {name: item for name, item in stages.items() if is_direct(name, item)}
+    saved = next((item for item in direct.values() if item.format is Format.SAVED_MODEL), None)
     known = read_map(saved.path) if saved is not None else None
-    if onnx is None or known is None:
-        note = f"the SavedModel has no {PLACE}, which says what its tensors hold"
-        return {name: StageLayers(note=note) for name in later}
-    return _Run(workers, onnx, later, inputs, scratch, *known).run()
+    if known is None:
+        result.notes.update(dict.fromkeys(direct, _UNKNOWN))
+    else:
+        names = _Names(graph, *known)
+        folder = _folder(scratch, "onnx")
+        record = from_onnx(workers, onnx, names.held, inputs, folder)
+        result = measure_hop(workers, Hop(direct, names.held, record), inputs, folder)
+    found: dict[str, StageLayers] = {}
+    base = ""
+    for name, artifact in stages.items():
+        if name in direct:
+            found[name] = names.layers(name, result, count)
+            base = name if name in _FLOAT_STAGES else base
+        elif base:
+            found[name] = _quantized(workers, stages[base], artifact, inputs, scratch, names)
+    return found
 
 
 def is_direct(stage: str, artifact: Artifact) -> bool:
@@ -91,111 +175,67 @@ def is_direct(stage: str, artifact: Artifact) -> bool:
     return artifact.format is Format.SAVED_MODEL or stage in _FLOAT_STAGES
 
 
-class _Run:
-    """One measurement of all stages."""
+def _quantized(
+    workers: WorkerPool,
+    before: Artifact,
+    after: Artifact,
+    inputs: Arrays,
+    scratch: Path,
+    names: _Names,
+) -> StageLayers:
+    feeds = scratch / "quantized.npz"
+    write_npz(feeds, parity.store(inputs, before.inputs))
+    try:
+        answer = workers.call(
+            WorkerKind.LITERT,
+            "edgeconv.layers.tflite_file:of_quantized",
+            before=before.to_dict(),
+            after=after.to_dict(),
+            feeds=str(feeds),
+            held=[item.to_dict() for item in names.held],
+        )
+    except EdgeconvError as error:
+        return StageLayers(note=first_line(error))
+    layers = [names.located(LayerError.from_dict(item)) for item in answer]
+    unmatched = names.unmatched({item.name: item for item in layers}) if names.held else ()
+    return StageLayers(tuple(layers), unmatched, samples=len(next(iter(inputs.values()))))
+
+
+def _folder(scratch: Path, name: str) -> Path:
+    folder = scratch / f"layers_{name}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+class _Names:
+    """The ONNX graph's values: where they come from, and why no tensor holds some of them.
+
+    Args:
+        graph: The origin of every value.
+        held: The values that tensors hold.
+        same: Values that are only another view of a held one, by name.
+        absent: Why no tensor holds the other ones.
+    """
 
     def __init__(
         self,
-        workers: WorkerPool,
-        onnx: Artifact,
-        stages: Mapping[str, Artifact],
-        inputs: Arrays,
-        scratch: Path,
-        held: Sequence[HeldValue],
-        same: Mapping[str, str],
-        absent: Mapping[str, str],
+        graph: Mapping[str, Origin],
+        held: Sequence[HeldValue] = (),
+        same: Mapping[str, str] | None = None,
+        absent: Mapping[str, str] | None = None,
     ) -> None:
-        self._workers = workers
-        self._onnx = onnx
-        self._stages = stages
-        self._inputs = inputs
-        self._scratch = scratch
-        self._held = held
-        self._same = same
-        self._absent = absent
-        self._graph = origins(onnx.path)
-        self._sums: dict[str, dict[str, _Sums]] = {}
-        self._notes: dict[str, str] = {}
+        self.held = held
+        self._graph = graph
+        self._same = same or {}
+        self._absent = absent or {}
 
-    def run(self) -> dict[str, StageLayers]:
-        """Measure float stages against ONNX, the others against the float stage before."""
-        direct = [name for name, item in self._stages.items() if is_direct(name, item)]
-        try:
-            self._measure(direct)
-        except EdgeconvError as error:
-            self._notes |= dict.fromkeys(direct, _first_line(error))
-        found: dict[str, StageLayers] = {}
-        base = ""
-        for name, artifact in self._stages.items():
-            if name in direct:
-                found[name] = self._result(name)
-                base = name if name in _FLOAT_STAGES else base
-            elif base:
-                found[name] = self._quantized(self._stages[base], artifact)
-        return found
-
-    def _measure(self, names: Sequence[str]) -> None:
-        count = len(next(iter(self._inputs.values())))
-        for name in ("onnx", *names):
-            artifact = self._onnx if name == "onnx" else self._stages[name]
-            write_npz(self._feeds(name), parity.store(self._inputs, artifact.inputs))
-        bytes_each = 4 * sum(math.prod(item.shape) for item in self._held)
-        size = max(1, _PORTION // max(1, bytes_each))
-        for start in range(0, count, size):
-            self._portion(names, start, min(count, start + size))
-
-    def _portion(self, names: Sequence[str], start: int, stop: int) -> None:
-        """Measure some samples."""
-        path = self._scratch / "onnx_values.npz"
-        recorded = self._workers.call(
-            WorkerKind.ONNXRUNTIME,
-            "edgeconv.layers.onnx_values:record",
-            onnx_model=self._onnx.to_dict(),
-            feeds=str(self._feeds("onnx")),
-            start=start,
-            stop=stop,
-            names=[item.value for item in self._held],
-            results=str(path),
-        )
-        numbers = {name: number for number, name in enumerate(recorded)}
-        for name in names:
-            if name in self._notes:
-                continue
-            try:
-                self._add(name, self._call(name, start, stop, numbers, path))
-            except EdgeconvError as error:
-                self._notes[name] = _first_line(error)
-        path.unlink()
-
-    def _call(
-        self, name: str, start: int, stop: int, numbers: Mapping[str, int], path: Path
-    ) -> Mapping[str, Any]:
-        artifact = self._stages[name]
-        kind, function = MEASURE[artifact.format]
-        answer: Mapping[str, Any] = self._workers.call(
-            kind,
-            function,
-            model=artifact.to_dict(),
-            feeds=str(self._feeds(name)),
-            start=start,
-            stop=stop,
-            held=[item.to_dict() for item in self._held],
-            numbers=numbers,
-            reference=str(path),
-        )
-        return answer
-
-    def _add(self, stage: str, answer: Mapping[str, Any]) -> None:
-        sums = self._sums.setdefault(stage, {})
-        for value, (op, *figures) in answer.items():
-            sums.setdefault(value, _Sums(op)).add(*figures)
-
-    def _result(self, stage: str) -> StageLayers:
-        if stage in self._notes:
-            return StageLayers(note=self._notes[stage])
-        sums = self._sums.get(stage, {})
+    def layers(self, stage: str, result: HopResult, samples: int) -> StageLayers:
+        """Return what was measured of a stage, in the order of the network."""
+        if stage in result.notes:
+            return StageLayers(note=result.notes[stage])
+        sums = result.sums.get(stage, {})
         layers = [
-            self._located(
+            self.located(
                 LayerError(
                     name, sums[name].op, sums[name].here.decibels, sums[name].carried.decibels
                 )
@@ -203,32 +243,17 @@ class _Run:
             for name in self._graph
             if name in sums
         ]
-        return StageLayers(tuple(layers), self._unmatched(sums))
+        return StageLayers(tuple(layers), self.unmatched(sums), samples=samples)
 
-    def _quantized(self, before: Artifact, after: Artifact) -> StageLayers:
-        feeds = self._scratch / "quantized.npz"
-        write_npz(feeds, parity.store(self._inputs, before.inputs))
-        try:
-            answer = self._workers.call(
-                WorkerKind.LITERT,
-                "edgeconv.layers.tflite_file:of_quantized",
-                before=before.to_dict(),
-                after=after.to_dict(),
-                feeds=str(feeds),
-                held=[item.to_dict() for item in self._held],
-            )
-        except EdgeconvError as error:
-            return StageLayers(note=_first_line(error))
-        layers = [self._located(LayerError.from_dict(item)) for item in answer]
-        return StageLayers(tuple(layers), self._unmatched({item.name: item for item in layers}))
-
-    def _located(self, layer: LayerError) -> LayerError:
+    def located(self, layer: LayerError) -> LayerError:
+        """Return a layer with the ONNX node, the module and the source line that it is from."""
         origin = self._graph.get(layer.name)
         if origin is None:
             return layer
         return replace(layer, onnx_node=origin.node, module=origin.module, source=origin.source)
 
-    def _unmatched(self, matched: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:
+    def unmatched(self, matched: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:
+        """Return the values that no tensor of a stage holds: name, operator, why."""
         return tuple(
             (name, origin.op, self._why(name, matched))
             for name, origin in self._graph.items()
@@ -242,10 +267,3 @@ class _Run:
             return f"the same tensor as {self._same[name]}"
         later = became(name, self._graph, matched)
         return f"part of {later}" if later else "no tensor holds it"
-
-    def _feeds(self, name: str) -> Path:
-        return self._scratch / f"layers_{name}.npz"
-
-
-def _first_line(error: EdgeconvError) -> str:
-    return str(error).splitlines()[0]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def measure(
     arrays = read_npz(Path(feeds))
     here = {value.value: Ratio() for value in frozen.values}
     carried = {value.value: Ratio() for value in frozen.values}
-    with SampleReader(Path(reference)) as reader:
+    with closing(SampleReader(Path(reference))) as reader:
         for index in range(start, stop):
             expected = {
                 value.value: value.store(reader.read(index, numbers[value.value]))

@@ -1,59 +1,64 @@
-"""Values of many layers in one file, read and written a sample at a time."""
+"""Values of many layers in one file, written one after the other and read without copying.
+
+Both classes are closed by `close`; `contextlib.closing` does that at the end of a block.
+"""
 
 from __future__ import annotations
 
-import zipfile
+import json
+import math
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from edgeconv.artifacts import Array
 
 
+def _index(path: Path) -> Path:
+    return path.with_name(f"{path.name}.index")
+
+
 class SampleWriter:
-    """Writes an uncompressed ``.npz`` with keys ``<sample>/<number>``. A context manager."""
+    """Writes float32 values, and beside them an index that says where each of them is."""
 
     def __init__(self, path: Path) -> None:
-        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_STORED)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._archive.close()
+        self._path = path
+        self._file = path.open("wb")
+        self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
 
     def write(self, sample: int, number: int, array: Array) -> None:
         """Add one value."""
-        with self._archive.open(f"{sample}/{number}.npy", "w", force_zip64=True) as file:
-            np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+        self._places[f"{sample}/{number}"] = (self._file.tell(), array.shape)
+        self._file.write(np.ascontiguousarray(array, np.float32).data)
+
+    def close(self) -> None:
+        """Finish both files."""
+        self._file.close()
+        _index(self._path).write_text(json.dumps(self._places))
 
 
 class SampleReader:
-    """Reads what `SampleWriter` wrote, one sample at a time. A context manager."""
+    """Reads what `SampleWriter` wrote."""
 
     def __init__(self, path: Path) -> None:
-        self._archive = zipfile.ZipFile(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._archive.close()
+        self._places = json.loads(_index(path).read_text())
+        self._file = path.open("rb")
+        size = path.stat().st_size
+        self._values = np.memmap(self._file, np.float32, "r") if size else np.zeros(0, np.float32)
 
     def read(self, sample: int, number: int) -> Array:
-        """Return one value."""
-        with self._archive.open(f"{sample}/{number}.npy") as file:
-            array: Array = np.lib.format.read_array(file, allow_pickle=False)
-        return array
+        """Return one value, which is valid until the reader is closed; it cannot be written."""
+        offset, shape = self._places[f"{sample}/{number}"]
+        start = offset // self._values.itemsize
+        found: Array = np.asarray(self._values[start : start + math.prod(shape)]).reshape(shape)
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def remove(path: Path) -> None:
+    """Remove what `SampleWriter` wrote."""
+    path.unlink()
+    _index(path).unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def measure(
     here = {index: Ratio() for index in pairs}
     carried = {index: Ratio() for index in pairs}
     arrays = read_npz(Path(feeds))
-    with SampleReader(Path(reference)) as reader:
+    with closing(SampleReader(Path(reference))) as reader:
         for sample in range(start, stop):
             inputs = [arrays[spec.name][sample] for spec in artifact.inputs]
             expected = {

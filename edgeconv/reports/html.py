@@ -91,6 +91,7 @@ def _hop(stage: Mapping[str, Any]) -> dict[str, Any]:
         "status": stage["status"],
         "note": stage.get("layers_note", ""),
         "chart": layer_chart(stage.get("layers", ()), limit),
+        "samples": stage.get("layer_samples"),
         "count": len(stage.get("layers", ())),
         "first": stage.get("first_layer"),
         "worst": [LayerError.from_dict(item).to_dict() for item in stage["worst_layers"]],

@@ -109,7 +109,7 @@ def test_portions_give_the_same_figures(
     path = model(tmp_path / "m.onnx")
     made = stages(workers, tmp_path, path, path)
     together = measure_layers(workers, made, vectors(5), tmp_path)
-    monkeypatch.setattr("edgeconv.layers.measure._PORTION", 1)
+    monkeypatch.setattr("edgeconv.layers.hops._PORTION", 1)
     apart = measure_layers(workers, made, vectors(5), tmp_path)
     for stage in ("saved_model", "tflite_fp32"):
         for first, second in zip(together[stage].layers, apart[stage].layers, strict=True):

@@ -1,0 +1,176 @@
+"""The values inside a PyTorch program, and which of them its ONNX file has.
+
+The exporter decomposes the program, gives each ONNX value the name of the node that it computes,
+and writes that node, as text, into the metadata of the ONNX node. Both must agree: a name alone,
+in a file from elsewhere, is no evidence. What the exporter's optimiser fuses keeps the name and
+the text of the last node that went into it.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeconv.artifacts import Array, Arrays
+from edgeconv.convert.quiet import quiet
+from edgeconv.convert.torch_model import TorchModel
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from torch.fx import Node
+
+_RECORD = "pkg.torch.onnx.fx_node"
+
+
+@dataclass(frozen=True, slots=True)
+class TorchMatch:
+    """What an ONNX file has of a program.
+
+    Attributes:
+        shapes: Shapes of the program's float32 values that the file has too, by their name in
+            both, in the program's order.
+        unmatched: The program's other values: name, operator, and what became of them.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    unmatched: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TorchValues:
+    """The values inside a program that was exported to ONNX.
+
+    Attributes:
+        model: The model.
+        program: What the exporter made of it, decomposed as the ONNX file is.
+    """
+
+    model: TorchModel
+    program: ExportedProgram
+
+    def match(self, onnx: Path) -> TorchMatch:
+        """Return what an ONNX file has of the program's values.
+
+        Args:
+            onnx: The file.
+        """
+        recorded = _recorded(onnx)
+        nodes = list(_tensors(self.program))
+        became = [node for node in nodes if _text(node) == recorded.get(node.name)]
+        shapes = {
+            node.name: tuple(int(size) for size in node.meta["val"].shape)
+            for node in became
+            if _is_float(node)
+        }
+        known = set(became)
+        varying = _varying(self.program)
+        unmatched = [
+            (node.name, _operator(node), _why(node, known, shapes, varying))
+            for node in nodes
+            if node.name not in shapes
+        ]
+        return TorchMatch(shapes, tuple(unmatched))
+
+    def run(self, sample: Arrays, names: Collection[str]) -> list[tuple[str, Array]]:
+        """Return values of one sample, each with its name, in the program's order.
+
+        Args:
+            sample: The model's inputs by name.
+            names: What `match` found, or a part of it.
+
+        Raises:
+            InvalidData: The sample does not fit the model.
+        """
+        import torch
+        from torch.utils import _pytree as pytree
+
+        found: list[tuple[str, Array]] = []
+
+        class Watcher(torch.fx.Interpreter):
+            def run_node(self, n: Node) -> Any:
+                result = super().run_node(n)
+                if n.name in names:
+                    found.append((n.name, result.numpy()))
+                return result
+
+        leaves = pytree.tree_leaves(self.model.arrange(self.model.tensors(sample)))
+        with torch.no_grad(), quiet():
+            Watcher(self.program.graph_module).run(*self._arguments(leaves))
+        return found
+
+    def _arguments(self, leaves: Sequence[Any]) -> Iterator[Any]:
+        """Yield what the graph takes: weights and constants, and between them the inputs."""
+        from torch.export.graph_signature import InputKind
+
+        given = iter(leaves)
+        held = {**self.program.constants, **self.program.state_dict}
+        for spec in self.program.graph_signature.input_specs:
+            yield next(given) if spec.kind is InputKind.USER_INPUT else held[str(spec.target)]
+
+
+def _tensors(program: ExportedProgram) -> Iterator[Node]:
+    """Yield the nodes that compute one tensor."""
+    import torch
+
+    for node in program.graph.nodes:
+        if node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor):
+            yield node
+
+
+def _recorded(onnx: Path) -> dict[str, str]:
+    """Return by ONNX value the node of the program that its metadata name."""
+    import onnx_ir as ir
+
+    return {
+        str(output.name): node.metadata_props.get(_RECORD, "")
+        for node in ir.load(onnx).graph
+        for output in node.outputs
+    }
+
+
+def _text(node: Node) -> str:
+    """Return the node as the exporter records it; of a part of a result, the whole one."""
+    source = node.args[0] if node.target is operator.getitem else node
+    return str(getattr(source, "format_node", str)())
+
+
+def _operator(node: Node) -> str:
+    return str(getattr(node.target, "__name__", node.target))
+
+
+def _is_float(node: Node) -> bool:
+    import torch
+
+    value = node.meta["val"]
+    return value.dtype == torch.float32 and all(isinstance(size, int) for size in value.shape)
+
+
+def _varying(program: ExportedProgram) -> set[Node]:
+    """Return the nodes that depend on the inputs."""
+    inputs = set(program.graph_signature.user_inputs)
+    found: set[Node] = set()
+    for node in program.graph.nodes:
+        if node.name in inputs or any(source in found for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def _why(
+    node: Node, known: Collection[Node], shapes: Mapping[str, object], varying: Collection[Node]
+) -> str:
+    if node in known:
+        return "it is not float32"
+    if node not in varying:
+        return "folded into a constant"
+    queue, seen = [node], {node}
+    while queue:
+        item = queue.pop(0)
+        if item.name in shapes:
+            return f"part of {item.name}"
+        fresh = [user for user in item.users if user not in seen]
+        seen.update(fresh)
+        queue += fresh
+    return "no ONNX value holds it"

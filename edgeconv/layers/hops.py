@@ -1,0 +1,192 @@
+"""Measure the layers of stages that are compared with the same values.
+
+Samples pass in portions, so that neither memory nor disk grows with their number. The stages of
+one portion run side by side, each in the worker of its runtime.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeconv import parity
+from edgeconv.arrays import write_npz
+from edgeconv.artifacts import Arrays, Artifact, Format
+from edgeconv.convert.torch_values import TorchValues
+from edgeconv.convert.value_map import HeldValue
+from edgeconv.errors import EdgeconvError
+from edgeconv.layer_errors import Ratio
+from edgeconv.layers.streams import SampleWriter, remove
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+
+_PORTION = 256 * 2**20
+"""Bytes of reference values that are kept at a time."""
+
+MEASURE = {
+    Format.ONNX: (WorkerKind.ONNXRUNTIME, "edgeconv.layers.onnx_values:measure"),
+    Format.SAVED_MODEL: (WorkerKind.TENSORFLOW, "edgeconv.layers.saved_model:measure"),
+    Format.TFLITE: (WorkerKind.LITERT, "edgeconv.layers.tflite_file:measure"),
+}
+"""The worker and the function that measures the layers of each format."""
+
+Record = Callable[[int, int, Path], list[str]]
+"""Writes the reference's values from one sample up to another; returns their names by number."""
+
+
+@dataclass(slots=True)
+class Sums:
+    """What was added up of one layer."""
+
+    op: str
+    here: Ratio = field(default_factory=Ratio)
+    carried: Ratio = field(default_factory=Ratio)
+
+    def add(self, signal: float, here: float, carried: float) -> None:
+        """Add what a worker has added up."""
+        self.here.merge((signal, here))
+        self.carried.merge((signal, carried))
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Stages, and what they are compared with.
+
+    Attributes:
+        stages: Artifacts by stage.
+        held: The values that their tensors may hold.
+        record: Runs the reference.
+    """
+
+    stages: Mapping[str, Artifact]
+    held: Sequence[HeldValue]
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class HopResult:
+    """The layers of a hop's stages.
+
+    Attributes:
+        sums: By stage, by value.
+        notes: By stage, why its layers could not be measured.
+    """
+
+    sums: dict[str, dict[str, Sums]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def measure_hop(workers: WorkerPool, hop: Hop, inputs: Arrays, scratch: Path) -> HopResult:
+    """Measure the layers of a hop's stages.
+
+    Args:
+        workers: Where they run.
+        hop: The hop.
+        inputs: Samples by input name, ``[sample, ...]``, as the source model takes them.
+        scratch: A directory of its own for temporary files.
+    """
+    result = HopResult()
+    for name, artifact in hop.stages.items():
+        write_npz(scratch / f"{name}.npz", parity.store(inputs, artifact.inputs))
+    count = len(next(iter(inputs.values())))
+    bytes_each = 4 * sum(math.prod(item.shape) for item in hop.held)
+    size = max(1, _PORTION // max(1, bytes_each))
+    path = scratch / "values"
+    try:
+        for start in range(0, count, size):
+            stop = min(count, start + size)
+            recorded = hop.record(start, stop, path)
+            numbers = {name: number for number, name in enumerate(recorded)}
+            _measure_portion(workers, hop, result, _Portion(start, stop, numbers, path))
+            remove(path)
+    except EdgeconvError as error:
+        result.notes.update(dict.fromkeys(hop.stages, first_line(error)))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Portion:
+    start: int
+    stop: int
+    numbers: Mapping[str, int]
+    path: Path
+
+
+def _measure_portion(workers: WorkerPool, hop: Hop, result: HopResult, portion: _Portion) -> None:
+    with ThreadPoolExecutor(len(MEASURE), "edgeconv-layers") as threads:
+        answers = {
+            name: threads.submit(_call, workers, hop, name, portion)
+            for name in hop.stages
+            if name not in result.notes
+        }
+    for name, answer in answers.items():
+        try:
+            for value, (op, *figures) in answer.result().items():
+                sums = result.sums.setdefault(name, {})
+                sums.setdefault(value, Sums(op)).add(*figures)
+        except EdgeconvError as error:
+            result.notes[name] = first_line(error)
+
+
+def _call(workers: WorkerPool, hop: Hop, name: str, portion: _Portion) -> Mapping[str, Any]:
+    artifact = hop.stages[name]
+    kind, function = MEASURE[artifact.format]
+    answer: Mapping[str, Any] = workers.call(
+        kind,
+        function,
+        model=artifact.to_dict(),
+        feeds=str(portion.path.parent / f"{name}.npz"),
+        start=portion.start,
+        stop=portion.stop,
+        held=[item.to_dict() for item in hop.held],
+        numbers=portion.numbers,
+        reference=str(portion.path),
+    )
+    return answer
+
+
+def from_onnx(
+    workers: WorkerPool, onnx: Artifact, held: Sequence[HeldValue], inputs: Arrays, scratch: Path
+) -> Record:
+    """Return what records an ONNX file's values, in onnxruntime."""
+    feeds = scratch / "reference.npz"
+    write_npz(feeds, parity.store(inputs, onnx.inputs))
+
+    def record(start: int, stop: int, path: Path) -> list[str]:
+        names: list[str] = workers.call(
+            WorkerKind.ONNXRUNTIME,
+            "edgeconv.layers.onnx_values:record",
+            onnx_model=onnx.to_dict(),
+            feeds=str(feeds),
+            start=start,
+            stop=stop,
+            names=[item.value for item in held],
+            results=str(path),
+        )
+        return names
+
+    return record
+
+
+def from_torch(torch: TorchValues, held: Sequence[HeldValue], inputs: Arrays) -> Record:
+    """Return what records a PyTorch program's values, in this process."""
+    numbers = {item.value: number for number, item in enumerate(held)}
+
+    def record(start: int, stop: int, path: Path) -> list[str]:
+        with closing(SampleWriter(path)) as writer:
+            for index in range(start, stop):
+                sample = {name: array[index] for name, array in inputs.items()}
+                for name, value in torch.run(sample, numbers):
+                    writer.write(index, numbers[name], value)
+        return list(numbers)
+
+    return record
+
+
+def first_line(error: EdgeconvError) -> str:
+    """Return what went wrong, in one line."""
+    return str(error).splitlines()[0]
