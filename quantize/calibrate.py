@@ -12,7 +12,7 @@ from edgeconv.errors import InvalidData
 from edgeconv.quantize.calibrators import Calibrator
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Range
-from edgeconv.quantize.runs import load
+from edgeconv.quantize.runs import Runner
 
 Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
@@ -69,28 +69,14 @@ def _observe(
     views: Mapping[int, Callable[[Array], Array]],
     progress: Progress | None,
 ) -> None:
-    """Show the tensors' values to their calibrators, sample by sample.
+    """Show the tensors' values to their calibrators, sample by sample."""
 
-    The tensors are made outputs of a copy of the model, so that optimized kernels run it.
-    """
-    computed = [index for index in watchers if index not in graph.inputs]
-    interpreter = load(graph, computed)
-    # LiteRT may renumber tensors, so they are found by their place among the outputs.
-    inputs = [detail["index"] for detail in interpreter.get_input_details()]
-    outputs = [detail["index"] for detail in interpreter.get_output_details()]
-    places = dict(zip(computed, outputs[len(graph.outputs) :], strict=True))
+    def see(index: int, values: Array) -> None:
+        watchers[index].update(views[index](values) if index in views else values)
+
+    runner = Runner(graph, watchers)
     for count, sample in enumerate(samples, 1):
-        for place, array in zip(inputs, sample, strict=True):
-            interpreter.set_tensor(place, array)
-        interpreter.invoke()
-        for index, watcher in watchers.items():
-            if index in places:
-                values = interpreter.tensor(places[index])()
-            else:
-                values = sample[graph.inputs.index(index)]
-            watcher.update(views[index](values) if index in views else values)
-            # The interpreter refuses to run while a view of its memory is held.
-            del values
+        runner.show(sample, see)
         if progress is not None:
             progress(count, len(samples))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edgeconv import tflite
@@ -37,16 +37,33 @@ class Runner:
         Args:
             feed: The graph's inputs, in order, in the stored shape and dtype.
         """
+        values: dict[int, Array] = {}
+
+        def keep(index: int, value: Array) -> None:
+            values[index] = value.copy() if index in self._places else value
+
+        self.show(feed, keep)
+        return values
+
+    def show(self, feed: Sequence[Array], see: Callable[[int, Array], None]) -> None:
+        """Show the tensors' values for one sample, without copying them.
+
+        Args:
+            feed: The graph's inputs, in order, in the stored shape and dtype.
+            see: Takes the index of a tensor and its values, which it must not keep: they are the
+                interpreter's memory.
+        """
         for place, array in zip(self._inputs, feed, strict=True):
             self._interpreter.set_tensor(place, array)
         self._interpreter.invoke()
-        return {index: self._value(index, feed) for index in self._seen}
+        for index in self._seen:
+            see(index, self._view(index, feed))
 
-    def _value(self, index: int, feed: Sequence[Array]) -> Array:
+    def _view(self, index: int, feed: Sequence[Array]) -> Array:
         if index not in self._places:
             return feed[self._fed.index(index)]
-        value: Array = self._interpreter.get_tensor(self._places[index])
-        return value
+        view: Array = self._interpreter.tensor(self._places[index])()
+        return view
 
 
 def load(graph: Graph, extra: Sequence[int]) -> Any:

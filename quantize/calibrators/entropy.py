@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators.histogram import Histogram
+from edgeconv.quantize.calibrators.histogram import HistogramCalibrator
 
 _STEPS = 255
 _CANDIDATES = 48
@@ -19,15 +18,8 @@ _LARGEST_CLIP = 0.9
 _Vector = npt.NDArray[np.float64]
 
 
-class Entropy:
+class Entropy(HistogramCalibrator):
     """Compares the histogram with what is left of it after clipping and rounding."""
-
-    def __init__(self) -> None:
-        self._seen = Histogram()
-
-    def update(self, array: Array) -> None:
-        """Count an array's values; see `Calibrator`."""
-        self._seen.update(array)
 
     def range(self) -> tuple[float, float]:
         """Return the range with the least divergence; see `Calibrator`."""

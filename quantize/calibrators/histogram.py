@@ -99,6 +99,17 @@ class Histogram:
             self._half *= 2
 
 
+class HistogramCalibrator:
+    """The part of a `Calibrator` that those which search a histogram share."""
+
+    def __init__(self) -> None:
+        self._seen = Histogram()
+
+    def update(self, array: Array) -> None:
+        """Count an array's values; see `Calibrator`."""
+        self._seen.update(array)
+
+
 def _stride(array: Array) -> int:
     """Return a step through a flattened array that meets all its channels alike."""
     step = max(1, array.size // _SAMPLED)

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators.histogram import Histogram
+from edgeconv.quantize.calibrators.histogram import HistogramCalibrator
 
 _STEPS = 255
 _CANDIDATES = 9
@@ -20,19 +20,12 @@ _LARGEST_CLIP = 0.75
 """The tightest candidate keeps a quarter of the distance from zero to the extreme value."""
 
 
-class MeanSquaredError:
+class MeanSquaredError(HistogramCalibrator):
     """Picks the clip with the least expected error.
 
     The error of a clip is that of the bins' centres, weighted by their counts. The two ends of the
     range are searched in turn, starting from the true extremes, first coarsely, then finely.
     """
-
-    def __init__(self) -> None:
-        self._seen = Histogram()
-
-    def update(self, array: Array) -> None:
-        """Count an array's values; see `Calibrator`."""
-        self._seen.update(array)
 
     def range(self) -> tuple[float, float]:
         """Return the range with the least error; see `Calibrator`."""

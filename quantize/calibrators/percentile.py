@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators.histogram import Histogram
+from edgeconv.quantize.calibrators.histogram import HistogramCalibrator
 
 _OUTSIDE = 1e-4
 
 
-class Percentile:
+class Percentile(HistogramCalibrator):
     """Cuts the same share off at both ends, half of it at each."""
-
-    def __init__(self) -> None:
-        self._seen = Histogram()
-
-    def update(self, array: Array) -> None:
-        """Count an array's values; see `Calibrator`."""
-        self._seen.update(array)
 
     def range(self) -> tuple[float, float]:
         """Return the range; see `Calibrator`."""
