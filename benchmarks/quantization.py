@@ -1,6 +1,7 @@
 """Int8 by edgeconv and by other quantizers, on the same float models and samples, in one run.
 
     python -m benchmarks.quantization [--match TEXT] [--cache DIR] [--models DIR] [--output FILE]
+        [--speed]
 
 Real pretrained models with real inputs from a directory, where there is one, and classifiers that
 are trained on the spot. Each is converted once; the others quantize that float model and the
@@ -12,6 +13,7 @@ top-1 is measured where there are labels. Seconds are calibration and quantizati
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 import subprocess
@@ -24,7 +26,7 @@ import numpy as np
 
 from benchmarks.peers import _environment
 from benchmarks.peers_tools import ROOT, Peer
-from benchmarks.quantization_models import MODELS
+from benchmarks.quantization_models import MODELS, SPEED
 from edgeconv import bundle
 
 Figures = dict[str, Any]
@@ -40,6 +42,9 @@ _OTHERS: dict[str, tuple[str, Peer | None]] = {
     TRUE: ("ai_edge_true_ranges", _QUANTIZER),
     "TensorFlow": ("tensorflow", None),
 }
+REAL = ("blazeface_front", "crepe_tiny", "mtcnn_onet", "resnet20_cifar", "silero16k", "vit_mnist")
+"""Pretrained models that the directory of real models may have."""
+
 _LEAST_DB = 20.0
 _POINTS = 0.5
 
@@ -170,7 +175,9 @@ def _targets(results: Results) -> list[str]:
     below, behind, lost = [], [], []
     gains: dict[str, list[float]] = {DEFAULT: [], TRUE: []}
     for model, rows in results.items():
-        own = rows[OWN].get("sqnr_db", [])
+        if model == SPEED:
+            continue
+        own = rows.get(OWN, {}).get("sqnr_db", [])
         for place, value in enumerate(own):
             others = {
                 name: rows[name]["sqnr_db"][place]
@@ -184,7 +191,7 @@ def _targets(results: Results) -> list[str]:
             best = max(others, key=lambda name: others[name], default="")
             if best and value < others[best]:
                 behind.append(f"{model} output {place} ({value:.1f}, {best} {others[best]:.1f})")
-        if "top1" in rows[OWN] and rows[OWN]["top1"] < rows[FLOAT]["top1"] - _POINTS:
+        if "top1" in rows.get(OWN, {}) and rows[OWN]["top1"] < rows[FLOAT]["top1"] - _POINTS:
             lost.append(f"{model} ({rows[OWN]['top1']:.1f}, float {rows[FLOAT]['top1']:.1f})")
     lines = [
         f"- {OWN} is on average {np.mean(values):.1f} dB better than {name} ({len(values)} outputs)"
@@ -207,22 +214,43 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--models", type=Path, default=ROOT.parent / "shared" / "real_models")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quantization"))
+    parser.add_argument(
+        "--speed", action="store_true", help="time a MobileNetV2 with 100 samples, and nothing else"
+    )
     arguments = parser.parse_args()
     cache = arguments.cache.resolve()
-    trained = cache / "models"
-    trained.mkdir(parents=True, exist_ok=True)
     _QUANTIZER.install(cache)
-    if not all((trained / f"{name}_eval.npz").exists() for name in MODELS):
-        process = _run("benchmarks.quantization_models", str(trained))
+    if arguments.speed:
+        models = [_made(cache, SPEED, "--speed")]
+    else:
+        trained = _made(cache, *MODELS).parent
+        models = [arguments.models / f"{name}.pt2" for name in REAL]
+        models += [trained / f"{name}.pt2" for name in MODELS]
+    run(models, arguments)
+
+
+def _made(cache: Path, *names: str) -> Path:
+    """Return the first of some models that are made here; what was made before is taken."""
+    source = ROOT / "benchmarks" / "quantization_models.py"
+    folder = cache / f"models-{hashlib.sha256(source.read_bytes()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    models = [name for name in names if not name.startswith("--")]
+    if not all((folder / f"{name}_eval.npz").exists() for name in models):
+        process = _run("benchmarks.quantization_models", str(folder), *names[len(models) :])
         if process.returncode:
             sys.exit(process.stderr)
-    models = [
-        *sorted(arguments.models.glob("*.pt2")),
-        *(trained / f"{name}.pt2" for name in MODELS),
-    ]
+    return folder / f"{models[0]}.pt2"
+
+
+def run(models: Sequence[Path], arguments: argparse.Namespace) -> None:
+    """Measure models, and write what there is after each."""
+    cache = arguments.cache.resolve()
     results: Results = {}
     for model in models:
         if arguments.match in model.stem:
+            if not model.exists():
+                results[model.stem] = {FLOAT: {"error": f"not run: {model} is missing"}}
+                continue
             results[model.stem] = compare(model, cache / "results" / model.stem, cache)
             sys.stderr.write(f"{model.stem}: {results[model.stem]}\n")
             arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Small classifiers of scikit-learn's digits for the quantization benchmark, trained on the spot.
 
-python -m benchmarks.quantization_models DIRECTORY
+python -m benchmarks.quantization_models DIRECTORY [--speed]
 
 Writes ``NAME.pt2``, ``NAME_calib.npz`` and ``NAME_eval.npz`` for each: inputs ``in0`` with a
 leading sample axis, and for evaluation the module's outputs ``out0`` and the labels ``y``.
@@ -17,6 +17,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
+SPEED = "mobilenet_v2"
 _EPOCHS = 30
 _CALIBRATION = 64
 
@@ -173,6 +174,23 @@ def train(name: str, directory: Path) -> None:
     )  # fmt: skip
 
 
+def write_mobilenet(directory: Path) -> None:
+    """Write a MobileNetV2 of random weights with 100 samples, to measure time and not accuracy."""
+    from benchmarks.architectures import find
+
+    torch.manual_seed(0)
+    network = find(SPEED).build().eval()
+    images = torch.randn(104, 1, 3, 224, 224)
+    with torch.no_grad():
+        outputs = torch.stack([network(image) for image in images[100:]])
+    torch.export.save(torch.export.export(network, (images[0],)), directory / f"{SPEED}.pt2")
+    np.savez(directory / f"{SPEED}_calib.npz", in0=images[:100].numpy())
+    np.savez(directory / f"{SPEED}_eval.npz", in0=images[100:].numpy(), out0=outputs.numpy())
+
+
 if __name__ == "__main__":
-    for model in MODELS:
-        train(model, Path(sys.argv[1]))
+    if sys.argv[2:] == ["--speed"]:
+        write_mobilenet(Path(sys.argv[1]))
+    else:
+        for model in MODELS:
+            train(model, Path(sys.argv[1]))

@@ -32,6 +32,9 @@ _LEAST = 16
 _FEWEST = 4
 """Fewer are not split. What sets the ranges then judges, too, but not the choice of ranges."""
 
+_SHARE = 0.5
+"""What the error of all samples together counts beside that of each."""
+
 _EXACT_DB = 60.0
 """What is better than that counts as that: the other outputs are to gain."""
 
@@ -80,7 +83,9 @@ def recover(
     for count, method in enumerate(methods, 1):
         scores = [(judge.score(found), found) for found in method.drafts(best)]
         if scores:
-            score, found = max(scores, key=lambda pair: pair[0])
+            most = max(score for score, _ in scores)
+            least = max(most - method.slack_db, min(most, reached + method.worth_db))
+            score, found = [pair for pair in scores if pair[0] >= least][-1]
             steps.append(Step(method.name, score - reached, score - reached >= method.worth_db))
             if steps[-1].kept:
                 best, reached = found, score
@@ -175,7 +180,8 @@ def _decibels(expected: Array, found: Array) -> float:
     noise = np.square(signal - found.reshape(count, -1)).sum(axis=1)
     power = np.square(signal).sum(axis=1)
     each = [_ratio(*pair) for pair in zip(power.tolist(), noise.tolist(), strict=True)]
-    return (_ratio(float(power.sum()), float(noise.sum())) + float(np.mean(each))) / 2
+    total = _ratio(float(power.sum()), float(noise.sum()))
+    return _SHARE * total + (1 - _SHARE) * float(np.mean(each))
 
 
 def _ratio(power: float, noise: float) -> float:

@@ -14,14 +14,16 @@ from edgeconv.quantize.recovery.equalize import Equalize
 from edgeconv.quantize.recovery.headroom import Headroom
 from edgeconv.quantize.recovery.outliers import Outliers
 from edgeconv.quantize.recovery.padding import Padding
+from edgeconv.quantize.recovery.rounding import Rounding
 
 RECOVERIES: tuple[Recovery, ...] = (
     BatchNorm(),
     Padding(),
     SplitConcat(),
-    Headroom(),
+    Headroom(worth_db=-0.3),
     Equalize(),
     Outliers(),
+    Rounding(),
     BiasCorrection(),
     Headroom(),
 )

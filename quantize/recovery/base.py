@@ -63,6 +63,7 @@ class Recovery(Protocol):
     Attributes:
         name: What users call it.
         worth_db: The gain that a draft must bring, in dB of SQNR, on samples that it has not seen.
+        slack_db: Among drafts that are as good up to this, the last one is taken: the safest.
         chooses_ranges: Whether it only chooses ranges, which other samples have to judge.
     """
 
@@ -79,6 +80,11 @@ class Recovery(Protocol):
     @property
     def worth_db(self) -> float:
         """The gain that a draft must bring, in dB of SQNR, on samples that it has not seen."""
+        ...
+
+    @property
+    def slack_db(self) -> float:
+        """Among drafts that are as good up to this, the last one is taken."""
         ...
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

@@ -25,6 +25,7 @@ class BatchNorm:
 
     name = "batch-norm"
     worth_db = 0.0
+    slack_db = 0.0
     chooses_ranges = False
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

@@ -25,6 +25,7 @@ class BiasCorrection:
 
     name = "bias-correction"
     worth_db = 0.05
+    slack_db = 0.0
     chooses_ranges = False
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

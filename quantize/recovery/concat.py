@@ -28,6 +28,7 @@ class SplitConcat:
 
     name = "split-concat"
     worth_db = 0.5
+    slack_db = 0.0
     chooses_ranges = False
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

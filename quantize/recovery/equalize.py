@@ -20,7 +20,7 @@ from edgeconv.quantize.recovery.base import Draft, replace_constant
 from edgeconv.quantize.recovery.channels import WEIGHTED, Ids, Ties
 from edgeconv.quantize.runs import Runner
 
-_BALANCES = (0.5, 0.75, 1.0)
+_BALANCES = (0.25, 0.5, 0.75, 1.0)
 _LARGEST = 64.0
 """Largest factor: channels with next to nothing in them are not blown up to the full range."""
 
@@ -32,6 +32,7 @@ class Equalize:
 
     name = "equalize"
     worth_db = 0.1
+    slack_db = 0.0
     chooses_ranges = False
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

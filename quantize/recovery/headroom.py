@@ -17,7 +17,7 @@ from edgeconv.quantize.calibrators import Calibrator
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.recovery.base import Draft
 
-_MARGINS = ((0.0, 1.0), (2.0, 1.0), (2.0, 1.12), (5.0, 1.0), (0.0, 1.25))
+_MARGINS = ((0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 1.12), (4.0, 1.12))
 """Doublings, and a factor for what these do not foresee."""
 
 _MOST = 1.25
@@ -25,14 +25,22 @@ _MOST = 1.25
 
 
 class Headroom:
-    """See the module."""
+    """See the module.
+
+    Args:
+        worth_db: What it must gain. Below zero it is an insurance: few samples hardly show how far
+            others go, and what saturates costs more than coarser steps.
+    """
 
     name = "headroom"
-    worth_db = 0.1
+    slack_db = 0.3
     chooses_ranges = True
 
+    def __init__(self, worth_db: float = 0.1) -> None:
+        self.worth_db = worth_db
+
     def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft for each margin but that which the draft has."""
+        """Yield one draft for each margin but that which the draft has, the widest last."""
         given = draft.calibrator
         inner, margin = given, _MARGINS[0]
         if isinstance(given, Growing):

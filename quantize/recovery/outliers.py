@@ -22,6 +22,7 @@ class Outliers:
 
     name = "outliers"
     worth_db = 0.8
+    slack_db = 0.0
     chooses_ranges = True
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

@@ -21,6 +21,7 @@ class Padding:
 
     name = "padding"
     worth_db = 0.1
+    slack_db = 0.0
     chooses_ranges = False
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:

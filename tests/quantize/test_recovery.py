@@ -109,6 +109,19 @@ def test_a_mean_error_is_taken_out_through_the_bias(lab: Any) -> None:
     assert gain(lab, artifact, known, "bias-correction") > 1
 
 
+def test_errors_of_rounded_weights_make_up_for_one_another(lab: Any) -> None:
+    # Inputs that go together, weights of half a step: rounding each alone adds its errors up.
+    rng = np.random.default_rng(2)
+    model = lab.model()
+    source = model.input(1, 4)
+    spread = 1 + 0.3 * rng.standard_normal((64, 4))
+    inner = model.op("FULLY_CONNECTED", source, model.constant(spread), -1)
+    weight = (rng.integers(-3, 3, (8, 64)) + 0.45) / 127
+    weight[:, 0] = 1
+    artifact = lab.save(model, model.op("FULLY_CONNECTED", inner, model.constant(weight), -1))
+    assert gain(lab, artifact, rows(0, 24, 1, 4), "rounding") > 2
+
+
 def test_outliers_are_clipped_where_that_helps(lab: Any) -> None:
     # Two values in 65 thousand make the range, in places that nothing depends on.
     known = rows(0, 16, 1, 4096)
