@@ -339,7 +339,7 @@ RULES: dict[str, Rule] = {
     "PACK": Rule((_not_along_batch("axis"),), min_runtime=13),
     "PAD": Rule((_batch_padding,), constants=(1,)),
     "PRELU": Rule((_alpha,), constants=(1,), min_runtime=13),
-    "QUANTIZE": Rule(),
+    "QUANTIZE": Rule(min_runtime=13),
     "REDUCE_MAX": Rule((_not_batch_axis,), constants=(1,), min_runtime=14),
     "REDUCE_MIN": Rule((_not_batch_axis,), constants=(1,), min_runtime=14),
     "RELU": Rule(),

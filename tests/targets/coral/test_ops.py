@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,16 @@ def _linear(rows: int, weight: bool = True, **options: Any) -> Op:
 
 
 def _unary(
-    name: str, shape: tuple[int, ...], out: tuple[int, ...] | None = None, **options: Any
+    name: str,
+    shape: tuple[int, ...],
+    out: tuple[int, ...] | None = None,
+    dtype: str = "int8",
+    **options: Any,
 ) -> Op:
     g = Graph()
-    return g.op(name, g.tensor(*shape), out=g.tensor(*(out or shape)), **options)
+    return g.op(
+        name, g.tensor(*shape, dtype=dtype), out=g.tensor(*(out or shape), dtype=dtype), **options
+    )
 
 
 def _with(
@@ -89,6 +96,28 @@ def _prelu(*alpha: int) -> Op:
     return g.op("PRELU", g.tensor(*_Image), g.weight(*alpha), out=g.tensor(*_Image))
 
 
+def _deconvolution(constant: bool = True, **options: Any) -> Op:
+    g = Graph()
+    kernel = g.weight(4, 3, 3, 4) if constant else g.tensor(1, 3, 3, 4)
+    shape = g.constant([1, 16, 16, 4])
+    return g.op(
+        "TRANSPOSE_CONV", shape, kernel, g.tensor(*_Image), out=g.tensor(1, 16, 16, 4), **options
+    )
+
+
+def _lstm() -> Op:
+    g = Graph()
+    state = replace(g.tensor(1, 20, dtype="int16"), variable=True)
+    inputs = (g.tensor(1, 28, 28), g.weight(20, 28), state)
+    return g.op("UNIDIRECTIONAL_SEQUENCE_LSTM", *inputs, out=g.tensor(1, 28, 20))
+
+
+def _pack(axis: int) -> Op:
+    g = Graph()
+    parts = (g.tensor(1, 8, 4), g.tensor(1, 8, 4))
+    return g.op("PACK", *parts, out=g.tensor(1, 2, 8, 4), axis=axis)
+
+
 MAPPED: dict[str, Callable[[], Op]] = {
     "a convolution": _conv,
     "a dilated convolution": lambda: _conv(dilationWFactor=2, dilationHFactor=2),
@@ -116,6 +145,16 @@ MAPPED: dict[str, Callable[[], Op]] = {
     "repeated pixels": lambda: _with("TILE", (1, 1, 1, 8), [1, 33, 33, 1], (1, 33, 33, 8)),
     "a pool": lambda: _unary("MAX_POOL_2D", _Image),
     "a sigmoid": lambda: _unary("LOGISTIC", _Image),
+    "a transposed convolution": _deconvolution,
+    "the least over the image": lambda: _with("REDUCE_MIN", _Image, [1, 2], (1, 4)),
+    "a mean over eight channels": lambda: _with("MEAN", (1, 8, 8, 8), [3], (1, 8, 8)),
+    "a state": _lstm,
+    "a constant for each channel": lambda: _with("ADD", _Image, [1, 2, 3, 4], _Image),
+    "a fused ReLU of a sum": lambda: _with("ADD", _Image, [1], _Image, fusedActivationFunction=1),
+    "a large window": lambda: _unary("AVERAGE_POOL_2D", _Image, filterHeight=33, filterWidth=33),
+    "rows put side by side": lambda: _pack(1),
+    "a slice that drops an axis": lambda: _slice([1] * 4, shrinkAxisMask=1),
+    "half the size": lambda: _resize(8, 4),
 }
 
 REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
@@ -153,6 +192,26 @@ REFUSED: dict[str, tuple[Callable[[], Op], str]] = {
     "a batch of two": (lambda: _unary("RELU", (2, 8, 8, 4)), "[2, 8, 8, 4]"),
     "five dimensions": (lambda: _unary("RELU", (1, 2, 8, 8, 4)), "[1, 2, 8, 8, 4]"),
     "a pool with ReLU": (lambda: _unary("MAX_POOL_2D", _Image, fusedActivationFunction=1), "fused"),
+    "a transposed convolution with ReLU": (
+        lambda: _deconvolution(fusedActivationFunction=1),
+        "fused activation",
+    ),
+    "a computed kernel": (lambda: _deconvolution(constant=False), "is computed"),
+    "packed along the batch": (lambda: _pack(0), "along the batch"),
+    "a repeated batch": (lambda: _with("TILE", _Image, [2, 1, 1, 1], (2, 8, 8, 4)), "[2, 8, 8, 4]"),
+    "the most over the batch": (lambda: _with("REDUCE_MAX", _Image, [0], (8, 8, 4)), "the batch"),
+    "a sum over the batch": (lambda: _with("SUM", _Image, [0, 1], (8, 4)), "the batch"),
+    "a softmax of rows": (lambda: _unary("SOFTMAX", (1, 4, 10)), "more than one row"),
+    "an ellipsis": (lambda: _slice([1] * 4, ellipsisMask=1), "ellipsis"),
+    "a concatenation with ReLU": (
+        lambda: _unary("CONCATENATION", _Image, axis=3, fusedActivationFunction=1),
+        "fused",
+    ),
+    "16 bits": (lambda: _unary("RELU", _Image, dtype="int16"), "int16"),
+    "three times the size, nearest": (
+        lambda: _resize(6, 18, "RESIZE_NEAREST_NEIGHBOR"),
+        "enlarges",
+    ),
     "what it does not have": (lambda: _unary("HARD_SWISH", _Image), "has no HARD_SWISH"),
     "a custom operator": (lambda: _unary("PosenetDecoderOp", _Image), "has no PosenetDecoderOp"),
 }
@@ -171,6 +230,15 @@ def test_it_is_refused_with_a_reason_and_advice(case: str) -> None:
     assert words in found.why
     assert found.advice
     assert found.status
+
+
+@pytest.mark.parametrize(
+    ("name", "oldest"),
+    [("PRELU", 13), ("SUM", 13), ("EXPAND_DIMS", 13), ("RSQRT", 14), ("TRANSPOSE", 14),
+     ("QUANTIZE", 13), ("UNIDIRECTIONAL_SEQUENCE_LSTM", 12)],
+)  # fmt: skip
+def test_operators_need_the_runtime_that_brought_them(name: str, oldest: int) -> None:
+    assert RULES[name].min_runtime == oldest
 
 
 def test_older_runtimes_have_fewer_operators() -> None:
