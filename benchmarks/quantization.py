@@ -1,7 +1,7 @@
 """Int8 by edgeconv and by other quantizers, on the same float models and samples, in one run.
 
     python -m benchmarks.quantization [--match TEXT] [--cache DIR] [--models DIR] [--output FILE]
-        [--speed]
+        [--calibrator NAME] [--speed]
 
 Real pretrained models with real inputs from a directory, where there is one, and classifiers that
 are trained on the spot. Each is converted once; the others quantize that float model and the
@@ -217,6 +217,9 @@ def main() -> None:
     parser.add_argument(
         "--speed", action="store_true", help="time a MobileNetV2 with 100 samples, and nothing else"
     )
+    parser.add_argument(
+        "--calibrator", default="mse", help="of edgeconv's, to compare them one run each"
+    )
     arguments = parser.parse_args()
     cache = arguments.cache.resolve()
     _QUANTIZER.install(cache)
@@ -245,13 +248,14 @@ def _made(cache: Path, *names: str) -> Path:
 def run(models: Sequence[Path], arguments: argparse.Namespace) -> None:
     """Measure models, and write what there is after each."""
     cache = arguments.cache.resolve()
+    options = ["--calibrator", arguments.calibrator]
     results: Results = {}
     for model in models:
         if arguments.match in model.stem:
             if not model.exists():
                 results[model.stem] = {FLOAT: {"error": f"not run: {model} is missing"}}
                 continue
-            results[model.stem] = compare(model, cache / "results" / model.stem, cache)
+            results[model.stem] = compare(model, cache / "results" / model.stem, cache, options)
             sys.stderr.write(f"{model.stem}: {results[model.stem]}\n")
             arguments.output.parent.mkdir(parents=True, exist_ok=True)
             arguments.output.with_suffix(".md").write_text(table(results) + "\n")
