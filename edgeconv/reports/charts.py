@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 _WIDTH, _HEIGHT = 960, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 14, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 28, 26
 _HIGHEST_DB = 150.0
 _STEPS = (5, 10, 20, 30, 50)
 
@@ -89,7 +89,7 @@ def _svg(label: str, parts: Sequence[str]) -> str:
 
 
 def _axis(low: float, high: float, step: float) -> list[str]:
-    parts = [f'<text x="{_LEFT + 4}" y="{_TOP + 22}">SQNR, dB</text>']
+    parts = [f'<text x="{_LEFT + 4}" y="{_TOP - 9}">SQNR, dB</text>']
     value = low
     while value <= high:
         y = round(_TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low), 1)

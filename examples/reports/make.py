@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -125,8 +124,10 @@ def replace_stage(bundle: Path, stage: str, artifact: Artifact) -> None:
 def keep(bundle: Path, name: str, directory: Path) -> str:
     """Verify a bundle, keep its page and its Markdown, and return the Markdown's first line."""
     found = verify_bundle(bundle, VerifyOptions())
-    page = update(bundle, found.parity)
-    shutil.copy(page, directory / f"{name}.html")
+    page = update(bundle, found.parity).read_text()
+    for folder in HERE.parents[1:3]:
+        page = page.replace(f"{folder}/", "")
+    (directory / f"{name}.html").write_text(page)
     text = render_markdown(found.manifest, found.parity)
     (directory / f"{name}.md").write_text(text)
     return text.splitlines()[0]
