@@ -188,9 +188,8 @@ class Lab:
         mode: str = "int8",
         **more: Any,
     ) -> Artifact:
-        """Quantize; as it is, unless ``disable_recovery`` says otherwise."""
+        """Quantize, with recovery unless ``disable_recovery`` says otherwise."""
         samples = self.samples(artifact, rows) if rows else None
-        more.setdefault("disable_recovery", ("all",))
         path = self.folder / f"{mode}.tflite"
         return Artifact.from_dict(
             quantize(artifact.to_dict(), str(path), mode, samples=samples, **more)
