@@ -85,7 +85,7 @@ def _name(value: ir.Value | None) -> str:
 
 
 class _Groups:
-    """Disjoint sets of value names."""
+    """Disjoint sets of value names; each search for a root halves the path that it walks."""
 
     def __init__(self) -> None:
         self._parents: dict[str, str] = {}
@@ -94,8 +94,9 @@ class _Groups:
         return tuple(self._parents)
 
     def root(self, name: str) -> str:
-        while self._parents.get(name, name) != name:
-            name = self._parents[name]
+        parents = self._parents
+        while (parent := parents.get(name, name)) != name:
+            parents[name] = name = parents.get(parent, parent)
         return name
 
     def join(self, values: Iterable[ir.Value | None]) -> None:
