@@ -114,8 +114,8 @@ def run(counts: Sequence[int]) -> dict[int, Times]:
 
 def table(results: Mapping[int, Times]) -> str:
     """Return the table and the growth from each chain to the next, as Markdown."""
-    heads = ("nodes", "SavedModel, s", "TFLite, s", "of it TensorFlow's compiler, s", "CPU, s")
-    heads += ("CPU per node, ms", "our CPU per node, ms")
+    heads = ["nodes", "SavedModel, s", "TFLite, s", "of it TensorFlow's compiler, s", "CPU, s"]
+    heads += ["CPU per node, ms", "our CPU per node, ms"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for nodes, times in results.items():
         wall = [f"{times[name][0]:.2f}" for name in ("saved_model", "tflite", "compiler")]
