@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from edgeconv.convert.passes import run_passes
 from edgeconv.convert.saved_model_to_tflite import convert
 from edgeconv.convert.translator import Translator
 from edgeconv.convert.value import Value, arranged, channels_last
+from tests.convert.invariants import watched
 
 NEWEST_IR = 13
 ORT_IR = 10  # what every onnxruntime in range reads
@@ -123,6 +124,13 @@ def assert_any_layout() -> Callable[..., None]:
                 )
 
     return check
+
+
+@pytest.fixture(scope="module", autouse=True)
+def invariants() -> Iterator[None]:
+    """Check layouts and shapes after every rewrite and translation that a test here runs."""
+    with watched():
+        yield
 
 
 def _as_is(rank: int) -> tuple[int, ...]:
