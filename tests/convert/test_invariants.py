@@ -1,4 +1,4 @@
-"""The checks on layouts that all tests of the translator run under notice what is wrong."""
+"""The checks on layouts that tests of the translator run under notice what is wrong."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from edgeconv.convert.translator import Translator
 from edgeconv.convert.value import Value
 from edgeconv.convert.view import View
 from tests.convert.invariants import check_graph, watched
+
+pytestmark = pytest.mark.usefixtures("invariants")
 
 IMAGE = (0, 2, 3, 1)
 GRAPH = """<ir_version: 10, opset_import: ["": 21]>

@@ -26,6 +26,8 @@ from edgeconv.convert.passes import run_passes
 from edgeconv.convert.translator import Translator
 from edgeconv.convert.value import Value, arranged
 
+pytestmark = pytest.mark.usefixtures("invariants")
+
 Shape = tuple[int, ...]
 
 
