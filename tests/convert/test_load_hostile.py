@@ -100,8 +100,7 @@ def test_pickled_sample_inputs(archive: Members, tmp_path: Path, marker: Path) -
     members = replace(archive, "sample_inputs/model.pt", saved(((Payload(marker),), {})))
     path = write(tmp_path / "m.pt2", members)
     assert "--trust-pickle" in refuse(path, marker)
-    with pytest.raises(EdgeconvError):
-        load_model(path, trust_pickle=True)
+    load_model(path, trust_pickle=True)
     assert marker.exists(), "the payload must be a live one, or this test proves nothing"
 
 
