@@ -16,7 +16,7 @@ import torch
 
 from edgeconv.convert.load import load_model
 from edgeconv.convert.pickle_guard import imported_names
-from edgeconv.errors import EdgeconvError, InvalidModel, UsageError
+from edgeconv.errors import InvalidModel, UsageError
 
 Members = dict[str, bytes]
 
