@@ -72,6 +72,9 @@ class FakeSource:
     ) -> Arrays:
         return {"y": inputs["x"] * 2}
 
+    def values(self) -> None:
+        pass
+
 
 @dataclass
 class Fakes:

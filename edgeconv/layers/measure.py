@@ -90,7 +90,7 @@ def measure_layers(
     inputs = _some(inputs)
     onnx = artifacts.get("onnx")
     later = {name: item for name, item in artifacts.items() if item.format in _AFTER_ONNX}
-    if onnx is None:
+    if onnx is None or onnx.format is not Format.ONNX:
         return {name: StageLayers(note="there is no ONNX file to compare with") for name in later}
     graph = origins(onnx.path)
     with ThreadPoolExecutor(1, "edgeconv-layers") as thread:
