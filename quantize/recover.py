@@ -6,7 +6,7 @@ the drafts have not seen, judges them. At the end all samples set the ranges of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,7 +81,7 @@ def recover(
     ]
     reached = judge.score(best)
     for count, method in enumerate(methods, 1):
-        scores = [(judge.score(found), found) for found in method.drafts(best)]
+        scores = list(_scored(judge, method.drafts(best)))
         if scores:
             most = max(score for score, _ in scores)
             least = max(most - method.slack_db, min(most, reached + method.worth_db))
@@ -92,6 +92,15 @@ def recover(
         if progress is not None:
             progress(count, len(methods))
     return replace(best, feeds=draft.feeds, ranges={}), steps
+
+
+def _scored(judge: Judge, drafts: Iterable[Draft]) -> Iterator[tuple[float, Draft]]:
+    for found in drafts:
+        try:
+            score = judge.score(found)
+        except RuntimeError:  # LiteRT refuses scales that lie too far apart for its arithmetic
+            continue
+        yield score, found
 
 
 def _few(draft: Draft) -> Sequence[Sequence[Array]]:

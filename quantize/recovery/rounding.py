@@ -56,13 +56,19 @@ class Rounding:
 
 
 def _layers(graph: Graph) -> dict[int, tuple[int, int]]:
-    """Return the input and the weight of each layer concerned, by position."""
+    """Return the input and the weight of each layer concerned, by position.
+
+    Weights that several layers share stay as they are, or the file would hold them twice.
+    """
     found = {}
+    readers = graph.consumers()
     for position, operator in enumerate(graph.operators):
         if graph.op(operator) not in ("FULLY_CONNECTED", "CONV_2D"):
             continue
         source, weight = operator.inputs[:2]
         if not graph.is_activation(source) or not graph.is_constant(weight):
+            continue
+        if len(readers[weight]) > 1:
             continue
         shape = graph.shape(weight)
         dense = all(size == 1 for size in shape[1:-1]) and shape[-1] == graph.shape(source)[-1]
