@@ -99,7 +99,7 @@ def _eight_bit(op: Op) -> Refusal | None:
         return Refusal(
             _LIMITED,
             f"it quantizes {op.activations[0].dtype}",
-            "give the model int8 or uint8 inputs: --io-dtype int8",
+            "at an input: --io-dtype int8; inside, change the operator in float before it",
         )
     return Refusal(
         _DATA_TYPE,
@@ -376,7 +376,7 @@ REWRITES: dict[str, str] = {
     "BATCH_MATMUL": f"{_LEGALISED} where one factor is constant; of two activations it never maps",
     "CAST": "give the model 8 bit inputs and outputs: --io-dtype int8",
     "DEPTH_TO_SPACE": _LEGALISED,
-    "DEQUANTIZE": "give the model 8 bit outputs: --io-dtype int8",
+    "DEQUANTIZE": "at an output: --io-dtype int8; inside, change the operator in float behind it",
     "ELU": _LEGALISED,
     "GATHER": f"{_LEGALISED} where it shuffles channels",
     "GATHER_ND": "drop it where it picks everything in order; else slice and concatenate",
