@@ -6,9 +6,6 @@ with each other.
 
 from __future__ import annotations
 
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,13 @@ from edgeconv.artifacts import Artifact
 from edgeconv.bundle import COMPLETE, Bundle, describe_artifact, open_bundle
 from edgeconv.options import ConverterName, ConvertOptions
 from edgeconv.stages import TranslateToSavedModel
-from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.steps import Observer, Steps
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import StageContext
 from edgeconv.verdict import Verification, judged, read_baseline
 from edgeconv.verification import FAIL, ParityReport, StageParity, Verifier, with_converters
-from edgeconv.verify import VerifyOptions
+from edgeconv.verify import VerifyOptions, at_work
 
 REFERENCE = "onnx"
 OURS = "saved_model"
@@ -57,12 +54,8 @@ def cross_check(
     require(converter)
     bundle = open_bundle(path, allow_failed=True)
     baseline = read_baseline(options.baseline)
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeconv-")))
-        thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-verify"))
-        workers = stack.enter_context(WorkerPool(timeout=options.timeout))
-        workers.start(WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME)
-        steps = Steps(observer or Nobody(), thread)
+    kinds = WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME
+    with at_work(options, observer, *kinds) as (workers, scratch, steps):
         check = _CrossCheck(bundle, options, workers, scratch, steps)
         check.add(OURS, "native")
         check.add(converter, converter)

@@ -7,8 +7,9 @@ outputs of a file are, the runtimes compare with the file.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,26 @@ class VerifyOptions:
     runtime: str = "litert"
 
 
+@contextmanager
+def at_work(
+    options: VerifyOptions, observer: Observer | None, *kinds: WorkerKind
+) -> Iterator[tuple[WorkerPool, Path, Steps]]:
+    """Provide workers, a directory for temporary files and steps while a bundle is verified.
+
+    Args:
+        options: Has the time limit.
+        observer: Follows the steps.
+        kinds: The workers to start beforehand.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch,
+        ThreadPoolExecutor(1, "edgeconv-verify") as thread,
+        WorkerPool(timeout=options.timeout) as workers,
+    ):
+        workers.start(*kinds)
+        yield workers, Path(scratch), Steps(observer or Nobody(), thread)
+
+
 def verify_bundle(
     path: Path, options: VerifyOptions, observer: Observer | None = None
 ) -> Verification:
@@ -64,12 +85,8 @@ def verify_bundle(
     """
     bundle = open_bundle(path, allow_failed=True)
     baseline = read_baseline(options.baseline)
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeconv-")))
-        thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-verify"))
-        workers = stack.enter_context(WorkerPool(timeout=options.timeout))
-        workers.start(WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
-        steps = Steps(observer or Nobody(), thread)
+    kinds = WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME, WorkerKind.LITERT
+    with at_work(options, observer, *kinds) as (workers, scratch, steps):
         parity = _check(bundle, options, workers, scratch, steps)
         if options.layers:
             found = steps.run(
