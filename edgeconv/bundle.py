@@ -207,6 +207,14 @@ class Bundle:
         """The finished stages' artifacts, by stage name, in the pipeline's order."""
         return {entry["name"]: artifact_of(entry, self.path) for entry in self.manifest["stages"]}
 
+    def artifact(self, stage: str) -> Artifact:
+        """Return a stage's artifact; raise `UsageError` where there is no such stage."""
+        artifacts = self.artifacts
+        if stage not in artifacts:
+            why = "it has " + (", ".join(artifacts) or "none")
+            raise UsageError(f"the bundle has no stage {stage}", where=str(self.path), why=why)
+        return artifacts[stage]
+
     def parity(self) -> dict[str, Any]:
         """Return the content of ``parity.json``."""
         return read_json(self.path / PARITY)

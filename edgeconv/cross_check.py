@@ -47,6 +47,7 @@ def cross_check(
 
     Raises:
         ToolMissing: The other converter is not installed.
+        UsageError: The bundle has no ONNX file.
         InvalidModel: It is not a bundle, or a file is not the one that the manifest describes.
         ConversionError: One of the converters cannot express the model.
         WorkerError: One of them died, or the ONNX file cannot be run.
@@ -81,7 +82,7 @@ class _CrossCheck:
         self._workers = workers
         self._scratch = scratch
         self._steps = steps
-        self._onnx = bundle.artifacts[REFERENCE]
+        self._onnx = bundle.artifact(REFERENCE)
         self._entries: list[dict[str, Any]] = []
         inputs = bundle.vectors()[0]
         self._verifier = Verifier(workers, inputs, options.gates, scratch, REFERENCE)

@@ -76,7 +76,7 @@ def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> 
     known = read_map(artifacts["saved_model"].path) if "saved_model" in artifacts else None
     if known is None:
         raise UsageError("the bundle does not say which tensors hold which values", where=str(path))
-    graph = origins(artifacts["onnx"].path)
+    graph = origins(bundle.artifact("onnx").path)
     wanted = _value(node, graph)
     samples = {name: array[:1] for name, array in bundle.vectors()[0].items()}
     with (

@@ -93,8 +93,9 @@ def verify_bundle(
                 "layers",
                 lambda: measure_layers(workers, bundle.artifacts, bundle.vectors()[0], scratch),
             )
-            onnx = bundle.artifacts["onnx"].path
-            parity = kept_from(bundle.parity(), parity, "onnx", sha256_of(onnx))
+            if "onnx" in bundle.artifacts:
+                onnx = bundle.artifacts["onnx"].path
+                parity = kept_from(bundle.parity(), parity, "onnx", sha256_of(onnx))
             parity = with_layers(parity, found)
     parity = judged(parity, baseline, options.tolerance_db)
     return Verification(bundle.manifest, parity, bundle.vectors())

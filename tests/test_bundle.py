@@ -259,3 +259,12 @@ def test_a_bundle_that_is_not_whole_is_refused(tmp_path: Path, damage: Any) -> N
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidModel, match="no such directory"):
         open_bundle(tmp_path / "m")
+
+
+def test_a_stage_that_a_bundle_lacks_is_named_with_those_it_has(tmp_path: Path) -> None:
+    assert make(tmp_path / "m.edgeconv")
+    found = open_bundle(tmp_path / "m.edgeconv")
+    assert found.artifact("saved_model").format is Format.SAVED_MODEL
+    with pytest.raises(UsageError, match="no stage onnx") as caught:
+        found.artifact("onnx")
+    assert "saved_model" in caught.value.why
