@@ -1,10 +1,10 @@
-"""One layer alone, in files of its own: ONNX nodes, their inputs, and what a stage made of them."""
+"""One layer alone, in files of its own: its operators, their inputs, and a script for the error."""
 
 from __future__ import annotations
 
 import difflib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,28 +14,39 @@ import numpy as np
 
 from edgeconv import parity
 from edgeconv.arrays import write_npz
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.bundle import open_bundle
+from edgeconv.artifacts import Array
+from edgeconv.bundle import Bundle, open_bundle
 from edgeconv.convert.value_map import HeldValue, read_map
 from edgeconv.errors import UsageError
-from edgeconv.layer_errors import Ratio
+from edgeconv.gates import gate_for
+from edgeconv.layer_errors import LayerError, Ratio
 from edgeconv.layers.extract import between, extract
 from edgeconv.layers.hops import MEASURE
-from edgeconv.layers.measure import is_direct
+from edgeconv.layers.measure import bases, is_direct
 from edgeconv.layers.onnx_graph import Origin, became, origins
 from edgeconv.layers.streams import SampleReader
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
-_SCRIPT = '''"""The error of {value} alone: what onnxruntime expects, what {stage} made of it."""
+_SHOW = """error = found - expected
+print("largest error", np.abs(error).max(), "of values up to", np.abs(expected).max())
+print("SQNR dB", 10 * np.log10((expected**2).sum() / max((error**2).sum(), 1e-300)))
+"""
+_FLOAT_SCRIPT = f'''"""The error of {{value}} alone: what ONNX expects, what {{stage}} makes."""
 import numpy as np
 import onnxruntime
 
 inputs = dict(np.load("inputs.npz"))
 expected = onnxruntime.InferenceSession("node.onnx").run(None, inputs)[0].astype(np.float64)
-error = np.load("observed.npy") - expected
-print("largest error", np.abs(error).max(), "of values up to", np.abs(expected).max())
-print("SQNR dB", 10 * np.log10((expected**2).sum() / max((error**2).sum(), 1e-300)))
-'''
+found = np.load("observed.npy")
+{_SHOW}'''
+_QUANTIZED_SCRIPT = f'''"""The error of {{value}} alone: in float, and as {{stage}} computes it."""
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+inputs = np.load("inputs.npz")
+runs = [Interpreter(name).get_signature_runner() for name in ("float.tflite", "node.tflite")]
+feeds = [{{{{name: inputs[name] for name in run.get_input_details()}}}} for run in runs]
+expected, found = [run(**feed)["output"].astype(float) for run, feed in zip(runs, feeds)]
+{_SHOW}'''
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +55,9 @@ class Isolated:
 
     Attributes:
         directory: Where its files are.
-        value: The ONNX value.
-        stage: The stage whose result is in ``observed.npy``.
-        sqnr_db: How close that is, on the one sample.
+        value: The ONNX value that it makes; where none is known, the tensor.
+        stage: The stage that the layer is shown in.
+        sqnr_db: How close the layer alone is, on the one sample.
     """
 
     directory: Path
@@ -55,14 +66,28 @@ class Isolated:
     sqnr_db: float | None
 
 
-def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> Isolated:
-    """Write ``node.onnx``, ``inputs.npz``, ``observed.npy`` and ``show_error.py``.
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The layer as one stage has it."""
 
-    Of the stages that are compared with ONNX directly, the one that is furthest off is observed.
+    stage: str
+    value: str
+    sqnr_db: float
+    write: Callable[[Path], None]
+
+
+def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> Isolated:
+    """Write one layer of the stage that is furthest below its gate there, or least above it.
+
+    Of a SavedModel or a float .tflite file: ``node.onnx``, ``inputs.npz`` in ONNX's layout, and
+    ``observed.npy``, what the stage makes of them. Of a quantized file: ``node.tflite``, the
+    layer itself, ``float.tflite``, what it was made from, and ``inputs.npz`` for both. With each
+    comes ``show_error.py``.
 
     Args:
         path: The bundle.
-        node: Name of an ONNX node or value.
+        node: Name of an ONNX node or value, or of a tensor of a quantized stage; before it, with
+            a colon, may stand the stage.
         directory: Where the files go; created if missing.
         timeout: Seconds that one call into a native runtime may take.
 
@@ -72,29 +97,44 @@ def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> 
         WorkerError: A runtime failed.
     """
     bundle = open_bundle(path, allow_failed=True)
-    artifacts = bundle.artifacts
-    known = read_map(artifacts["saved_model"].path) if "saved_model" in artifacts else None
-    if known is None:
-        raise UsageError("the bundle does not say which tensors hold which values", where=str(path))
     graph = origins(bundle.artifact("onnx").path)
-    wanted = _value(node, graph)
-    samples = {name: array[:1] for name, array in bundle.vectors()[0].items()}
+    prefix, _, rest = node.partition(":")
+    only, wanted = (prefix, rest) if rest and prefix in bundle.artifacts else ("", node)
     with (
         tempfile.TemporaryDirectory(prefix="edgeconv-") as temporary,
         WorkerPool(timeout=timeout) as workers,
     ):
-        run = _Run(workers, artifacts, known[0], graph, samples, Path(temporary))
-        return run.write(wanted, directory)
+        run = _Run(workers, bundle, graph, Path(temporary))
+        value = _value(wanted, graph)
+        found = [layer for layer in run.layers(value or wanted) if only in ("", layer.stage)]
+        if not found:
+            raise _unknown(wanted, only, run, known=bool(value))
+        gates = {entry["stage"]: entry["gate"] for entry in bundle.parity()["stages"]}
+        layer = min(found, key=lambda item: item.sqnr_db - _limit(item.stage, gates))
+        directory.mkdir(parents=True, exist_ok=True)
+        layer.write(directory)
+    return Isolated(directory, layer.value, layer.stage, layer.sqnr_db)
+
+
+def _limit(stage: str, gates: Mapping[str, Mapping[str, float]]) -> float:
+    return (gates.get(stage) or gate_for(stage, {})).get("sqnr_db", 0.0)
 
 
 def _value(node: str, graph: Mapping[str, Origin]) -> str:
-    if node in graph:
-        return node
+    """Return the ONNX value of that name, or that a node of that name makes; ``""`` for none."""
     by_node = {origin.node: value for value, origin in graph.items()}
-    if node in by_node:
-        return by_node[node]
-    close = difflib.get_close_matches(node, [*graph, *by_node], 3)
-    raise UsageError(
+    return node if node in graph else by_node.get(node, "")
+
+
+def _unknown(node: str, stage: str, run: _Run, *, known: bool) -> UsageError:
+    if known:
+        where = f"{stage} has no" if stage else "no stage has a"
+        return UsageError(
+            f"{where} tensor that is known to hold {node}",
+            hint="see layers_note and unmatched_layers in parity.json",
+        )
+    close = difflib.get_close_matches(node, run.names(), 3)
+    return UsageError(
         f"the ONNX file has no node and no value {node}",
         hint="did you mean " + ", ".join(close) if close else "see worst_layers in parity.json",
     )
@@ -104,61 +144,94 @@ class _Run:
     """One sample of every stage, with the values in between."""
 
     def __init__(
-        self,
-        workers: WorkerPool,
-        artifacts: Mapping[str, Artifact],
-        held: list[HeldValue],
-        graph: Mapping[str, Origin],
-        samples: Mapping[str, Array],
-        scratch: Path,
+        self, workers: WorkerPool, bundle: Bundle, graph: Mapping[str, Origin], scratch: Path
     ) -> None:
         self._workers = workers
-        self._artifacts = artifacts
-        self._held = held
+        self._artifacts = bundle.artifacts
         self._graph = graph
-        self._samples = dict(samples)
+        self._samples = {name: array[:1] for name, array in bundle.vectors()[0].items()}
         self._scratch = scratch
+        saved = self._artifacts.get("saved_model")
+        known = read_map(saved.path) if saved is not None else None
+        self._held: list[HeldValue] = known[0] if known else []
+        self._tensors: set[str] = set()
         self._reference = scratch / "values.npz"
         names: list[str] = self._workers.call(
             WorkerKind.ONNXRUNTIME,
             "edgeconv.layers.onnx_values:record",
-            onnx_model=artifacts["onnx"].to_dict(),
+            onnx_model=self._artifacts["onnx"].to_dict(),
             feeds=self._feeds("onnx"),
             start=0,
             stop=1,
-            names=[item.value for item in held],
+            names=[item.value for item in self._held],
             results=str(self._reference),
         )
         self._numbers = {name: number for number, name in enumerate(names)}
 
-    def write(self, wanted: str, directory: Path) -> Isolated:
-        """Write the files of the stage that is furthest off at the value."""
-        found = [
-            (stage, *seen)
-            for stage, artifact in self._artifacts.items()
-            if is_direct(stage, artifact) and (seen := self._observe(stage, wanted)) is not None
-        ]
-        if not found:
-            raise UsageError(f"no stage has a tensor that is known to hold {wanted}")
-        stage, value, matched, observed = min(found, key=lambda item: self._sqnr(item[1], item[3]))
-        nodes, inputs = between(self._artifacts["onnx"].path, value, matched)
-        directory.mkdir(parents=True, exist_ok=True)
-        arrays = {name: self._known(name) for name in inputs}
-        extract(self._artifacts["onnx"].path, value, nodes, arrays, directory)
-        np.save(directory / "observed.npy", observed)
-        (directory / "show_error.py").write_text(_SCRIPT.format(value=value, stage=stage))
-        return Isolated(directory, value, stage, self._sqnr(value, observed))
+    def names(self) -> list[str]:
+        """Return everything that a layer may be called by."""
+        nodes = [origin.node for origin in self._graph.values()]
+        return [*self._graph, *nodes, *sorted(self._tensors)]
 
-    def _observe(self, stage: str, wanted: str) -> tuple[str, set[str], Array] | None:
-        """Return the value that the wanted one became, the matched values, and its result."""
+    def layers(self, wanted: str) -> Iterator[_Layer]:
+        """Yield the layer that makes a value, or what it became, as each stage has it."""
+        for stage, artifact in self._artifacts.items():
+            if is_direct(stage, artifact):
+                yield from self._direct(stage, wanted)
+        for stage, base in bases(self._artifacts).items():
+            yield from self._quantized(stage, base, wanted)
+
+    def _direct(self, stage: str, wanted: str) -> Iterator[_Layer]:
         kept = self._scratch / f"{stage}.npy"
-        matched = set(self._measure(stage, None))
-        value = became(wanted, self._graph, dict.fromkeys(matched))
+        matched = dict.fromkeys(self._measure(stage, None) if self._held else ())
+        value = became(wanted, self._graph, matched) if wanted in self._graph else ""
         if not value:
-            return None
+            return
         self._measure(stage, {"value": value, "path": str(kept)})
         spec = next(item for item in self._held if item.value == value)
-        return value, matched, spec.restore(np.load(kept), self._known(value).shape)
+        expected = self._known(value)
+        observed = spec.restore(np.load(kept), expected.shape)
+
+        def write(directory: Path) -> None:
+            onnx = self._artifacts["onnx"].path
+            nodes, inputs = between(onnx, value, set(matched))
+            extract(onnx, value, nodes, {name: self._known(name) for name in inputs}, directory)
+            np.save(directory / "observed.npy", observed)
+            (directory / "show_error.py").write_text(_FLOAT_SCRIPT.format(value=value, stage=stage))
+
+        ratio = Ratio()
+        ratio.add(expected, observed)
+        yield _Layer(stage, value, ratio.decibels or 0.0, write)
+
+    def _quantized(self, stage: str, base: str, wanted: str) -> Iterator[_Layer]:
+        files: dict[str, Any] = {
+            "before": self._artifacts[base].to_dict(),
+            "after": self._artifacts[stage].to_dict(),
+            "feeds": self._feeds(base),
+            "held": [item.to_dict() for item in self._held],
+        }
+        answer = self._workers.call(
+            WorkerKind.LITERT, "edgeconv.layers.tflite_file:of_quantized", **files
+        )
+        layers = {item["name"]: LayerError.from_dict(item) for item in answer}
+        self._tensors.update(layers)
+        value = became(wanted, self._graph, layers) if wanted in self._graph else wanted
+        if value not in layers:
+            return
+
+        def write(directory: Path) -> None:
+            self._workers.call(
+                WorkerKind.LITERT,
+                "edgeconv.layers.tflite_file:write_quantized",
+                **files,
+                name=value,
+                directory=str(directory),
+            )
+            (directory / "show_error.py").write_text(
+                _QUANTIZED_SCRIPT.format(value=value, stage=stage)
+            )
+
+        yield _Layer(stage, value, layers[value].here_db or 0.0, write)
 
     def _measure(self, stage: str, keep: dict[str, str] | None) -> dict[str, Any]:
         artifact = self._artifacts[stage]
@@ -179,7 +252,8 @@ class _Run:
 
     def _feeds(self, stage: str) -> str:
         path = self._scratch / f"feeds_{stage}.npz"
-        write_npz(path, parity.store(self._samples, self._artifacts[stage].inputs))
+        if not path.exists():
+            write_npz(path, parity.store(self._samples, self._artifacts[stage].inputs))
         return str(path)
 
     def _known(self, name: str) -> Array:
@@ -188,9 +262,3 @@ class _Run:
             return given
         with closing(SampleReader(self._reference)) as reader:
             return reader.read(0, self._numbers[name]).copy()
-
-    def _sqnr(self, value: str, observed: Array) -> float:
-        ratio = Ratio()
-        ratio.add(self._known(value), observed)
-        decibels = ratio.decibels
-        return 0.0 if decibels is None else decibels

@@ -96,7 +96,7 @@ class Alone:
     """
 
     def __init__(self, reference: Graph, quantized: Graph) -> None:
-        self.pairs = _pairs(reference, quantized)
+        self.pairs = pairs_of(reference, quantized)
         self._quantized = quantized
         found = factors.read(quantized)
         names = {source: reference.name(source) for source in self.pairs.values()}
@@ -141,7 +141,7 @@ def _stored_feed(graph: Graph, feed: Sequence[Array]) -> list[Array]:
     return [_stored(graph, index, value) for index, value in pairs]
 
 
-def _pairs(reference: Graph, quantized: Graph) -> dict[int, int]:
+def pairs_of(reference: Graph, quantized: Graph) -> dict[int, int]:
     """Return the float tensor of each computed tensor of the quantized graph, in its order."""
     names = {reference.name(index): index for index in reference.activations()}
     found: dict[int, int] = {}

@@ -55,8 +55,9 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 )
 @click.option(
     "--isolate",
-    metavar="NODE",
-    help="Write an ONNX node alone, its inputs and a script into ./NODE.isolated, instead.",
+    metavar="[STAGE:]NODE",
+    help="Write an ONNX node alone, as a stage has it, its inputs and a script that shows its "
+    "error into ./NODE.isolated, instead.",
 )
 @click.option(
     "--against",

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from edgeconv.layer_errors import LayerError, ranked
-from edgeconv.layers.measure import StageLayers
+from edgeconv.layers.measure import FLOAT_STAGES, StageLayers
+from edgeconv.options import CALIBRATED_MODES
 
 WORST = 10
 """How many layers are listed as the worst ones."""
@@ -64,9 +65,9 @@ def entries(found: StageLayers, stage: Mapping[str, Any]) -> dict[str, Any]:
         return {"layers_note": found.note}
     limit = stage["gate"].get("sqnr_db", 0.0) + _MARGIN_DB
     blamed = [layer for layer in found.layers if _blamed(layer, limit)]
-    integer = "fp32" not in stage["stage"] and stage["stage"].startswith("tflite")
-    worst = [_advised(layer, limit, integer=integer) for layer in ranked(found.layers, WORST)]
-    first = _advised(blamed[0], limit, integer=integer).to_dict() if blamed else None
+    name = str(stage["stage"])
+    worst = [_advised(layer, limit, name) for layer in ranked(found.layers, WORST)]
+    first = _advised(blamed[0], limit, name).to_dict() if blamed else None
     return {
         "worst_layers": [layer.to_dict() for layer in worst],
         "first_layer": first,
@@ -83,20 +84,22 @@ def _blamed(layer: LayerError, limit: float) -> bool:
     return layer.here_db is not None and layer.here_db < limit
 
 
-def _advised(layer: LayerError, limit: float, *, integer: bool) -> LayerError:
+def _advised(layer: LayerError, limit: float, stage: str) -> LayerError:
     if layer.advice or not _blamed(layer, limit):
         return layer
-    if integer:
+    name = layer.onnx_node or layer.name
+    alone = f"see it alone with edgeconv verify BUNDLE --isolate {stage}:{name}"
+    if stage == "onnx":
+        advice = "the exported node computes something else than the PyTorch module"
+    elif stage in ("saved_model", *FLOAT_STAGES):
+        advice = f"its weights or its translation differ from ONNX: {alone}"
+    elif stage.removeprefix("tflite_") in CALIBRATED_MODES:
         advice = (
             "its integers do not hold these values: calibrate with inputs like those of "
-            "vectors.npz, or keep the layer at higher precision"
+            f"vectors.npz, or keep the layer at higher precision; {alone}"
         )
     else:
-        name = layer.onnx_node or layer.name
-        advice = (
-            "its weights or its translation differ from ONNX: see it alone with edgeconv verify "
-            f"BUNDLE --isolate {name}"
-        )
+        advice = f"its weights have too few bits: keep the layer at higher precision; {alone}"
     return replace(layer, advice=advice)
 
 

@@ -33,7 +33,9 @@ from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 LAYER_SAMPLES = 4
 """How many samples layers are measured on; more of them hardly change a ratio of so many values."""
 
-_FLOAT_STAGES = ("tflite_fp32", "tflite_legalised", "tflite_approximated")
+FLOAT_STAGES = ("tflite_fp32", "tflite_legalised", "tflite_approximated")
+"""The .tflite files that were not quantized."""
+
 _AFTER_ONNX = (Format.SAVED_MODEL, Format.TFLITE)
 _UNKNOWN = (
     f"the SavedModel has no {PLACE}, which says what its tensors hold; only edgeconv's own "
@@ -160,19 +162,29 @@ def _after_onnx(
         record = from_onnx(workers, onnx, names.held, inputs, folder)
         result = measure_hop(workers, Hop(direct, names.held, record), inputs, folder)
     found: dict[str, StageLayers] = {}
-    base = ""
+    base = bases(stages)
     for name, artifact in stages.items():
         if name in direct:
             found[name] = names.layers(name, result, count)
-            base = name if name in _FLOAT_STAGES else base
-        elif base:
-            found[name] = _quantized(workers, stages[base], artifact, inputs, scratch, names)
+        elif name in base:
+            found[name] = _quantized(workers, stages[base[name]], artifact, inputs, scratch, names)
+    return found
+
+
+def bases(stages: Mapping[str, Artifact]) -> dict[str, str]:
+    """Return of each quantized stage the float one that its layers are compared with."""
+    found, base = {}, ""
+    for name, artifact in stages.items():
+        if name in FLOAT_STAGES:
+            base = name
+        elif base and artifact.format is Format.TFLITE:
+            found[name] = base
     return found
 
 
 def is_direct(stage: str, artifact: Artifact) -> bool:
     """Tell whether a stage's layers are compared with ONNX, not with a float .tflite file."""
-    return artifact.format is Format.SAVED_MODEL or stage in _FLOAT_STAGES
+    return artifact.format is Format.SAVED_MODEL or stage in FLOAT_STAGES
 
 
 def _quantized(

@@ -15,6 +15,7 @@ from edgeconv.artifacts import Artifact, TensorSpec
 from edgeconv.convert.value_map import HeldValue, scope_name
 from edgeconv.layer_errors import LayerError, Ratio
 from edgeconv.layers.streams import SampleReader
+from edgeconv.quantize import excerpt
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.localise import isolated, of_files
 from edgeconv.quantize.runs import Runner
@@ -135,6 +136,14 @@ def measure(
     }
 
 
+def _values_of(artifact: Artifact, held: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the ONNX value of each tensor that is known to hold one, by the tensor's name."""
+    graph = Graph(tflite.load(artifact.path))
+    values = [HeldValue.from_dict(item) for item in held]
+    found = matched(graph, values, artifact.outputs)
+    return {graph.name(index): value.value for index, value in found.items()}
+
+
 def of_quantized(
     before: Mapping[str, Any],
     after: Mapping[str, Any],
@@ -156,12 +165,7 @@ def of_quantized(
     arrays = read_npz(Path(feeds))
     count = len(next(iter(arrays.values())))
     rows = [[arrays[spec.name][index] for spec in first.inputs] for index in range(count)]
-    graph = Graph(tflite.load(first.path))
-    values = [HeldValue.from_dict(item) for item in held]
-    names = {
-        graph.name(index): value.value
-        for index, value in matched(graph, values, first.outputs).items()
-    }
+    names = _values_of(first, held)
     return [
         LayerError(
             name=names.get(layer.name, layer.name),
@@ -171,3 +175,29 @@ def of_quantized(
         ).to_dict()
         for layer in of_files(str(first.path), str(second.path), rows)
     ]
+
+
+def write_quantized(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    feeds: str,
+    held: Sequence[Mapping[str, Any]],
+    name: str,
+    directory: str,
+) -> list[str]:
+    """Write one layer of a quantized file; see `edgeconv.quantize.excerpt.write`.
+
+    Args:
+        before: The float artifact, `Artifact.to_dict`.
+        after: The quantized one.
+        feeds: ``.npz`` of samples by input name, as the float file stores them.
+        held: What the SavedModel's tensors hold, `HeldValue.to_dict`.
+        name: What `of_quantized` calls the layer.
+        directory: Where the files go.
+    """
+    first, second = Artifact.from_dict(before), Artifact.from_dict(after)
+    names = _values_of(first, held)
+    tensor = next((own for own, value in names.items() if value == name), name)
+    arrays = read_npz(Path(feeds))
+    feed = [arrays[spec.name][0] for spec in first.inputs]
+    return excerpt.write(first.path, second.path, feed, tensor, Path(directory))

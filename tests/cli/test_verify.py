@@ -154,18 +154,38 @@ def test_a_layout_that_cannot_be_told_is_not_guessed(
     assert edgeconv("verify", path, path, "--layout", "source").returncode == 0
 
 
-def test_a_node_alone(edgeconv: Callable[..., Any], digits_bundle: Path, tmp_path: Path) -> None:
-    done = edgeconv("verify", digits_bundle, "--isolate", "linear", cwd=tmp_path)
+@pytest.mark.parametrize(
+    ("node", "stage", "low", "high"),
+    [("linear", "tflite_int8", 25, 60), ("saved_model:linear", "saved_model", 100, 300)],
+)
+def test_a_node_alone(
+    edgeconv: Callable[..., Any],
+    digits_bundle: Path,
+    tmp_path: Path,
+    node: str,
+    stage: str,
+    low: float,
+    high: float,
+) -> None:
+    done = edgeconv("verify", digits_bundle, "--isolate", node, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    directory = tmp_path / "linear.isolated"
+    assert f"linear alone in {stage}" in done.stdout
+    directory = tmp_path / f"{node.replace(':', '_')}.isolated"
     script = directory / "show_error.py"
     assert len(script.read_text().splitlines()) <= 10
     shown = subprocess.run(
         [sys.executable, script.name], cwd=directory, capture_output=True, text=True, check=True
     )
     figure = float(shown.stdout.split("SQNR dB ")[1])
-    assert figure > 100
-    assert f"{figure:.1f} dB" in done.stdout
+    assert low < figure < high
+    told = float(done.stdout.split(f"{stage}: ")[1].split(" dB")[0])
+    assert told == pytest.approx(figure, abs=0.3)
+
+
+def test_a_node_that_is_not_there_is_named_with_those_that_are_close(
+    edgeconv: Callable[..., Any], digits_bundle: Path, tmp_path: Path
+) -> None:
     wrong = edgeconv("verify", digits_bundle, "--isolate", "liner", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "did you mean linear" in wrong.stderr
+    assert not list(tmp_path.iterdir())

@@ -31,7 +31,7 @@ def test_an_offender_comes_with_its_origin_and_advice() -> None:
     for text in (render_html(manifest, parity), render_markdown(manifest, parity)):
         assert "features.10.convolution" in text
         assert "network.py:10" in text
-    assert "--isolate node_Conv_10" in render_html(manifest, parity)
+    assert "--isolate saved_model:node_Conv_10" in render_html(manifest, parity)
 
 
 def test_parity_with_layers_fits_the_schema_and_its_violations_are_seen() -> None:
