@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidData
-from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.runs import Runner
@@ -18,63 +17,60 @@ Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
 
 
-C = TypeVar("C", bound=Calibrator)
-
-
 def watch(
     graph: Graph,
     tensors: Iterable[int],
     samples: Sequence[Sequence[Array]],
-    calibrator: Callable[[], C],
     *,
+    seen: Mapping[int, Seen] | None = None,
     views: Mapping[int, Callable[[Array], Array]] | None = None,
     progress: Progress | None = None,
-) -> dict[int, C]:
-    """Show tensors of a float model to their calibrators.
+) -> dict[int, Seen]:
+    """Return what tensors of a float model hold over samples.
 
     Args:
         graph: The float graph.
         tensors: Indices of the float32 activations concerned.
         samples: Per sample the graph's inputs, in order, in the stored shape and dtype.
-        calibrator: Makes the calibrator of one tensor.
+        seen: What was seen of these tensors before, which is added to.
         views: What of a tensor's values matters, for tensors where that is not all.
         progress: Progress callback.
-
-    Returns:
-        The calibrator of each tensor, which has seen all samples.
 
     Raises:
         InvalidData: There are no samples.
     """
-    if not samples:
+    found = {index: (seen or {}).get(index) or Seen() for index in tensors}
+    if not samples and not seen:
         raise InvalidData("calibration needs at least one sample")
-    watched = {index: calibrator() for index in tensors}
-    _observe(graph, watched, samples, views or {}, progress)
-    return watched
+    if samples:
+        _observe(graph, found, samples, views or {}, progress)
+    return found
 
 
-def ranges_of(graph: Graph, watched: Mapping[int, Calibrator]) -> dict[int, Range]:
+def ranges_of(
+    graph: Graph, seen: Mapping[int, Seen], calibrator: Calibrator
+) -> dict[int, Range]:
     """Return the range of each tensor, zero included.
 
     Raises:
         InvalidData: A range is not finite.
     """
-    return {index: _checked(graph, index, watcher.range()) for index, watcher in watched.items()}
+    return {index: _checked(graph, index, calibrator(one)) for index, one in seen.items()}
 
 
 def _observe(
     graph: Graph,
-    watchers: Mapping[int, Calibrator],
+    seen: Mapping[int, Seen],
     samples: Sequence[Sequence[Array]],
     views: Mapping[int, Callable[[Array], Array]],
     progress: Progress | None,
 ) -> None:
-    """Show the tensors' values to their calibrators, sample by sample."""
+    """Run the samples."""
 
     def see(index: int, values: Array) -> None:
-        watchers[index].update(views[index](values) if index in views else values)
+        seen[index].update(views[index](values) if index in views else values)
 
-    runner = Runner(graph, watchers)
+    runner = Runner(graph, seen)
     for count, sample in enumerate(samples, 1):
         runner.show(sample, see)
         if progress is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -136,7 +136,7 @@ class _Static:
     graph: Graph
     precisions: Sequence[Precision]
     feeds: Sequence[Sequence[Array]]
-    calibrator: Callable[[], Calibrator]
+    calibrator: Calibrator
     io_dtype: IoDtype
     max_drop: str | None
     mixed: bool
@@ -162,11 +162,14 @@ class _Static:
         notes = [*_left_float(graph, asked, lowered), *unused]
         draft, tried = self._recovered(Draft(graph, self.feeds, self.calibrator, lowered), imported)
         graph, lowered = draft.graph, list(draft.precisions)
+        if self.max_drop is not None:  # it asks for the ranges of all activations
+            draft = replace(draft, feeds=self.feeds, seen={})
         everything = self.max_drop is not None or not static.uniform(lowered)
         ranges = static.observe(
             graph,
-            self.feeds,
+            draft.feeds,
             draft.calibrator,
+            seen=draft.seen,
             imported=imported,
             everything=everything,
             progress=progress,

@@ -60,7 +60,9 @@ def recover(
     disabled: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Draft, list[Step]]:
-    """Return the draft with what helps, without ranges, and what was tried.
+    """Return the draft with what helps, and what was tried.
+
+    The samples that it is left with are those that `Draft.seen` and the ranges are not from.
 
     Args:
         draft: The draft, with all its samples; without ranges.
@@ -69,11 +71,11 @@ def recover(
     """
     few = _few(draft)
     split = len(few) >= _FEWEST
-    best = replace(draft, feeds=few[::2] if split else few).calibrated()
+    best = replace(draft, feeds=few[::2] if split else few).watched()
     judge = Judge(draft.graph, few[1::2] if split else few)
     steps: list[Step] = []
     if not judge.outputs:
-        return replace(draft, ranges={}), steps
+        return draft, steps
     methods = [
         method
         for method in RECOVERIES
@@ -91,7 +93,8 @@ def recover(
                 best, reached = found, score
         if progress is not None:
             progress(count, len(methods))
-    return replace(best, feeds=draft.feeds, ranges={}), steps
+    used = {id(feed) for feed in best.feeds}
+    return replace(best, feeds=[feed for feed in draft.feeds if id(feed) not in used]), steps
 
 
 def _scored(judge: Judge, drafts: Iterable[Draft]) -> Iterator[tuple[float, Draft]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize import check, weights
-from edgeconv.quantize.calibrate import C, Progress, ranges_of, watch
-from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.calibrate import Progress, ranges_of, watch
+from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.int8 import rewrite
@@ -26,36 +26,37 @@ def uniform(precisions: Sequence[Precision]) -> bool:
 def observe(
     graph: Graph,
     feeds: Sequence[Sequence[Array]],
-    calibrator: Callable[[], Calibrator],
+    calibrator: Calibrator,
     *,
     everything: bool,
+    seen: Mapping[int, Seen] | None = None,
     imported: Imported | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Range]:
     """Return the ranges of a lowered float graph's activations; the arguments are `watched`'s."""
-    seen = watched(
-        graph, feeds, calibrator, everything=everything, imported=imported, progress=progress
+    found = watched(
+        graph, feeds, everything=everything, seen=seen, imported=imported, progress=progress
     )
-    return ranges_of(graph, seen)
+    return ranges_of(graph, found, calibrator)
 
 
 def watched(
     graph: Graph,
     feeds: Sequence[Sequence[Array]],
-    calibrator: Callable[[], C],
     *,
     everything: bool,
+    seen: Mapping[int, Seen] | None = None,
     imported: Imported | None = None,
     progress: Progress | None = None,
-) -> dict[int, C]:
-    """Return the calibrators of a lowered float graph's activations, which have seen all samples.
+) -> dict[int, Seen]:
+    """Return what a lowered float graph's activations hold.
 
     Args:
         graph: The graph.
         feeds: Per sample the graph's inputs, in the stored form.
-        calibrator: Makes the calibrator of one tensor.
         everything: Whether to watch every activation, not only those that decide when all
             operators have the same precision.
+        seen: What was seen of the same activations over other samples, which is added to.
         imported: The scales that the model brought; none where ``None``.
         progress: Told (samples done, samples in all).
     """
@@ -63,7 +64,7 @@ def watched(
     tensors = graph.activations() if everything else plan.calibrated()
     if not tensors:
         return {}
-    return watch(graph, tensors, feeds, calibrator, views=plan.views(), progress=progress)
+    return watch(graph, tensors, feeds, seen=seen, views=plan.views(), progress=progress)
 
 
 def build(

@@ -1,22 +1,14 @@
-"""What calibration asks of a calibrator."""
+"""What a calibrator is."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
-from edgeconv.artifacts import Array
+from edgeconv.quantize.calibrators.seen import Seen
 
+Calibrator = Callable[[Seen], tuple[float, float]]
+"""Returns the lowest and the highest value of a tensor to represent; (0, 0) if nothing was seen.
 
-class Calibrator(Protocol):
-    """Watches one tensor over all samples and chooses the range to represent."""
-
-    def update(self, array: Array) -> None:
-        """Take in the tensor's float32 values for one more sample; the array must not be kept.
-
-        NaN and infinity may be ignored or may enter `range`, which then must not be finite.
-        """
-        ...
-
-    def range(self) -> tuple[float, float]:
-        """Return the lowest and the highest value to represent; (0, 0) if nothing was seen."""
-        ...
+Where values were NaN or infinite the range must not be finite. A calibrator leaves what was seen as
+it is, so that others can look at the same.
+"""

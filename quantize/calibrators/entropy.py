@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgeconv.quantize.calibrators.histogram import HistogramCalibrator
+from edgeconv.quantize.calibrators.seen import Seen
 
 _STEPS = 255
 _CANDIDATES = 48
@@ -18,28 +18,25 @@ _LARGEST_CLIP = 0.9
 _Vector = npt.NDArray[np.float64]
 
 
-class Entropy(HistogramCalibrator):
-    """Compares the histogram with what is left of it after clipping and rounding."""
+def entropy(seen: Seen) -> tuple[float, float]:
+    """Compare the histogram with what is left of it after clipping and rounding.
 
-    def range(self) -> tuple[float, float]:
-        """Return the range with the least divergence; see `Calibrator`."""
-        if not self._seen.spread():
-            return self._seen.extremes()
-        low, high = min(self._seen.low, 0.0), max(self._seen.high, 0.0)
-        centres, counts = self._seen.bins()
-        # Exact zeros, of which rectifiers make most of all values, are exact in any scale.
-        counts = np.where(np.abs(centres) <= self._seen.width, 0.0, counts)
-        if not counts.any():
-            return low, high
-        shares = 1 - _LARGEST_CLIP * np.arange(_CANDIDATES) / (_CANDIDATES - 1)
-        for _ in range(2):
-            high = _best(
-                [(low, end) for end in _ends(max(self._seen.high, 0.0), shares)], centres, counts
-            )[1]
-            low = _best(
-                [(end, high) for end in _ends(min(self._seen.low, 0.0), shares)], centres, counts
-            )[0]
+    Returns:
+        The range with the least divergence; see `Calibrator`.
+    """
+    if not seen.spread():
+        return seen.extremes()
+    low, high = lowest, highest = seen.reach()
+    centres, counts = seen.bins()
+    # Exact zeros, of which rectifiers make most of all values, are exact in any scale.
+    counts = np.where(np.abs(centres) <= seen.width, 0.0, counts)
+    if not counts.any():
         return low, high
+    shares = 1 - _LARGEST_CLIP * np.arange(_CANDIDATES) / (_CANDIDATES - 1)
+    for _ in range(2):
+        high = _best([(low, end) for end in _ends(highest, shares)], centres, counts)[1]
+        low = _best([(end, high) for end in _ends(lowest, shares)], centres, counts)[0]
+    return low, high
 
 
 def _ends(extreme: float, shares: _Vector) -> list[float]:

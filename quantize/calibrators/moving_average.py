@@ -6,30 +6,22 @@ Integer-Arithmetic-Only Inference", section 3.1, which collects ranges so during
 
 from __future__ import annotations
 
-from edgeconv.artifacts import Array
+from collections.abc import Sequence
+
+from edgeconv.quantize.calibrators.seen import Seen
 
 _KEPT = 0.95
 
 
-class MovingAverage:
-    """Keeps 0.95 of the extremes so far and takes 0.05 of each further sample's."""
+def moving_average(seen: Seen) -> tuple[float, float]:
+    """Keep 0.95 of the extremes so far and take 0.05 of each further sample's."""
+    return _average(seen.lows), _average(seen.highs)
 
-    def __init__(self) -> None:
-        self._ends: tuple[float, float] | None = None
 
-    def update(self, array: Array) -> None:
-        """Move the range towards an array's; see `Calibrator`."""
-        if array.size == 0:
-            return
-        found = float(array.min()), float(array.max())
-        if self._ends is None:
-            self._ends = found
-            return
-        low, high = (
-            _KEPT * end + (1 - _KEPT) * new for end, new in zip(self._ends, found, strict=True)
-        )
-        self._ends = low, high
-
-    def range(self) -> tuple[float, float]:
-        """Return the average; see `Calibrator`."""
-        return self._ends or (0.0, 0.0)
+def _average(values: Sequence[float]) -> float:
+    if not values:
+        return 0.0
+    found, *rest = values
+    for value in rest:
+        found = _KEPT * found + (1 - _KEPT) * value
+    return found

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators.histogram import HistogramCalibrator
+from edgeconv.quantize.calibrators.seen import Seen
 
 _STEPS = 255
 _CANDIDATES = 9
@@ -20,24 +20,20 @@ _LARGEST_CLIP = 0.75
 """The tightest candidate keeps a quarter of the distance from zero to the extreme value."""
 
 
-class MeanSquaredError(HistogramCalibrator):
-    """Picks the clip with the least expected error.
+def mse(seen: Seen) -> tuple[float, float]:
+    """Pick the clip with the least expected error; see `Calibrator`.
 
     The error of a clip is that of the bins' centres, weighted by their counts. The two ends of the
     range are searched in turn, starting from the true extremes, first coarsely, then finely.
     """
-
-    def range(self) -> tuple[float, float]:
-        """Return the range with the least error; see `Calibrator`."""
-        if not self._seen.spread():
-            return self._seen.extremes()
-        low, high = min(self._seen.low, 0.0), max(self._seen.high, 0.0)
-        centres, counts = self._seen.bins()
-        best_low, best_high = low, high
-        for _ in range(2):
-            best_high = _search(high, partial(_error, best_low, centres=centres, counts=counts))
-            best_low = _search(low, partial(_error, high=best_high, centres=centres, counts=counts))
-        return best_low, best_high
+    if not seen.spread():
+        return seen.extremes()
+    low, high = lowest, highest = seen.reach()
+    centres, counts = seen.bins()
+    for _ in range(2):
+        high = _search(highest, partial(_error, low, centres=centres, counts=counts))
+        low = _search(lowest, partial(_error, high=high, centres=centres, counts=counts))
+    return low, high
 
 
 def _search(extreme: float, error: Callable[[float], float]) -> float:

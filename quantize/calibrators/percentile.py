@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeconv.quantize.calibrators.histogram import HistogramCalibrator
+from edgeconv.quantize.calibrators.seen import Seen
 
 _OUTSIDE = 1e-4
 
 
-class Percentile(HistogramCalibrator):
-    """Cuts the same share off at both ends, half of it at each."""
-
-    def range(self) -> tuple[float, float]:
-        """Return the range; see `Calibrator`."""
-        if not self._seen.spread():
-            return self._seen.extremes()
-        centres, counts = self._seen.bins()
-        below = np.cumsum(counts) / counts.sum()
-        first = int(np.searchsorted(below, _OUTSIDE / 2, side="right"))
-        last = int(np.searchsorted(below, 1 - _OUTSIDE / 2, side="left"))
-        half = self._seen.width / 2
-        low = max(float(centres[first]) - half, self._seen.low)
-        high = min(float(centres[min(last, centres.size - 1)]) + half, self._seen.high)
-        return low, high
+def percentile(seen: Seen) -> tuple[float, float]:
+    """Cut the same share off at both ends, half of it at each; see `Calibrator`."""
+    if not seen.spread():
+        return seen.extremes()
+    centres, counts = seen.bins()
+    below = np.cumsum(counts) / counts.sum()
+    first = int(np.searchsorted(below, _OUTSIDE / 2, side="right"))
+    last = int(np.searchsorted(below, 1 - _OUTSIDE / 2, side="left"))
+    half, (lowest, highest) = seen.width / 2, seen.extremes()
+    low = max(float(centres[first]) - half, lowest)
+    high = min(float(centres[min(last, centres.size - 1)]) + half, highest)
+    return low, high

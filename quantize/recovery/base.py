@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize import static
-from edgeconv.quantize.calibrate import C, ranges_of
-from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.calibrate import ranges_of
+from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.factors import Factors
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.precision import Precision
@@ -23,32 +23,35 @@ class Draft:
     Attributes:
         graph: The lowered float graph; methods leave it as it is and work on copies.
         feeds: Per sample the graph's inputs, in the stored form.
-        calibrator: Makes the calibrator of one tensor.
+        calibrator: Chooses ranges.
         precisions: The precision of each operator.
+        seen: What calibration saw of all activations that decide.
         ranges: The ranges of all activations that decide; found by calibration.
         factors: What the channels of tensors were multiplied with.
     """
 
     graph: Graph
     feeds: Sequence[Sequence[Array]]
-    calibrator: Callable[[], Calibrator]
+    calibrator: Calibrator
     precisions: Sequence[Precision]
+    seen: Mapping[int, Seen] = field(default_factory=dict)
     ranges: Mapping[int, Range] = field(default_factory=dict)
     factors: Factors = field(default_factory=dict)
 
     def calibrated(self) -> Draft:
-        """Return the draft with the ranges that its calibrator finds."""
-        return replace(self, ranges=ranges_of(self.graph, self.watched(self.calibrator)))
+        """Return the draft with the ranges that its calibrator finds in what was seen."""
+        return replace(self, ranges=ranges_of(self.graph, self.seen, self.calibrator))
 
-    def watched(self, calibrator: Callable[[], C]) -> dict[int, C]:
-        """Return calibrators of all activations that decide; they have seen the samples."""
+    def watched(self) -> Draft:
+        """Return the draft, calibrated on its samples."""
         everything = not static.uniform(self.precisions)
-        return static.watched(self.graph, self.feeds, calibrator, everything=everything)
+        seen = static.watched(self.graph, self.feeds, everything=everything)
+        return replace(self, seen=seen).calibrated()
 
     def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Draft:
         """Return the draft of another float graph, calibrated anew."""
         chosen = self.precisions if precisions is None else precisions
-        return replace(self, graph=graph, precisions=chosen).calibrated()
+        return replace(self, graph=graph, precisions=chosen).watched()
 
     def built(self) -> Graph:
         """Return the quantized graph, with float32 inputs and outputs."""

@@ -9,11 +9,10 @@ on samples that did not set the ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.recovery.base import Draft
 
@@ -45,57 +44,38 @@ class Headroom:
         inner, margin = given, _MARGINS[0]
         if isinstance(given, Growing):
             inner, margin = given.inner, given.margin
-        seen = draft.watched(Growing(inner, _MARGINS[0]))
+        found = {index: inner(seen) for index, seen in draft.seen.items()}
         for other in _MARGINS:
             if other != margin:
-                ranges = {index: Range.of(*one.range_with(other)) for index, one in seen.items()}
-                yield replace(draft, ranges=ranges, calibrator=Growing(inner, other))
+                growing = Growing(inner, other)
+                ranges = {
+                    index: Range.of(*growing.widened(found[index], seen))
+                    for index, seen in draft.seen.items()
+                }
+                yield replace(draft, ranges=ranges, calibrator=growing)
 
 
 @dataclass(frozen=True, slots=True)
 class Growing:
-    """Makes calibrators whose ranges have a margin.
+    """The range of another calibrator, as it would be with more samples.
 
     Attributes:
-        inner: Makes the calibrators of the ranges themselves.
+        inner: The calibrator.
         margin: How many times as many samples would be twice as many, and a factor.
     """
 
-    inner: Callable[[], Calibrator]
+    inner: Calibrator
     margin: tuple[float, float]
 
-    def __call__(self) -> Grown:
-        """Return a new calibrator."""
-        return Grown(self.inner(), self.margin)
-
-
-class Grown:
-    """The range of another calibrator, as it would be with more samples."""
-
-    def __init__(self, inner: Calibrator, margin: tuple[float, float]) -> None:
-        self._inner = inner
-        self._margin = margin
-        self._found: tuple[float, float] | None = None
-        self._lows: list[float] = []
-        self._highs: list[float] = []
-
-    def update(self, array: Array) -> None:
+    def __call__(self, seen: Seen) -> tuple[float, float]:
         """See `Calibrator`."""
-        self._inner.update(array)
-        if array.size:
-            self._lows.append(-float(array.min()))
-            self._highs.append(float(array.max()))
+        return self.widened(self.inner(seen), seen)
 
-    def range(self) -> tuple[float, float]:
-        """See `Calibrator`."""
-        return self.range_with(self._margin)
-
-    def range_with(self, margin: tuple[float, float]) -> tuple[float, float]:
-        """Return the range with a margin."""
-        doublings, factor = margin
-        low, high = self._found = self._found or self._inner.range()
-        low *= factor * growth(self._lows) ** doublings
-        return low, high * factor * growth(self._highs) ** doublings
+    def widened(self, found: tuple[float, float], seen: Seen) -> tuple[float, float]:
+        """Return a range with the margin."""
+        doublings, factor = self.margin
+        low = found[0] * factor * growth([-low for low in seen.lows]) ** doublings
+        return low, found[1] * factor * growth(seen.highs) ** doublings
 
 
 def growth(extremes: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ float graph, whose weights lie on the steps that they would be rounded to anyway
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,9 +51,7 @@ class Rounding:
             rows = draft.graph.value(weight)
             found = rounded(rows.reshape(rows.shape[0], -1).astype(np.float64), seconds[source])
             replace_constant(graph, position, 1, found.reshape(rows.shape))
-        yield Draft(
-            graph, draft.feeds, draft.calibrator, draft.precisions, draft.ranges, draft.factors
-        )
+        yield replace(draft, graph=graph)
 
 
 def _layers(graph: Graph) -> dict[int, tuple[int, int]]:

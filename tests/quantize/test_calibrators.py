@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators import CALIBRATORS
+from edgeconv.quantize.calibrators import CALIBRATORS, Seen
 from edgeconv.quantize.qparams import Affine, Range
 
 _FLOATS = st.floats(-1e6, 1e6, width=32)
@@ -21,10 +21,14 @@ _SAMPLES = st.lists(
 
 
 def _range(name: str, samples: list[Array]) -> tuple[float, float]:
-    calibrator = CALIBRATORS[name]()
+    return CALIBRATORS[name](_seen(samples))
+
+
+def _seen(samples: list[Array]) -> Seen:
+    found = Seen()
     for sample in samples:
-        calibrator.update(sample)
-    return calibrator.range()
+        found.update(sample)
+    return found
 
 
 def _error(found: tuple[float, float], values: Array) -> float:
@@ -104,13 +108,14 @@ def test_a_bad_number_in_any_sample_shows_in_the_range(name: str, bad: float, pl
     assert not np.isfinite(_range(name, samples)).all()
 
 
-def test_range_of_a_calibrator_leaves_it_usable() -> None:
-    for make in CALIBRATORS.values():
-        calibrator = make()
-        calibrator.update(np.array([1.0], np.float32))
-        calibrator.range()
-        # Often enough for an average to move.
-        for _ in range(40):
-            calibrator.update(np.array([-2.0, 3.0], np.float32))
-        low, high = calibrator.range()
-        assert low < 0 < high
+def test_calibrators_leave_what_was_seen_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    samples = [rng.normal(size=(40, 50)).astype(np.float32) for _ in range(5)]
+    together, alone = _seen(samples[:3]), _seen(samples[:3])
+    for calibrator in CALIBRATORS.values():
+        calibrator(together)
+    for sample in samples[3:]:
+        together.update(sample)
+        alone.update(sample)
+    for calibrator in CALIBRATORS.values():
+        assert calibrator(together) == calibrator(alone)

@@ -1,4 +1,4 @@
-"""A histogram of a tensor's values, in constant memory."""
+"""What calibration remembers of a tensor, in constant memory."""
 
 from __future__ import annotations
 
@@ -14,33 +14,38 @@ _BINS = 4096
 _LEAST = 1e-30
 """Values below are as good as zero: the width of their bins has no reciprocal in float32."""
 
-
 _SAMPLED = 1 << 15
 """Of larger arrays about as many values are counted, evenly spread."""
 
+_BLOCK = 1 << 15
+"""Extremes are found in blocks that stay in the cache, so that memory is read once for both."""
 
-class Histogram:
-    """Counts values in bins over [-half, half], which doubles by merging pairs of bins.
 
-    `low` and `high` are the extremes of all values; NaN where a value was.
+class Seen:
+    """The extremes of each sample, and a histogram of all.
+
+    Values are counted in bins over [-half, half], which doubles by merging pairs of bins.
+
+    Attributes:
+        lows: The lowest value of each sample; NaN where a value was.
+        highs: The highest value of each sample.
     """
 
     def __init__(self) -> None:
+        self.lows: list[float] = []
+        self.highs: list[float] = []
         self._counts: npt.NDArray[np.int64] = np.zeros(_BINS, np.int64)
         self._half = 0.0
         self._waiting: list[Array] = []
-        self.low = float("inf")
-        self.high = float("-inf")
 
     def update(self, array: Array) -> None:
-        """Count an array's values; see `Calibrator`."""
+        """Take in the tensor's float32 values for one more sample; the array is not kept."""
         flat = array.reshape(-1)
         if flat.size == 0:
             return
-        low, high = float(flat.min()), float(flat.max())
-        # np.minimum lets NaN win and stay.
-        self.low = float(np.minimum(self.low, low))
-        self.high = float(np.maximum(self.high, high))
+        low, high = _extremes(flat)
+        self.lows.append(low)
+        self.highs.append(high)
         if not np.isfinite(low) or not np.isfinite(high):
             return
         # Copied, because the array must not be kept, and counted together, because small arrays
@@ -75,18 +80,22 @@ class Histogram:
         self._count()
         kept = np.flatnonzero(self._counts)
         centres = (kept + 0.5) * self.width - self._half
-        return np.clip(centres, self.low, self.high), self._counts[kept].astype(np.float64)
+        return np.clip(centres, *self.extremes()), self._counts[kept].astype(np.float64)
 
     def spread(self) -> bool:
         """Tell whether there are different finite values, zero being one."""
-        if self.low > self.high:
-            return False
-        width = max(self.high, 0.0) - min(self.low, 0.0)
-        return bool(np.isfinite(width)) and width > 0 and self.width > 0
+        low, high = self.reach()
+        return bool(np.isfinite(high - low)) and high > low and self.width > 0
 
     def extremes(self) -> tuple[float, float]:
-        """Return the lowest and highest value; (0, 0) if nothing was seen."""
-        return (0.0, 0.0) if self.low > self.high else (self.low, self.high)
+        """Return the lowest and highest value, NaN if one was; (0, 0) if nothing was seen."""
+        # Other than Python's functions, numpy's let NaN win.
+        return (float(np.min(self.lows)), float(np.max(self.highs))) if self.lows else (0.0, 0.0)
+
+    def reach(self) -> tuple[float, float]:
+        """Return the smallest interval that holds all values and zero."""
+        low, high = self.extremes()
+        return min(low, 0.0), max(high, 0.0)
 
     def _reach(self, peak: float) -> None:
         """Double the covered interval until it holds a value."""
@@ -99,15 +108,11 @@ class Histogram:
             self._half *= 2
 
 
-class HistogramCalibrator:
-    """The part of a `Calibrator` that those which search a histogram share."""
-
-    def __init__(self) -> None:
-        self._seen = Histogram()
-
-    def update(self, array: Array) -> None:
-        """Count an array's values; see `Calibrator`."""
-        self._seen.update(array)
+def _extremes(flat: Array) -> tuple[float, float]:
+    starts = range(0, flat.size, _BLOCK)
+    lows = [flat[start : start + _BLOCK].min() for start in starts]
+    highs = [flat[start : start + _BLOCK].max() for start in starts]
+    return float(np.min(lows)), float(np.max(highs))
 
 
 def _stride(array: Array) -> int:
