@@ -47,9 +47,7 @@ def watch(
     return found
 
 
-def ranges_of(
-    graph: Graph, seen: Mapping[int, Seen], calibrator: Calibrator
-) -> dict[int, Range]:
+def ranges_of(graph: Graph, seen: Mapping[int, Seen], calibrator: Calibrator) -> dict[int, Range]:
     """Return the range of each tensor, zero included.
 
     Raises:

@@ -165,6 +165,7 @@ class _Static:
         if self.max_drop is not None:  # it asks for the ranges of all activations
             draft = replace(draft, feeds=self.feeds, seen={})
         everything = self.max_drop is not None or not static.uniform(lowered)
+        report = self._counted(len(draft.feeds), progress)
         ranges = static.observe(
             graph,
             draft.feeds,
@@ -172,7 +173,7 @@ class _Static:
             seen=draft.seen,
             imported=imported,
             everything=everything,
-            progress=progress,
+            progress=report,
         )
         notes += [*_used(graph, imported, ranges), *_joined(lowered, self.precisions)]
         if self.max_drop is not None:
@@ -183,6 +184,15 @@ class _Static:
         static.build(graph, ranges, lowered, self.io_dtype, imported)
         factors.write(graph, draft.factors)
         return graph, notes, tried
+
+    def _counted(self, left: int, progress: Progress | None) -> Progress | None:
+        """Tell that all samples but those left are done, and return what counts these."""
+        if progress is None:
+            return None
+        done, total = len(self.feeds) - left, len(self.feeds)
+        if done:
+            progress(done, total)
+        return lambda count, _: progress(done + count, total)
 
     def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step]]:
         """Try what wins accuracy back, where all is int8 and the scales are ours to choose."""
