@@ -1,9 +1,10 @@
 """Round weights so that their errors make up for one another.
 
 GPTQ of Frantar et al. 2023, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers": weights are rounded one input at a time, and what each rounding does to the layer's
-output on calibration samples is taken up by the weights that are still to come. The result stays a
-float graph, whose weights lie on the steps that they would be rounded to anyway.
+Transformers": weights are rounded one input at a time, those of the strongest inputs first, and
+what each rounding does to the layer's output on calibration samples is taken up by the weights that
+are still to come. The result stays a float graph, whose weights lie on the steps that they would be
+rounded to anyway.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from edgeconv.artifacts import Array
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import WEIGHT_MAX, weight_scales
 from edgeconv.quantize.recovery.base import Draft, replace_constant
+from edgeconv.quantize.recovery.patches import Window
 from edgeconv.quantize.runs import Runner
 
 _DAMPING = 0.01
 """Share of the mean square of the inputs that is added to each, as in the paper."""
 
-_WIDEST = 512
+_WIDEST = 1152
 """Layers with more inputs to an output take longer than they are worth."""
 
-_ROWS = 256
-"""At most as many rows of a sample are looked at."""
+_ROWS, _ROWS_PER_INPUT = 64, 8
+"""At most that many rows of a sample are looked at, or that many of all for each input."""
+
+_BLOCK = 64
+"""As many inputs are rounded before all that come after take up their errors."""
 
 _Matrix = npt.NDArray[np.float64]
+_Source = tuple[int, Window]
 
 
 class Rounding:
@@ -41,21 +47,23 @@ class Rounding:
     chooses_ranges = False
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft, with all dense layers and convolutions of one pixel rounded so."""
+        """Yield one draft, with all dense layers and convolutions rounded so."""
         layers = _layers(draft.graph)
         if not layers:
             return
-        seconds = _second_moments(draft, {source for source, _ in layers.values()})
+        seconds = _second_moments(draft, set(layers.values()))
         graph = draft.graph.copy()
-        for position, (source, weight) in layers.items():
-            rows = draft.graph.value(weight)
-            found = rounded(rows.reshape(rows.shape[0], -1).astype(np.float64), seconds[source])
-            replace_constant(graph, position, 1, found.reshape(rows.shape))
+        for position, source in layers.items():
+            weight = draft.graph.value(graph.operators[position].inputs[1])
+            flat = weight.reshape(weight.shape[0], -1).astype(np.float64)
+            replace_constant(
+                graph, position, 1, rounded(flat, seconds[source]).reshape(weight.shape)
+            )
         yield replace(draft, graph=graph)
 
 
-def _layers(graph: Graph) -> dict[int, tuple[int, int]]:
-    """Return the input and the weight of each layer concerned, by position.
+def _layers(graph: Graph) -> dict[int, _Source]:
+    """Return what each layer concerned reads, and how, by position.
 
     Weights that several layers share stay as they are, or the file would hold them twice.
     """
@@ -67,24 +75,25 @@ def _layers(graph: Graph) -> dict[int, tuple[int, int]]:
         source, weight = operator.inputs[:2]
         if not graph.is_activation(source) or not graph.is_constant(weight):
             continue
-        if len(readers[weight]) > 1:
-            continue
         shape = graph.shape(weight)
-        dense = all(size == 1 for size in shape[1:-1]) and shape[-1] == graph.shape(source)[-1]
-        if dense and 1 < shape[-1] <= _WIDEST:
-            found[position] = source, weight
+        whole = shape[-1] == graph.shape(source)[-1]
+        if len(readers[weight]) == 1 and whole and 1 < int(np.prod(shape[1:])) <= _WIDEST:
+            found[position] = source, Window.of(graph, operator)
     return found
 
 
-def _second_moments(draft: Draft, sources: set[int]) -> dict[int, _Matrix]:
-    """Return the sum of the products of each two channels of tensors, over all samples."""
-    runner = Runner(draft.graph, sorted(sources))
-    found: dict[int, _Matrix] = {}
+def _second_moments(draft: Draft, sources: set[_Source]) -> dict[_Source, _Matrix]:
+    """Return the sum of the products of each two inputs of layers, over all samples."""
+    runner = Runner(draft.graph, sorted({index for index, _ in sources}))
+    found: dict[_Source, _Matrix] = {}
     for feed in draft.feeds:
-        for index, value in runner.run(feed).items():
-            rows = value.reshape(-1, value.shape[-1])
-            rows = rows[:: max(1, len(rows) // _ROWS)].astype(np.float64)
-            found[index] = found.get(index, 0.0) + rows.T @ rows
+        values = runner.run(feed)
+        for index, window in sources:
+            inputs = window.size[0] * window.size[1] * values[index].shape[-1]
+            most = max(_ROWS, _ROWS_PER_INPUT * inputs // len(draft.feeds))
+            rows = window.rows(values[index], most)
+            products = (rows.T @ rows).astype(np.float64)
+            found[index, window] = found.get((index, window), 0.0) + products
     return found
 
 
@@ -95,19 +104,27 @@ def rounded(weight: _Matrix, second: _Matrix) -> Array:
         weight: ``[outputs, inputs]``.
         second: The second moments of the inputs, ``[inputs, inputs]``.
     """
-    scales = weight_scales(weight, 0).astype(np.float64)
-    size = len(second)
+    order = np.argsort(-np.diag(second), kind="stable")
+    size = len(order)
     damping = _DAMPING * max(float(np.trace(second)) / size, 1e-12)
-    inverse = np.linalg.inv(second + damping * np.eye(size))
+    inverse = np.linalg.inv(second[np.ix_(order, order)] + damping * np.eye(size))
     upper = np.linalg.cholesky(inverse).T
-    left = weight.copy()
-    steps = np.rint(weight / scales[:, None])
+    scales = weight_scales(weight, 0).astype(np.float64)
+    left = weight[:, order] / scales[:, None]
+    steps = np.rint(left)
     # The largest weight of a row is what its scale comes from, and keeps its value.
     fixed = np.abs(steps) == WEIGHT_MAX
-    for place in range(size):
-        found = np.rint(left[:, place] / scales).clip(1 - WEIGHT_MAX, WEIGHT_MAX - 1)
-        steps[:, place] = np.where(fixed[:, place], steps[:, place], found)
-        error = (left[:, place] - steps[:, place] * scales) / upper[place, place]
-        left[:, place + 1 :] -= np.outer(error, upper[place, place + 1 :])
-    found_weights: Array = (steps * scales[:, None]).astype(np.float32)
-    return found_weights
+    for start in range(0, size, _BLOCK):
+        block = slice(start, min(start + _BLOCK, size))
+        errors = np.zeros_like(left[:, block])
+        for place in range(block.start, block.stop):
+            found = np.rint(left[:, place]).clip(1 - WEIGHT_MAX, WEIGHT_MAX - 1)
+            steps[:, place] = np.where(fixed[:, place], steps[:, place], found)
+            error = (left[:, place] - steps[:, place]) / upper[place, place]
+            errors[:, place - start] = error
+            rest = slice(place + 1, block.stop)
+            left[:, rest] -= np.outer(error, upper[place, rest])
+        left[:, block.stop :] -= errors @ upper[block, block.stop :]
+    weights = np.empty_like(weight)
+    weights[:, order] = steps * scales[:, None]
+    return weights.astype(np.float32)

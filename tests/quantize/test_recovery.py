@@ -122,6 +122,22 @@ def test_errors_of_rounded_weights_make_up_for_one_another(lab: Any) -> None:
     assert gain(lab, artifact, rows(0, 24, 1, 4), "rounding") > 2
 
 
+def test_weights_of_convolutions_make_up_for_one_another_across_their_window(lab: Any) -> None:
+    rng = np.random.default_rng(2)
+    model = lab.model()
+    step = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+    spread = model.constant(1 + 0.3 * rng.standard_normal((16, 1, 1, 4)))
+    inner = model.op(
+        "CONV_2D", model.input(1, 7, 7, 4), spread, model.constant(np.zeros(16)), **step
+    )
+    weight = (rng.integers(-3, 3, (8, 3, 3, 16)) + 0.45) / 127
+    weight[:, 0, 0, 0] = 1
+    wide = step | {"strideH": 2, "strideW": 2}
+    bias = model.constant(np.zeros(8))
+    artifact = lab.save(model, model.op("CONV_2D", inner, model.constant(weight), bias, **wide))
+    assert gain(lab, artifact, rows(0, 24, 1, 7, 7, 4), "rounding") > 2
+
+
 def test_outliers_are_clipped_where_that_helps(lab: Any) -> None:
     # Two values in 65 thousand make the range, in places that nothing depends on.
     known = rows(0, 16, 1, 4096)
