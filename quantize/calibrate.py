@@ -53,7 +53,7 @@ def ranges_of(graph: Graph, seen: Mapping[int, Seen], calibrator: Calibrator) ->
     Raises:
         InvalidData: A range is not finite.
     """
-    return {index: _checked(graph, index, calibrator(one)) for index, one in seen.items()}
+    return {index: _checked(graph, index, one.range(calibrator)) for index, one in seen.items()}
 
 
 def _observe(

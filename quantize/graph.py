@@ -5,13 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
-from edgeconv.tflite import ModelT, OperatorT, QuantizationParametersT, SubGraphT, TensorT
+from edgeconv.quantize.qparams import quantize_weight, weight_scales
+from edgeconv.tflite import BufferT, ModelT, OperatorT, QuantizationParametersT, SubGraphT, TensorT
+
+_Weights = WeakKeyDictionary[BufferT, dict[tuple[object, ...], Array]]
 
 
 class Graph:
@@ -27,6 +31,8 @@ class Graph:
         self.subgraph = model.subgraphs[position]
         self._position = position
         self._values: dict[int, Array] = {}
+        # What weights become hardly differs between copies that differ in ranges alone.
+        self._weights: _Weights = WeakKeyDictionary()
 
     def copy(self) -> Graph:
         """Return a copy that can be changed; what is only ever replaced as a whole is shared."""
@@ -36,7 +42,10 @@ class Graph:
         model.buffers = list(model.buffers)
         for name in ("metadata", "signatureDefs"):
             setattr(model, name, copy.deepcopy(getattr(model, name)))
-        return Graph(model, self._position)
+        graph = Graph(model, self._position)
+        graph._values = dict(self._values)
+        graph._weights = self._weights
+        return graph
 
     @property
     def tensors(self) -> list[TensorT]:
@@ -117,6 +126,26 @@ class Graph:
                 raise InvalidModel("a weight is NaN or infinite", where=self.name(index))
             self._values[index] = array
         return self._values[index]
+
+    def weight_scales(self, index: int, axis: int | None) -> Array:
+        """Return `qparams.weight_scales` of a constant; copies of the graph share the result."""
+        known = self._weights.setdefault(self._buffer(index), {})
+        key = (self.shape(index), axis)
+        if key not in known:
+            known[key] = weight_scales(self.value(index), axis)
+        return known[key]
+
+    def stored_weight(self, index: int, scales: Array, axis: int | None) -> Array:
+        """Return `qparams.quantize_weight` of a constant; copies of the graph share the result."""
+        known = self._weights.setdefault(self._buffer(index), {})
+        key = (self.shape(index), axis, scales.tobytes())
+        if key not in known:
+            known[key] = quantize_weight(self.value(index), scales, axis)
+        return known[key]
+
+    def _buffer(self, index: int) -> BufferT:
+        buffer: BufferT = self.model.buffers[self.tensors[index].buffer]
+        return buffer
 
     def real(self, index: int, stored: Array) -> Array:
         """Return the real numbers that values of a tensor with one scale stand for."""

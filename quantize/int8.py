@@ -15,9 +15,8 @@ from edgeconv.quantize.qparams import (
     Affine,
     bias_scales,
     quantize_bias,
-    quantize_weight,
+    scales_beside,
     symmetric,
-    weight_scales,
 )
 from edgeconv.quantize.rules import COMPARISONS, RULES, Rule, Scaling, version
 from edgeconv.tflite import OperatorT, tensor_type
@@ -223,10 +222,11 @@ class _Rewriter:
         scale, bits = self._affine[source].scale, self._affine[source].bits
         bias = inputs[rule.bias] if rule.bias is not None and rule.bias < len(inputs) else -1
         value = graph.value(bias) if bias >= 0 else None
-        weight = graph.value(inputs[rule.weight])
-        scales = self._known(weight, rule.axis)
+        scales = self._known(graph.value(inputs[rule.weight]), rule.axis)
         if scales is None:
-            scales = weight_scales(weight, rule.axis, value, scale, bits)
+            scales = graph.weight_scales(inputs[rule.weight], rule.axis)
+            if value is not None:
+                scales = scales_beside(scales, value, scale, rule.axis, bits)
         inputs[rule.weight] = self._weight(inputs[rule.weight], scales, rule.axis)
         if value is not None and rule.bias is not None:
             stored = quantize_bias(value, scale, scales, bits)
@@ -238,7 +238,7 @@ class _Rewriter:
         key = (index, axis, scales.tobytes())
         if key not in self._weights:
             graph = self._graph
-            stored = quantize_weight(graph.value(index), scales, axis)
+            stored = graph.stored_weight(index, scales, axis)
             parameters = symmetric(scales, axis)
             self._weights[key] = graph.add_constant(graph.name(index), stored, parameters)
         return self._weights[key]

@@ -14,7 +14,7 @@ results the float model does not have, belong to the layer that reads them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -90,30 +90,43 @@ class Alone:
     Args:
         reference: The float graph that was quantized.
         quantized: What became of it.
+        only: The float tensors to look at; all that both compute where ``None``.
 
     Attributes:
-        pairs: The float tensor of each tensor of the quantized graph that both compute.
+        pairs: The float tensor of each tensor of the quantized graph that is looked at.
     """
 
-    def __init__(self, reference: Graph, quantized: Graph) -> None:
-        self.pairs = pairs_of(reference, quantized)
+    def __init__(
+        self, reference: Graph, quantized: Graph, only: Collection[int] | None = None
+    ) -> None:
+        self._all = pairs_of(reference, quantized)
+        self.pairs = {
+            index: source for index, source in self._all.items() if only is None or source in only
+        }
         self._quantized = quantized
         found = factors.read(quantized)
-        names = {source: reference.name(source) for source in self.pairs.values()}
+        names = {source: reference.name(source) for source in self._all.values()}
         self._factors = {source: found[name] for source, name in names.items() if name in found}
-        graph, self._fed = isolated(quantized, self.pairs)
-        self._floats = Runner(reference, sorted({*self.pairs.values()}))
+        graph, fed = isolated(quantized, self._all)
+        self._fed = _prune(graph, fed, self.pairs)
+        shown = {*self.pairs.values(), *(self._all[index] for index in self._fed)}
+        self._floats = Runner(reference, sorted(shown))
         self._apart = Runner(graph, list(self.pairs))
 
     def run(self, feed: Sequence[Array]) -> dict[int, tuple[Array, Array]]:
         """Return by float tensor what the float model and the layer alone make of a sample."""
-        quantized, expected = self._quantized, self._floats.run(feed)
-        values = [self._store(index, expected[self.pairs[index]]) for index in self._fed]
-        single = self._apart.run([*values, *_stored_feed(quantized, feed)])
+        stored = self.run_stored(feed)
         return {
-            source: (expected[source], self.real(index, single[index]))
-            for index, source in self.pairs.items()
+            self.pairs[index]: (expected, self.real(index, found))
+            for index, (expected, found) in stored.items()
         }
+
+    def run_stored(self, feed: Sequence[Array]) -> dict[int, tuple[Array, Array]]:
+        """Return the same by tensor of the quantized graph, the latter as it is stored."""
+        quantized, expected = self._quantized, self._floats.run(feed)
+        values = [self._store(index, expected[self._all[index]]) for index in self._fed]
+        single = self._apart.run([*values, *_stored_feed(quantized, feed)])
+        return {index: (expected[source], single[index]) for index, source in self.pairs.items()}
 
     def real(self, index: int, stored: Array) -> Array:
         """Return the real numbers of a quantized tensor, without the factors on its channels."""
@@ -122,7 +135,7 @@ class Alone:
         return values if factor is None else values / factor
 
     def _store(self, index: int, value: Array) -> Array:
-        factor = self._factors.get(self.pairs[index])
+        factor = self._factors.get(self._all[index])
         return _stored(self._quantized, index, value if factor is None else value * factor)
 
     def limits(self) -> dict[int, Range]:
@@ -180,6 +193,21 @@ def isolated(quantized: Graph, pairs: Mapping[int, int]) -> tuple[Graph, list[in
     return graph, list(fed)
 
 
+def _prune(graph: Graph, fed: Sequence[int], wanted: Iterable[int]) -> list[int]:
+    """Drop what some tensors do not need from an isolated graph; return what is fed to the rest."""
+    needed = set(wanted)
+    kept = []
+    for operator in reversed(graph.operators):
+        if not needed.isdisjoint(operator.outputs):
+            kept.append(operator)
+            needed.update(operator.inputs)
+    graph.subgraph.operators = kept[::-1]
+    pairs = zip(fed, graph.inputs, strict=False)
+    left = {index: copy for index, copy in pairs if copy in needed}
+    graph.subgraph.inputs = [*left.values(), *graph.inputs[len(fed) :]]
+    return list(left)
+
+
 def _feed(graph: Graph, index: int, fed: dict[int, int]) -> int:
     if index not in fed:
         stored = graph.tensors[index].quantization
@@ -202,8 +230,11 @@ def _stored(graph: Graph, index: int, value: Array) -> Array:
         return value.astype(dtype, copy=False)
     scale, zero_point = found
     limits = np.iinfo(dtype)
-    steps = np.rint(value.astype(np.float64) / scale) + zero_point
-    stored: Array = np.clip(steps, limits.min, limits.max).astype(dtype)
+    steps = np.divide(value, scale, dtype=np.float32)  # as the QUANTIZE kernel has it
+    np.rint(steps, out=steps)
+    steps += zero_point
+    np.clip(steps, limits.min, limits.max, out=steps)
+    stored: Array = steps.astype(dtype)
     return stored
 
 

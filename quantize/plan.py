@@ -16,7 +16,7 @@ from edgeconv.artifacts import Array
 from edgeconv.quantize import casts, needs
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import EVERYTHING, stored_range
-from edgeconv.quantize.qparams import Affine, Range, weight_scales
+from edgeconv.quantize.qparams import Affine, Range
 from edgeconv.quantize.rules import RULES, Rule, Scaling, fixed
 from edgeconv.tflite import OperatorT
 
@@ -296,7 +296,7 @@ class Plan:
         if graph.op(operator) in ("ADD", "SUB"):
             floor = _ADD_HEADROOM[self._bits[output]] * step
         elif rule.weight is not None and graph.is_constant(operator.inputs[rule.weight]):
-            weight = weight_scales(graph.value(operator.inputs[rule.weight]), rule.axis)
+            weight = graph.weight_scales(operator.inputs[rule.weight], rule.axis)
             floor = _PRODUCT_HEADROOM * step * float(weight.max())
         else:
             return

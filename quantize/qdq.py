@@ -57,6 +57,8 @@ class Scales:
         Returns:
             float32 scales of shape (slices,) or (1,).
         """
+        if not self.weights:
+            return None
         slices = 1 if axis is None else weight.shape[axis]
         rows = weight.reshape(1, -1) if axis is None else np.moveaxis(weight, axis, 0)
         rows = rows.reshape(slices, -1).astype(np.float64)

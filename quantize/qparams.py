@@ -110,36 +110,40 @@ class Affine:
         return _parameters(np.array([self.scale]), [self.zero_point], 0)
 
 
-def weight_scales(
-    weight: Array,
-    axis: int | None,
-    bias: Array | None = None,
-    input_scale: float = 1.0,
-    bits: int = 8,
-) -> Array:
+def weight_scales(weight: Array, axis: int | None) -> Array:
     """Return the symmetric scales of a weight, one per slice along an axis or one in all.
-
-    A slice of zeros gets scale 1/127. A slice whose weights are so small that its bias would not
-    fit into its integers gets the larger scale with which it does.
 
     Args:
         weight: The float weight.
         axis: Axis with a scale per slice; ``None`` for one scale.
-        bias: The float bias, one value per slice.
-        input_scale: Scale of the activation that the weight multiplies.
-        bits: Bits of that activation.
 
     Returns:
-        float32 scales, of shape (slices,) or (1,).
+        float32 scales, of shape (slices,) or (1,). A slice of zeros gets 1/127.
     """
     others = tuple(index for index in range(weight.ndim) if index != axis)
     peak = np.abs(weight).max(axis=None if axis is None else others, initial=0.0)
     peaks = np.atleast_1d(peak).astype(np.float64)
     scales = np.where(peaks > 0, peaks, 1.0) / WEIGHT_MAX
-    if bias is not None and bias.size:
-        needed = np.abs(bias.astype(np.float64).reshape(-1)) / (_BIAS_MAX[bits] * input_scale)
-        scales = np.maximum(scales, needed if axis is not None else needed.max())
     return np.maximum(scales, MIN_SCALE).astype(np.float32)
+
+
+def scales_beside(
+    scales: Array, bias: Array, input_scale: float, axis: int | None, bits: int = 8
+) -> Array:
+    """Return a weight's scales, enlarged where its bias would not fit into its integers otherwise.
+
+    Args:
+        scales: What `weight_scales` returned.
+        bias: The float bias, one value per slice.
+        input_scale: Scale of the activation that the weight multiplies.
+        axis: Axis with a scale per slice; ``None`` for one scale.
+        bits: Bits of that activation.
+    """
+    if not bias.size:
+        return scales
+    needed = np.abs(bias.astype(np.float64).reshape(-1)) / (_BIAS_MAX[bits] * input_scale)
+    least = needed if axis is not None else needed.max()
+    return np.maximum(scales, least.astype(np.float32))
 
 
 def quantize_weight(weight: Array, scales: Array, axis: int | None) -> Array:

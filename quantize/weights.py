@@ -14,7 +14,7 @@ import numpy as np
 
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.precision import Chosen
-from edgeconv.quantize.qparams import quantize_weight, symmetric, weight_scales
+from edgeconv.quantize.qparams import symmetric
 from edgeconv.tflite import OperatorT
 
 MIN_ELEMENTS = 1024
@@ -126,9 +126,8 @@ def _to_int8(
 
 
 def _store(graph: Graph, index: int, axis: int | None) -> int:
-    value = graph.value(index)
-    scales = weight_scales(value, axis)
-    quantized = quantize_weight(value, scales, axis)
+    scales = graph.weight_scales(index, axis)
+    quantized = graph.stored_weight(index, scales, axis)
     return graph.add_constant(f"{graph.name(index)}/int8", quantized, symmetric(scales, axis))
 
 

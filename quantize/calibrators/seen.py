@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,12 +38,20 @@ class Seen:
         self._counts: npt.NDArray[np.int64] = np.zeros(_BINS, np.int64)
         self._half = 0.0
         self._waiting: list[Array] = []
+        self._ranges: dict[Callable[[Seen], tuple[float, float]], tuple[float, float]] = {}
+
+    def range(self, calibrator: Callable[[Seen], tuple[float, float]]) -> tuple[float, float]:
+        """Return what a calibrator makes of this; it is asked once, until more is seen."""
+        if calibrator not in self._ranges:
+            self._ranges[calibrator] = calibrator(self)
+        return self._ranges[calibrator]
 
     def update(self, array: Array) -> None:
         """Take in the tensor's float32 values for one more sample; the array is not kept."""
         flat = array.reshape(-1)
         if flat.size == 0:
             return
+        self._ranges.clear()
         low, high = _extremes(flat)
         self.lows.append(low)
         self.highs.append(high)

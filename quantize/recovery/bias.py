@@ -7,15 +7,20 @@ such shifts up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
+from edgeconv.artifacts import Array
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.localise import Alone
 from edgeconv.quantize.recovery.base import Draft, replace_constant
 from edgeconv.quantize.rules import RULES
+
+_Vector = npt.NDArray[np.float64]
 
 _LINEAR = (ActivationFunctionType.NONE, ActivationFunctionType.RELU)
 
@@ -33,12 +38,13 @@ class BiasCorrection:
         layers = _layers(draft.graph)
         if not layers:
             return
-        shifts = _mean_errors(draft, list(layers))
+        shifts = _mean_errors(draft, layers)
         graph = draft.graph.copy()
         for output, position in layers.items():
             if output in shifts:
                 _shift(graph, position, shifts[output])
-        yield draft.on(graph)
+        # The ranges are those of what the quantized model is to compute.
+        yield replace(draft, graph=graph)
 
 
 def _layers(graph: Graph) -> dict[int, int]:
@@ -54,26 +60,29 @@ def _layers(graph: Graph) -> dict[int, int]:
     return found
 
 
-def _mean_errors(
-    draft: Draft, outputs: list[int]
-) -> dict[int, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def _mean_errors(draft: Draft, outputs: Collection[int]) -> dict[int, _Vector]:
     """Return what must be added to each channel."""
-    alone = Alone(draft.graph, draft.built())
+    quantized = draft.built()
+    alone = Alone(draft.graph, quantized, outputs)
     limits = alone.limits()
-    errors: dict[int, list[np.ndarray[tuple[int], np.dtype[np.float64]]]] = {}
+    errors: dict[int, list[_Vector]] = {}
     for feed in draft.feeds:
-        for index, (expected, found) in alone.run(feed).items():
-            if index in outputs and index in limits:
+        for index, (expected, stored) in alone.run_stored(feed).items():
+            source = alone.pairs[index]
+            if source in limits:
                 # What saturates, and may, is not to be made up for by the rest.
-                within = expected.astype(np.float64).clip(limits[index].low, limits[index].high)
-                error = (within - found).reshape(-1, expected.shape[-1])
-                errors.setdefault(index, []).append(error.mean(axis=0))
+                within = expected.clip(limits[source].low, limits[source].high)
+                found = alone.real(index, _channel_means(stored))
+                errors.setdefault(source, []).append(_channel_means(within) - found)
     return {index: np.mean(parts, axis=0) for index, parts in errors.items()}
 
 
-def _shift(
-    graph: Graph, position: int, shift: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> None:
+def _channel_means(values: Array) -> _Vector:
+    means: _Vector = values.reshape(-1, values.shape[-1]).mean(axis=0, dtype=np.float64)
+    return means
+
+
+def _shift(graph: Graph, position: int, shift: _Vector) -> None:
     operator = graph.operators[position]
     slot = RULES[graph.op(operator)].bias
     assert slot is not None

@@ -44,7 +44,7 @@ class Headroom:
         inner, margin = given, _MARGINS[0]
         if isinstance(given, Growing):
             inner, margin = given.inner, given.margin
-        found = {index: inner(seen) for index, seen in draft.seen.items()}
+        found = {index: seen.range(inner) for index, seen in draft.seen.items()}
         for other in _MARGINS:
             if other != margin:
                 growing = Growing(inner, other)
@@ -69,7 +69,7 @@ class Growing:
 
     def __call__(self, seen: Seen) -> tuple[float, float]:
         """See `Calibrator`."""
-        return self.widened(self.inner(seen), seen)
+        return self.widened(seen.range(self.inner), seen)
 
     def widened(self, found: tuple[float, float], seen: Seen) -> tuple[float, float]:
         """Return a range with the margin."""

@@ -15,6 +15,7 @@ from edgeconv.quantize.qparams import (
     bias_scales,
     quantize_bias,
     quantize_weight,
+    scales_beside,
     weight_scales,
 )
 
@@ -67,7 +68,7 @@ def test_weights_are_within_half_a_step(weight: Array, per_channel: bool) -> Non
 @settings(deadline=None)
 def test_a_bias_always_fits(bias: Array, weight: Array, input_scale: float) -> None:
     for axis in (0, None):
-        scales = weight_scales(weight, axis, bias, input_scale)
+        scales = scales_beside(weight_scales(weight, axis), bias, input_scale, axis)
         stored = quantize_bias(bias, input_scale, scales)
         assert np.abs(stored.astype(np.int64)).max() <= 1.001 * 2**30
         products = bias_scales(input_scale, scales).astype(np.float64)
