@@ -31,8 +31,11 @@ def mse(seen: Seen) -> tuple[float, float]:
     low, high = lowest, highest = seen.reach()
     centres, counts = seen.bins()
     for _ in range(2):
+        before = low
         high = _search(highest, partial(_error, low, centres=centres, counts=counts))
         low = _search(lowest, partial(_error, high=high, centres=centres, counts=counts))
+        if low == before:
+            break
     return low, high
 
 

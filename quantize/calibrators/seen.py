@@ -18,7 +18,7 @@ _LEAST = 1e-30
 _SAMPLED = 1 << 15
 """Of larger arrays about as many values are counted, evenly spread."""
 
-_BLOCK = 1 << 15
+_BLOCK = 1 << 16
 """Extremes are found in blocks that stay in the cache, so that memory is read once for both."""
 
 
@@ -74,9 +74,10 @@ class Seen:
             return
         self._reach(peak)
         width = 2 * self._half / _BINS
-        bins = (flat * np.float32(1 / width) + np.float32(_BINS / 2)).astype(np.int32)
-        np.clip(bins, 0, _BINS - 1, out=bins)
-        self._counts += np.bincount(bins, minlength=_BINS)
+        bins = (flat * np.float32(1 / width) + np.float32(_BINS / 2)).astype(np.intp)
+        counts = np.bincount(bins, minlength=_BINS + 1)
+        self._counts += counts[:_BINS]
+        self._counts[-1] += counts[_BINS]  # the highest value itself
 
     @property
     def width(self) -> float:

@@ -110,21 +110,22 @@ def rounded(weight: _Matrix, second: _Matrix) -> Array:
     inverse = np.linalg.inv(second[np.ix_(order, order)] + damping * np.eye(size))
     upper = np.linalg.cholesky(inverse).T
     scales = weight_scales(weight, 0).astype(np.float64)
-    left = weight[:, order] / scales[:, None]
+    # In units of steps, and by input, so that what is used together lies together in memory.
+    left = np.ascontiguousarray((weight[:, order] / scales[:, None]).T, np.float32)
     steps = np.rint(left)
     # The largest weight of a row is what its scale comes from, and keeps its value.
     fixed = np.abs(steps) == WEIGHT_MAX
+    shares = (upper / np.diag(upper)[:, None]).astype(np.float32)
     for start in range(0, size, _BLOCK):
         block = slice(start, min(start + _BLOCK, size))
-        errors = np.zeros_like(left[:, block])
+        errors = np.empty_like(left[block])
         for place in range(block.start, block.stop):
-            found = np.rint(left[:, place]).clip(1 - WEIGHT_MAX, WEIGHT_MAX - 1)
-            steps[:, place] = np.where(fixed[:, place], steps[:, place], found)
-            error = (left[:, place] - steps[:, place]) / upper[place, place]
-            errors[:, place - start] = error
+            found = np.rint(left[place]).clip(1 - WEIGHT_MAX, WEIGHT_MAX - 1)
+            np.copyto(steps[place], found, where=~fixed[place])
+            error = errors[place - start] = left[place] - steps[place]
             rest = slice(place + 1, block.stop)
-            left[:, rest] -= np.outer(error, upper[place, rest])
-        left[:, block.stop :] -= errors @ upper[block, block.stop :]
+            left[rest] -= shares[place, rest, None] * error
+        left[block.stop :] -= shares[block, block.stop :].T @ errors
     weights = np.empty_like(weight)
-    weights[:, order] = steps * scales[:, None]
+    weights[:, order] = steps.T * scales[:, None]
     return weights.astype(np.float32)
