@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv import parity
-from edgeconv.artifacts import Artifact
+from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.bundle import COMPLETE, Bundle, describe_artifact, open_bundle
 from edgeconv.options import ConverterName, ConvertOptions
 from edgeconv.stages import TranslateToSavedModel
@@ -62,9 +62,7 @@ def cross_check(
         check.add(converter, converter)
         found = check.parity(converter)
         manifest = check.manifest()
-    return Verification(
-        manifest, judged(found, baseline, options.tolerance_db), (bundle.vectors()[0], {})
-    )
+    return Verification(manifest, judged(found, baseline, options.tolerance_db), check.vectors())
 
 
 class _CrossCheck:
@@ -135,6 +133,11 @@ class _CrossCheck:
             **with_converters(report.to_dict(), self._entries),
             "against": {"converter": converter, "versions": versions},
         }
+
+    def vectors(self) -> tuple[Arrays, Arrays, Arrays]:
+        """Return inputs, the ONNX file's outputs, and the other converter's."""
+        verifier = self._verifier
+        return verifier.inputs, verifier.reference, verifier.found
 
     def manifest(self) -> dict[str, Any]:
         """Return what reports need of a manifest."""

@@ -122,7 +122,8 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
     parity = with_layers(report.to_dict(), layers)
     parity["correspondence"] = [item.to_dict() for item in matches]
     manifest = _manifest(stage, second, samples)
-    return Verification(manifest, judged(parity, baseline, options.tolerance_db))
+    vectors = verifier.inputs, verifier.reference, verifier.found
+    return Verification(manifest, judged(parity, baseline, options.tolerance_db), vectors)
 
 
 def _layers(

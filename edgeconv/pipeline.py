@@ -245,7 +245,7 @@ class _Conversion:
         content = with_layers(with_converters(parity.to_dict(), self._entries), layers)
         bundle.write_json(self._directory / bundle.PARITY, content)
         manifest = self._manifest(data, parity, failure)
-        page = render_html(manifest, content, verifier.inputs, verifier.reference)
+        page = render_html(manifest, content, verifier.inputs, verifier.reference, verifier.found)
         (self._directory / bundle.REPORT).write_text(page)
         manifest["files"] = [
             bundle.describe_file(self._directory / name, self._directory)

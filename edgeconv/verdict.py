@@ -21,12 +21,13 @@ class Verification:
     Attributes:
         manifest: The bundle's manifest; of two models, as much of one as reports need.
         parity: The content of a ``parity.json``.
-        vectors: Inputs and reference outputs that it was measured on, by name.
+        vectors: Inputs that it was measured on, the reference's outputs, and those of the last
+            stage that could be run, by name.
     """
 
     manifest: Mapping[str, Any]
     parity: dict[str, Any]
-    vectors: tuple[Arrays, Arrays] = ({}, {})
+    vectors: tuple[Arrays, Arrays, Arrays] = ({}, {}, {})
 
     @property
     def passed(self) -> bool:

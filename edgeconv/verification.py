@@ -254,6 +254,11 @@ class Verifier:
         self._previous_stage = reference
         self._previous: Arrays = {}
 
+    @property
+    def found(self) -> Arrays:
+        """Outputs of the last stage that could be run; empty before one was."""
+        return self._previous if any(stage.outputs for stage in self.stages) else {}
+
     def compute_reference(self, compute: Callable[[Arrays], Arrays]) -> None:
         """Run the reference on the samples; all stages are compared with what it returns."""
         self.reference = self._previous = compute(self.inputs)

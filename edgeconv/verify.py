@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeconv.artifacts import Artifact
+from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.bundle import Bundle, open_bundle
 from edgeconv.disk import sha256_of
@@ -87,7 +87,7 @@ def verify_bundle(
     baseline = read_baseline(options.baseline)
     kinds = WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME, WorkerKind.LITERT
     with at_work(options, observer, *kinds) as (workers, scratch, steps):
-        parity = _check(bundle, options, workers, scratch, steps)
+        parity, outputs = _check(bundle, options, workers, scratch, steps)
         if options.layers:
             found = steps.run(
                 "layers",
@@ -98,12 +98,13 @@ def verify_bundle(
                 parity = kept_from(bundle.parity(), parity, "onnx", sha256_of(onnx))
             parity = with_layers(parity, found)
     parity = judged(parity, baseline, options.tolerance_db)
-    return Verification(bundle.manifest, parity, bundle.vectors())
+    return Verification(bundle.manifest, parity, (*bundle.vectors(), outputs))
 
 
 def _check(
     bundle: Bundle, options: VerifyOptions, workers: WorkerPool, scratch: Path, steps: Steps
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Arrays]:
+    """Return the content of a ``parity.json``, and what the last stage computed."""
     inputs, outputs = bundle.vectors()
     before = bundle.parity()
     reference = str(before["reference"])
@@ -130,7 +131,7 @@ def _check(
         tuple(verifier.stages),
         before.get("calibration"),
     )
-    return with_converters(report.to_dict(), bundle.manifest["stages"])
+    return with_converters(report.to_dict(), bundle.manifest["stages"]), verifier.found
 
 
 def _check_stage(name: str, artifact: Artifact, verifier: Verifier, steps: Steps) -> None:

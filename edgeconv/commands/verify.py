@@ -193,7 +193,7 @@ def _write_reports(found: Verification, path: Path, values: Mapping[str, Any]) -
     from edgeconv.reports.markdown import render_markdown
 
     if values["update"]:
-        update(path, found.parity)
+        update(path, found.parity, found.vectors[2])
     manifest, parity = found.manifest, found.parity
     reports: dict[str, Callable[[], str]] = {
         "markdown": lambda: render_markdown(manifest, parity),

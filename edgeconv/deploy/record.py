@@ -10,15 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv import bundle as files
-from edgeconv.artifacts import Artifact, Format
+from edgeconv.artifacts import Arrays, Artifact, Format
 from edgeconv.bundle import Bundle, BundleWriter
 from edgeconv.deploy.model import STAGE, Compiled
 from edgeconv.reports.html import render_html
 from edgeconv.verification import FAIL, PASS
 
 
-def record(bundle: Bundle, model: Artifact, compiled: Compiled, entry: Mapping[str, Any]) -> None:
+def record(
+    bundle: Bundle,
+    model: Artifact,
+    compiled: Compiled,
+    entry: Mapping[str, Any],
+    outputs: Arrays,
+) -> None:
     """Add the stage, and the compiled file where it is new; render the report again.
+
+    Args:
+        bundle: The bundle.
+        model: What was deployed.
+        compiled: What became of it.
+        entry: The stage's entry in ``parity.json``.
+        outputs: What the device computed for the bundle's vectors, in the source model's form.
 
     Raises:
         UsageError: The bundle's directory cannot be written.
@@ -33,7 +46,7 @@ def record(bundle: Bundle, model: Artifact, compiled: Compiled, entry: Mapping[s
             manifest["stages"] = [*manifest["stages"], _stage(model, path, place, compiled.seconds)]
         parity = with_stage(bundle.parity(), entry)
         manifest["verdict"] = parity["verdict"]
-        page = render_html(manifest, parity, *bundle.vectors())
+        page = render_html(manifest, parity, *bundle.vectors(), outputs)
         for name in (files.MANIFEST, files.PARITY, files.REPORT):
             (place / name).unlink(missing_ok=True)  # not through the link
         files.write_json(place / files.PARITY, parity)

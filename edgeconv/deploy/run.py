@@ -141,7 +141,7 @@ def deploy(
         entry = _entry(stage, target, model, outcome, there, where, options)
         entry["notes"] = notes
         if target == "coral":
-            record(bundle, model, compiled, entry)
+            record(bundle, model, compiled, entry, outcome.there)
     return Deployment(bundle.path, where, entry)
 
 

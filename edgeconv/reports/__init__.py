@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgeconv.artifacts import Arrays
 from edgeconv.bundle import MANIFEST, PARITY, REPORT, Bundle, describe_file, read_json, write_json
 
 __all__ = ["render", "update"]
 
 
-def render(directory: Path) -> Path:
+def render(directory: Path, found: Arrays | None = None) -> Path:
     """Write a bundle's ``report.html`` again, from its manifest, ``parity.json`` and vectors.
 
     What is in ``parity.json`` is believed; the manifest gets the digests of both files, so that the
@@ -19,6 +20,7 @@ def render(directory: Path) -> Path:
 
     Args:
         directory: The bundle.
+        found: The outputs of the last stage for the vectors, where they are known.
 
     Returns:
         The page.
@@ -31,7 +33,7 @@ def render(directory: Path) -> Path:
 
     manifest = read_json(directory / MANIFEST)
     bundle = Bundle(directory, manifest)
-    page = render_html(manifest, bundle.parity(), *bundle.vectors())
+    page = render_html(manifest, bundle.parity(), *bundle.vectors(), found)
     (directory / REPORT).write_text(page)
     renewed = {name: describe_file(directory / name, directory) for name in (PARITY, REPORT)}
     files = [renewed.get(entry["file"], entry) for entry in manifest["files"]]
@@ -41,12 +43,13 @@ def render(directory: Path) -> Path:
     return directory / REPORT
 
 
-def update(directory: Path, parity: Mapping[str, Any]) -> Path:
+def update(directory: Path, parity: Mapping[str, Any], found: Arrays | None = None) -> Path:
     """Put another ``parity.json`` into a bundle, and write its ``report.html`` again.
 
     Args:
         directory: The bundle.
         parity: The content.
+        found: The outputs of the last stage for the vectors, where they are known.
 
     Returns:
         The page.
@@ -59,4 +62,4 @@ def update(directory: Path, parity: Mapping[str, Any]) -> Path:
     write_json(directory / PARITY, parity)
     verdicts = {"verdict": parity["verdict"], "verified": parity["verdict"] != "skipped"}
     write_json(directory / MANIFEST, {**manifest, **verdicts})
-    return render(directory)
+    return render(directory, found)

@@ -1,19 +1,29 @@
-"""Charts as SVG text, which is part of the page and scales with it."""
+"""Charts as SVG, which is part of the page and scales with it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-_WIDTH, _HEIGHT = 960, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 28, 26
+_WIDTH, _HEIGHT = 1000, 200
 _HIGHEST_DB = 150.0
 _STEPS = (5, 10, 20, 30, 50)
+_MANY = 120
+"""More layers than that have small dots."""
+
+# A layer that comes that close to the stage's gate, alone, is marked.
+_MARGIN_DB = 10.0
+
+Place = Callable[[float, float], tuple[float, float]]
+"""Returns where a layer, by its number, and a figure in dB are in the drawing."""
 
 
 def layer_chart(layers: Sequence[Mapping[str, Any]], limit: float | None) -> str:
     """Return the error along the depth of the network, both figures; ``""`` without layers.
+
+    The drawing is stretched to the width that there is, in both directions by itself; dots and
+    words keep their size, so that a phone shows them as a desktop does.
 
     Args:
         layers: Entries of ``layers`` in ``parity.json``.
@@ -32,32 +42,73 @@ def layer_chart(layers: Sequence[Mapping[str, Any]], limit: float | None) -> str
     step = next((s for s in _STEPS if (high - low) / s <= 6), _STEPS[-1])
     low, high = low // step * step, -(-high // step) * step
 
-    def place(index: int, value: float) -> tuple[float, float]:
-        across = (_WIDTH - _LEFT - _RIGHT) * (index + 0.5) / len(shown)
-        down = (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
-        return round(_LEFT + across, 1), round(_TOP + down, 1)
+    def place(index: float, value: float) -> tuple[float, float]:
+        across = _WIDTH * (index + 0.5) / len(shown)
+        return round(across, 1), round(_HEIGHT * (high - value) / (high - low), 1)
 
-    parts = [*_axis(low, high, step), *_limit(limit, place)]
-    carried = [place(i, _known(item, "carried_db")) for i, item in enumerate(shown)]
-    parts.append(
+    lines, words = _axis(low, high, step, limit, place)
+    carried = (place(i, _known(item, "carried_db")) for i, item in enumerate(shown))
+    lines.append(
         '<polyline class="carried" points="' + " ".join(f"{x},{y}" for x, y in carried) + '"/>'
     )
-    radius = 4 if len(shown) <= 120 else 2
+    bad = -400.0 if limit is None else limit + _MARGIN_DB
+    lines += _dots(shown, bad, place)
+    many = " many" if len(shown) > _MANY else ""
+    return (
+        f'<div class="chart{many}" role="img" aria-label="Error along the depth of the network">'
+        f'<span class="unit">SQNR, dB</span><div class="plot">'
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none">{"".join(lines)}</svg>'
+        f"{''.join(words)}{_worst(shown, bad, place)}</div>"
+        f'<div class="ends"><span>first layer</span><span>layer {len(shown)}</span></div></div>'
+    )
+
+
+def _axis(
+    low: float, high: float, step: float, limit: float | None, place: Place
+) -> tuple[list[str], list[str]]:
+    """Return the lines of the axis and of the gate, and the words beside them."""
+    lines, words = [], []
+    value = low
+    while value <= high:
+        y = place(0, value)[1]
+        lines.append(f'<path class="grid" d="M0 {y}H{_WIDTH}"/>')
+        words.append(f'<span class="tick" style="top:{_share(y)}%">{value:.0f}</span>')
+        value += step
+    if limit is not None:
+        y = place(0, limit)[1]
+        lines.append(f'<path class="limit" d="M0 {y}H{_WIDTH}"/>')
+        words.append(f'<span class="limit" style="top:{_share(y)}%">gate</span>')
+    return lines, words
+
+
+def _dots(shown: Sequence[Mapping[str, Any]], bad: float, place: Place) -> list[str]:
+    dots = []
     for index, item in enumerate(shown):
         value = _db(item, "here_db")
-        if value is None:
-            continue
-        x, y = place(index, value)
-        blamed = " bad" if limit is not None and value < limit + 10 else ""
-        parts.append(
-            f'<circle class="here{blamed}" cx="{x}" cy="{y}" r="{radius}">'
-            f"<title>{_words(item)}</title></circle>"
-        )
-    parts.append(
-        f'<text x="{_LEFT}" y="{_HEIGHT - 6}">first layer</text>'
-        f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 6}" text-anchor="end">last layer</text>'
-    )
-    return _svg("Error along the depth of the network", parts)
+        if value is not None:
+            x, y = place(index, value)
+            kind = "here bad" if value < bad else "here"
+            # A line of no length: only its round caps are drawn, which are not stretched.
+            dots.append(f'<path class="{kind}" d="M{x} {y}h0"><title>{_words(item)}</title></path>')
+    return dots
+
+
+def _worst(shown: Sequence[Mapping[str, Any]], bad: float, place: Place) -> str:
+    """Return the name of the worst layer beside its dot, where it is marked."""
+    figures = [(_db(item, "here_db"), index) for index, item in enumerate(shown)]
+    known = [(value, index) for value, index in figures if value is not None]
+    value, index = min(known, default=(bad, 0))
+    if value >= bad:
+        return ""
+    x, y = place(index, value)
+    far = x > _WIDTH / 2
+    side = f"right:{_share(_WIDTH - x, _WIDTH)}%" if far else f"left:{_share(x, _WIDTH)}%"
+    name = escape(str(shown[index]["name"]))
+    return f'<span class="worst" style="top:{_share(y)}%;{side}">{name}</span>'
+
+
+def _share(place: float, whole: float = _HEIGHT) -> str:
+    return f"{100 * place / whole:.1f}"
 
 
 def histogram_chart(histogram: Mapping[str, Any]) -> str:
@@ -81,34 +132,35 @@ def histogram_chart(histogram: Mapping[str, Any]) -> str:
     return f'<svg viewBox="0 0 300 118" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def _svg(label: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg class="wide" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(label)}">' + "".join(parts) + "</svg>"
-    )
+def score_chart(name: str, scores: Mapping[str, Sequence[float]]) -> str:
+    """Return bars from zero, below each other.
 
+    Args:
+        name: Of the output.
+        scores: By class the reference's score and, where it is known, the stage's.
+    """
+    values = [value for pair in scores.values() for value in pair]
+    low, high = min(0.0, *values), max(0.0, *values)
+    left, width, step = 62, 150, 30
 
-def _axis(low: float, high: float, step: float) -> list[str]:
-    parts = [f'<text x="{_LEFT + 4}" y="{_TOP - 9}">SQNR, dB</text>']
-    value = low
-    while value <= high:
-        y = round(_TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low), 1)
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.0f}</text>'
-        )
-        value += step
-    return parts
+    def place(value: float) -> float:
+        return left + width * (value - low) / max(high - low, 1e-12)
 
-
-def _limit(limit: float | None, place: Any) -> list[str]:
-    if limit is None:
-        return []
-    y = place(0, limit)[1]
-    return [
-        f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>',
-        f'<text class="limit" x="{_WIDTH - _RIGHT}" y="{y - 5}" text-anchor="end">gate</text>',
-    ]
+    parts = []
+    for number, (label, pair) in enumerate(scores.items()):
+        top = number * step + 4
+        parts.append(f'<text x="0" y="{top + 15}">{escape(label)}</text>')
+        for side, (kind, value) in enumerate(zip(("bar", "bar ours"), pair, strict=False)):
+            ends = sorted((place(0), place(value)))
+            y = top + 11 * side
+            parts.append(
+                f'<rect class="{kind}" x="{ends[0]:.1f}" y="{y}" '
+                f'width="{max(1.0, ends[1] - ends[0]):.1f}" height="9"/>'
+                f'<text x="{left + width + 6}" y="{y + 9}">{value:.3g}</text>'
+            )
+    title = escape(f"Largest scores of {name}")
+    height = step * len(scores)
+    return f'<svg viewBox="0 0 270 {height}" role="img" aria-label="{title}">{"".join(parts)}</svg>'
 
 
 def _bounds(values: Sequence[float]) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from edgeconv.artifacts import Arrays
 from edgeconv.layer_errors import LayerError
 from edgeconv.report import format_bytes, format_db, notes, stage_rows, verdict_line
 from edgeconv.reports.charts import histogram_chart, layer_chart
-from edgeconv.reports.pictures import pictures
+from edgeconv.reports.pictures import sample_rows
 
 
 def render_html(
@@ -18,6 +18,7 @@ def render_html(
     parity: Mapping[str, Any],
     inputs: Arrays | None = None,
     outputs: Arrays | None = None,
+    found: Arrays | None = None,
 ) -> str:
     """Return the page.
 
@@ -26,6 +27,7 @@ def render_html(
         parity: Content of ``parity.json``.
         inputs: Samples by input name, for the pictures.
         outputs: The reference's outputs for them.
+        found: Those of the last stage that could be run.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -35,6 +37,7 @@ def render_html(
     )
     environment.filters.update(db=format_db, figure=_figure, percent=_percent, size=format_bytes)
     rows = stage_rows(manifest, parity)
+    samples = sample_rows(inputs or {}, outputs or {}, found or {}, _last(parity))
     checked = {stage["stage"]: stage for stage in parity["stages"]}
     good = manifest["status"] == "complete" and parity["verdict"] == "pass"
     page: str = environment.from_string(template).render(
@@ -55,7 +58,9 @@ def render_html(
             for stage in parity["stages"]
             for item in stage.get("histograms", ())[:4]
         ],
-        pictures=pictures(inputs or {}, outputs or {}),
+        samples=samples,
+        has_scores=any(figure.chart for _, figures in samples for figure in figures),
+        shown_stage=_last(parity) if found else "",
         hashes=[
             (entry["file"], entry["sha256"], format_bytes(entry["bytes"]))
             for entry in manifest["stages"]
@@ -63,6 +68,12 @@ def render_html(
         ],
     )
     return page
+
+
+def _last(parity: Mapping[str, Any]) -> str:
+    """Return the last stage that could be run."""
+    names = [str(stage["stage"]) for stage in parity["stages"] if stage["outputs"]]
+    return names[-1] if names else ""
 
 
 def _verdict(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,44 @@ def browse(page: Path, *options: str) -> subprocess.CompletedProcess[str]:
 def page(tmp_path: Path) -> Path:
     path = tmp_path / "report.html"
     images = np.random.default_rng(0).random((2, 1, 3, 16, 16), np.float32)
+    scores = np.random.default_rng(0).random((2, 1, 10), np.float32)
     manifest, parity = reports_with_layers(40)
-    path.write_text(render_html(manifest, parity, {"image": images}, {}))
+    outputs = {"picture": images, "score": scores}
+    path.write_text(render_html(manifest, parity, {"image": images}, outputs, outputs))
     return path
+
+
+# Browsers have no window as narrow as a phone, but frames; what one measures goes into the title.
+_FRAME = """<!doctype html><body><iframe id="f" style="border:0;width:{width}px;height:2000px"
+srcdoc="{page}"></iframe><script>f.onload = () => {{
+const root = f.contentDocument.documentElement;
+document.title = ["measured", root.clientWidth, root.scrollWidth,
+...Array.from(f.contentDocument.querySelectorAll(".scroll"), e => e.scrollWidth - e.clientWidth)
+].join(" ") }}</script>"""
+
+
+def measured(page: Path, width: int) -> list[int]:
+    """Return the width of the page, that of its content, and what each table is too wide by."""
+    frame = page.with_name("frame.html")
+    frame.write_text(_FRAME.format(width=width, page=escape(page.read_text())))
+    done = browse(frame, "--dump-dom", "--virtual-time-budget=5000")
+    found = re.search(r"<title>measured ([\d ]+)</title>", done.stdout)
+    assert found, done.stderr
+    return [int(number) for number in found[1].split()]
+
+
+@pytest.mark.parametrize("width", [390, 320, 1280])
+def test_nothing_scrolls_sideways_on_a_phone_or_a_desktop(page: Path, width: int) -> None:
+    inner, content, *tables = measured(page, width)
+    assert inner == width
+    assert content == width
+    assert tables
+    assert max(tables) == 0
+
+
+def test_what_is_too_wide_would_be_seen(page: Path) -> None:
+    page.write_text(page.read_text().replace("<h2>", '<h2><p style="width:900px">x</p>', 1))
+    assert measured(page, 390)[1] > 390
 
 
 def test_it_renders_without_errors_and_without_requests(page: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_thousand_layers_and_a_hundred_vectors(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         text = page.read_text()
         assert f"on {count}" in text
-        assert text.count("<circle") == 2 * LAYERS
+        assert text.count('class="here') == 2 * LAYERS
         assert len(text.encode()) < 3_000_000
         peaks.append(int(done.stdout))
     # The values of all layers take 2 MB for each vector; what is left is noise.
