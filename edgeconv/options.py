@@ -85,6 +85,8 @@ class ConvertOptions:
         runtime: What runs .tflite files for parity.
         verify: Check parity after every stage.
         layers: Then measure the error of each layer, too.
+        explain: Then keep the worst layers of an integer model in float, one at a time, and report
+            what each gains.
         parity_samples: Largest number of samples that parity is measured on.
         gates: Overrides of the default gates, ``{"tflite_int8": {"sqnr_db": 20.0}}``; the stage
             ``all`` stands for every stage.
@@ -113,6 +115,7 @@ class ConvertOptions:
     runtime: RuntimeName = "litert"
     verify: bool = True
     layers: bool = True
+    explain: bool = False
     parity_samples: int = 16
     gates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seed: int = 0

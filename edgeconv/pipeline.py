@@ -34,12 +34,13 @@ from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
 from edgeconv.sources import Data, Source, data_for, load
-from edgeconv.stages import plan, require_outputs
+from edgeconv.stages import Quantize, plan, require_outputs
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.stage import Stage, StageContext
+from edgeconv.trials import try_next_steps
 from edgeconv.verification import SKIPPED, ParityReport, Verifier, with_converters
 
 # The first artifact that can be deployed: worth keeping when a later stage fails.
@@ -116,6 +117,7 @@ class _Conversion:
         self._scratch = writer.directory / ".work"
         self._entries: list[dict[str, Any]] = []
         self._assessment = Assessment()
+        self._quantized: tuple[Quantize, Artifact, StageContext] | None = None
 
     def run(self) -> Result:
         """Load the model, run every stage, and write the bundle."""
@@ -152,8 +154,25 @@ class _Conversion:
             "layers",
             lambda: measure_layers(self._workers, artifacts, verifier.inputs, self._scratch, torch),
         )
+        found |= self._tried(found, verifier)
         followed = torch is not None or source.reference == "onnx"
         return found if followed else {"onnx": NOT_RECORDED, **found}
+
+    def _tried(
+        self, found: Mapping[str, StageLayers], verifier: Verifier
+    ) -> dict[str, StageLayers]:
+        """Return the layers of the quantized stage with what was tried for the worst of them."""
+        if self._quantized is None or not self._job.options.explain:
+            return {}
+        stage, before, context = self._quantized
+        if stage.name not in found or self._job.options.max_drop is not None:
+            return {}
+        layers = found[stage.name]
+        return {
+            stage.name: self._steps.run(
+                "advice", lambda: try_next_steps(layers, stage, before, context, verifier)
+            )
+        }
 
     def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> _Failure | None:
         """Run the stages; return how one failed after something worth keeping."""
@@ -192,6 +211,8 @@ class _Conversion:
 
     def _run_stage(self, stage: Stage, before: Artifact, context: StageContext) -> Artifact:
         artifact = self._steps.run(stage.name, lambda: stage.run(before, context))
+        if isinstance(stage, Quantize):
+            self._quantized = stage, before, context
         require_outputs(artifact, before, stage.name)
         entry = bundle.describe_artifact(artifact, self._directory)
         seconds = self._steps.seconds[stage.name]

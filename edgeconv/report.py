@@ -47,11 +47,27 @@ def explain(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
             rows = [_layer_row(layer) for layer in layers]
             lines += ["", f"worst layers of {stage['stage']}, in dB made here and carried", ""]
             lines += _table(rows, tuple(rows[0]))
+            for layer in layers:
+                lines += _next(layer)
     for entry in manifest["stages"]:
         for step in entry.get("recovery", ()):
             verdict = "kept" if step["kept"] else "not worth it"
             lines.append(f"{entry['name']}: {step['name']} {step['gain_db']:+.1f} dB, {verdict}")
     return "\n".join(lines)
+
+
+def advice(layer: Mapping[str, Any]) -> str:
+    """Return the next step for a layer, with what it gained where it was tried; ``""`` for none."""
+    if layer.get("gain_db") is None:
+        return str(layer.get("advice", ""))
+    return f"{layer['advice']} ({layer['gain_db']:+.1f} dB on the worst output)"
+
+
+def _next(layer: Mapping[str, Any]) -> list[str]:
+    text = f"{layer['onnx_node'] or layer['name'].partition(';')[0]}: {advice(layer)}"
+    if layer.get("gain_db") is None:
+        return []
+    return textwrap.wrap(text, WIDTH - 2, initial_indent="  ", subsequent_indent="    ")
 
 
 def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edgeconv import targets
 from edgeconv.artifacts import Artifact
@@ -155,30 +156,48 @@ class Quantize:
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Quantize in the quantizer's worker."""
+        answer = self.quantized(source, context, self.path(context))
+        context.details["notes"] = answer["notes"]
+        if answer["recovery"]:
+            context.details["recovery"] = answer["recovery"]
+        return Artifact.from_dict(answer)
+
+    def path(self, context: StageContext) -> Path:
+        """Return the file that the stage writes."""
+        return context.directory / f"{context.name}_{self.mode}.tflite"
+
+    def quantized(
+        self, source: Artifact, context: StageContext, path: Path, more: Sequence[Rule] = ()
+    ) -> dict[str, Any]:
+        """Write a quantized file, and return what `edgeconv.quantize.engine.quantize` does.
+
+        Args:
+            source: The float file.
+            context: What the stage is given.
+            path: The file to write.
+            more: Rules that win over those of the stage and of the options.
+        """
         from edgeconv.convert.origin import origins_of
 
         onnx = context.directory / f"{context.name}.onnx"
-        answer = context.workers.call(
+        answer: dict[str, Any] = context.workers.call(
             WorkerKind.QUANTIZER,
             "edgeconv.quantize.engine:quantize",
             context.progress,
             model=source.to_dict(),
-            path=str(context.directory / f"{context.name}_{self.mode}.tflite"),
+            path=str(path),
             mode=self.mode,
             io_dtype=context.options.io_dtype,
             samples=str(context.calibration),
             calibrator=context.options.calibrator,
             disable_recovery=list(context.options.disable_recovery),
-            rules=[rule.to_dict() for rule in (*self.rules, *rules_of(context.options))],
+            rules=[rule.to_dict() for rule in (*self.rules, *rules_of(context.options), *more)],
             max_drop=context.options.max_drop,
             mixed=self.mixed,
             onnx=str(onnx),
             origins=origins_of(onnx),
         )
-        context.details["notes"] = answer["notes"]
-        if answer["recovery"]:
-            context.details["recovery"] = answer["recovery"]
-        return Artifact.from_dict(answer)
+        return answer
 
 
 def plan(first: Stage, options: ConvertOptions) -> list[Stage]:

@@ -19,7 +19,7 @@ from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.bundle import Bundle, open_bundle
 from edgeconv.disk import sha256_of
 from edgeconv.gates import Gates
-from edgeconv.layers.entries import kept_from, with_layers
+from edgeconv.layers.entries import kept_from, with_layers, with_trials_of
 from edgeconv.layers.measure import measure_layers
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
@@ -96,9 +96,14 @@ def verify_bundle(
             if "onnx" in bundle.artifacts:
                 onnx = bundle.artifacts["onnx"].path
                 parity = kept_from(bundle.parity(), parity, "onnx", sha256_of(onnx))
-            parity = with_layers(parity, found)
+            parity = with_trials_of(bundle.parity(), with_layers(parity, found), _digests(bundle))
     parity = judged(parity, baseline, options.tolerance_db)
     return Verification(bundle.manifest, parity, (*bundle.vectors(), outputs))
+
+
+def _digests(bundle: Bundle) -> dict[str, str]:
+    """Return the digest of each stage's file, which `open_bundle` has checked."""
+    return {entry["name"]: entry["sha256"] for entry in bundle.manifest["stages"]}
 
 
 def _check(

@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.pairs",
         "edgeconv.deploy",
     ),
-    ("edgeconv.verdict", "edgeconv.candidates"),
+    ("edgeconv.verdict", "edgeconv.candidates", "edgeconv.trials"),
     ("edgeconv.layers",),
     ("edgeconv.sources",),
     ("edgeconv.inspection", "edgeconv.stages", "edgeconv.verification", "edgeconv.result"),

@@ -177,7 +177,11 @@ def _choice(kind: Any) -> click.Choice[str]:
     help="Limit that parity must hold, for example tflite_int8:sqnr_db=20. Repeatable.",
 )
 @click.option("--no-layers", is_flag=True, help="Do not measure the error of each layer.")
-@click.option("--explain", is_flag=True, help="Say which layers lost accuracy, and what was tried.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say which layers lost accuracy, and try what keeping the worst in float gains.",
+)
 @click.option("--no-verify", is_flag=True, help="Skip parity; the bundle is marked as unverified.")
 @click.option(
     "-o",
@@ -211,7 +215,7 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
     ):
         from edgeconv import pipeline, report
 
-        explained = values.pop("explain")
+        explained = bool(values["explain"])
         result = pipeline.convert(_job(values), display)
     if as_json:
         click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False))

@@ -59,6 +59,37 @@ def kept_from(
     return {**parity, "stages": stages}
 
 
+def with_trials_of(
+    before: Mapping[str, Any], parity: dict[str, Any], digests: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the parity with the next steps that were tried when an earlier one was written.
+
+    Args:
+        before: The earlier content of ``parity.json``.
+        parity: The content.
+        digests: SHA-256 of each stage's file. What was tried on another file is not taken.
+    """
+    known = {
+        stage["stage"]: {
+            layer["name"]: {name: layer[name] for name in ("advice", "gain_db")}
+            for layer in stage["worst_layers"]
+            if layer.get("gain_db") is not None
+        }
+        for stage in before["stages"]
+        if stage.get("layers_of") == digests.get(stage["stage"], "")
+    }
+    stages = []
+    for stage in parity["stages"]:
+        tried = known.get(stage["stage"])
+        if tried and stage["worst_layers"]:
+            layers = [{**layer, **tried.get(layer["name"], {})} for layer in stage["worst_layers"]]
+            stage = {  # noqa: PLW2901 - the same stage, with more
+                **stage, "worst_layers": layers, "layers_of": digests[stage["stage"]]
+            }  # fmt: skip
+        stages.append(stage)
+    return {**parity, "stages": stages}
+
+
 def entries(found: StageLayers, stage: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is said of one stage: all layers, the worst ones, and the first to blame."""
     if found.note:

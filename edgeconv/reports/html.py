@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeconv.artifacts import Arrays
 from edgeconv.layer_errors import LayerError
-from edgeconv.report import format_bytes, format_db, notes, stage_rows, verdict_line
+from edgeconv.report import advice, format_bytes, format_db, notes, stage_rows, verdict_line
 from edgeconv.reports.charts import histogram_chart, layer_chart
 from edgeconv.reports.pictures import sample_rows
 
@@ -35,7 +35,9 @@ def render_html(
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(db=format_db, figure=_figure, percent=_percent, size=format_bytes)
+    environment.filters.update(
+        advice=advice, db=format_db, figure=_figure, percent=_percent, size=format_bytes
+    )
     rows = stage_rows(manifest, parity)
     samples = sample_rows(inputs or {}, outputs or {}, found or {}, _last(parity))
     checked = {stage["stage"]: stage for stage in parity["stages"]}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeconv.layer_errors import LayerError
-from edgeconv.report import format_db, notes, stage_rows, verdict_line
+from edgeconv.report import advice, format_db, notes, stage_rows, verdict_line
 
 _MOST_LAYERS = 5
 _COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
@@ -23,7 +23,7 @@ def render_markdown(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> s
     ]
     lines += _table(_COLUMNS, rows)
     for stage in parity["stages"]:
-        lines += _layers(stage)
+        lines += [*_layers(stage), *_advice(stage)]
     found = notes(manifest, parity)
     if found:
         lines += ["", *(f"- {_text(note)}" for note in found)]
@@ -49,6 +49,16 @@ def _layers(stage: Mapping[str, Any]) -> list[str]:
     ]
     head = ("layer", "op", "made here, dB", "carried, dB", "module", "source")
     return ["", f"Worst layers of {_code(stage['stage'])}:", "", *_table(head, rows)]
+
+
+def _advice(stage: Mapping[str, Any]) -> list[str]:
+    """Return the next steps that were tried."""
+    lines = [
+        f"- {_code(layer['name'])} in {_code(stage['stage'])}: {_text(advice(layer))}"
+        for layer in stage["worst_layers"]
+        if layer.get("gain_db") is not None
+    ]
+    return ["", *lines] if lines else []
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
