@@ -1,26 +1,28 @@
 """Win back accuracy that quantization loses: try each method of `recovery`, keep what helps.
 
-Every other calibration sample sets the ranges and whatever else a method learns; the rest, which
-the drafts have not seen, judges them. At the end all samples set the ranges of what was kept.
+Two-fold cross-validation (Stone 1974, "Cross-Validatory Choice and Assessment of Statistical
+Predictions"): what a method makes of one half of the calibration samples is judged on the other
+half, and the other way round. A method must gain over all samples together, where the few that
+saturate count most, and also on a typical one by more than chance. At the end all samples set the
+ranges of what was kept.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.needs import softmax_view
+from edgeconv.quantize.judge import Figures, Judge
 from edgeconv.quantize.recovery import RECOVERIES
-from edgeconv.quantize.recovery.base import Draft
-from edgeconv.quantize.runs import Runner
-from edgeconv.tflite import OperatorT
+from edgeconv.quantize.recovery.base import Draft, Recovery
 
 _SAMPLES = 64
-"""At most as many samples are used, half of them to judge."""
+"""At most as many samples are used."""
 
 _VALUES = 1 << 26
 """Of models with large activations fewer, so that all of them together hold about as many values.
@@ -31,12 +33,6 @@ _LEAST = 16
 
 _FEWEST = 4
 """Fewer are not split. What sets the ranges then judges, too, but not the choice of ranges."""
-
-_SHARE = 0.5
-"""What the error of all samples together counts beside that of each."""
-
-_EXACT_DB = 60.0
-"""What is better than that counts as that: the other outputs are to gain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +66,78 @@ def recover(
         progress: Called with (methods tried, methods in all).
     """
     few = _few(draft)
+    halves = (few[::2], few[1::2])
     split = len(few) >= _FEWEST
-    best = replace(draft, feeds=few[::2] if split else few).watched()
-    judge = Judge(draft.graph, few[1::2] if split else few)
+    pairs = zip(halves, halves[::-1], strict=True) if split else [(few, few)]
+    folds = [
+        _Fold(replace(draft, feeds=known).watched(), Judge(draft.graph, unseen))
+        for known, unseen in pairs
+    ]
     steps: list[Step] = []
-    if not judge.outputs:
+    if not folds[0].judge.outputs:
         return draft, steps
     methods = [
         method
         for method in RECOVERIES
         if method.name not in disabled and (split or not method.chooses_ranges)
     ]
-    reached = judge.score(best)
+    reached = _joined(fold.judge.measure(fold.draft) for fold in folds)
     for count, method in enumerate(methods, 1):
-        scores = list(_scored(judge, method.drafts(best)))
-        if scores:
-            most = max(score for score, _ in scores)
-            least = max(most - method.slack_db, min(most, reached + method.worth_db))
-            score, found = [pair for pair in scores if pair[0] >= least][-1]
-            steps.append(Step(method.name, score - reached, score - reached >= method.worth_db))
+        trials = list(_trials(method, folds))
+        if trials:
+            figures, drafts = _chosen(method, trials, reached)
+            gain = figures.score - reached.score
+            sure = method.chooses_ranges or _sure(figures.each - reached.each)
+            steps.append(Step(method.name, gain, gain >= method.worth_db and sure))
             if steps[-1].kept:
-                best, reached = found, score
+                reached = figures
+                folds = [
+                    replace(fold, draft=found) for fold, found in zip(folds, drafts, strict=True)
+                ]
         if progress is not None:
             progress(count, len(methods))
+    best = folds[0].draft
     used = {id(feed) for feed in best.feeds}
     return replace(best, feeds=[feed for feed in draft.feeds if id(feed) not in used]), steps
 
 
-def _scored(judge: Judge, drafts: Iterable[Draft]) -> Iterator[tuple[float, Draft]]:
-    for found in drafts:
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """What one part of the samples made, and who judges it on the other."""
+
+    draft: Draft
+    judge: Judge
+
+
+_Trial = tuple[Figures, list[Draft]]
+"""Figures over all samples, and the draft of each fold."""
+
+
+def _trials(method: Recovery, folds: Sequence[_Fold]) -> Iterator[_Trial]:
+    """Try what a method proposes; where folds lead to different proposals, what both have."""
+    for drafts in zip(*(method.drafts(fold.draft) for fold in folds), strict=False):
         try:
-            score = judge.score(found)
+            figures = [fold.judge.measure(found) for fold, found in zip(folds, drafts, strict=True)]
         except RuntimeError:  # LiteRT refuses scales that lie too far apart for its arithmetic
             continue
-        yield score, found
+        yield _joined(figures), list(drafts)
+
+
+def _joined(figures: Iterable[Figures]) -> Figures:
+    return functools.reduce(Figures.join, figures)
+
+
+def _chosen(method: Recovery, trials: Sequence[_Trial], reached: Figures) -> _Trial:
+    """Return the last trial that is as good as the best, up to the method's slack."""
+    most = max(figures.score for figures, _ in trials)
+    least = max(most - method.slack_db, min(most, reached.score + method.worth_db))
+    return [trial for trial in trials if trial[0].score >= least][-1]
+
+
+def _sure(gains: npt.NDArray[np.float64]) -> bool:
+    """Tell whether the mean gain is above its standard error."""
+    error = gains.std(ddof=1) / np.sqrt(gains.size) if gains.size > 1 else 0.0
+    return bool(gains.mean() >= error)
 
 
 def _few(draft: Draft) -> Sequence[Sequence[Array]]:
@@ -114,89 +148,3 @@ def _few(draft: Draft) -> Sequence[Sequence[Array]]:
     step = max(1.0, len(draft.feeds) / count)
     places = np.arange(0, len(draft.feeds), step).astype(int)
     return [draft.feeds[place] for place in places.tolist()]
-
-
-class Judge:
-    """Measures drafts against the float model.
-
-    The parts of a concatenation count alike, whatever their size. An output of SOFTMAX is measured
-    at its input, down to what any sample needs: the output hides errors where it is saturated, so
-    that a few samples near a decision would decide alone.
-
-    Args:
-        graph: The float graph.
-        feeds: The samples to measure on.
-
-    Attributes:
-        outputs: The names of the tensors that are compared; integer outputs are not.
-    """
-
-    def __init__(self, graph: Graph, feeds: Sequence[Sequence[Array]]) -> None:
-        self._feeds = feeds
-        self.outputs: list[str] = []
-        self._splits: list[tuple[list[int], int]] = []
-        producers = graph.producers()
-        softmaxes: dict[int, OperatorT] = {}
-        for index in filter(graph.is_activation, graph.outputs):
-            seen = index
-            while seen in producers and graph.op(producers[seen]) == "RESHAPE":
-                seen = producers[seen].inputs[0]
-            if seen in producers and graph.op(producers[seen]) == "SOFTMAX":
-                softmaxes[len(self.outputs)] = producers[seen]
-                index = producers[seen].inputs[0]  # noqa: PLW2901 - measured instead
-            self._splits.append(_parts(graph, producers.get(index)))
-            self.outputs.append(graph.name(index))
-        self._floors = [-np.inf] * len(self.outputs)
-        self._reference = self._values(graph)
-        for place, softmax in softmaxes.items():
-            raised = softmax_view(softmax)(self._reference[place])
-            self._floors[place] = float(raised.min(initial=np.inf))
-            self._reference[place] = self._reference[place].clip(self._floors[place])
-
-    def score(self, draft: Draft) -> float:
-        """Return the SQNR in dB: the worst output's, averaged with the mean of all."""
-        found = self._values(draft.built())
-        figures = []
-        for one, other, (ends, axis) in zip(self._reference, found, self._splits, strict=True):
-            parts = zip(np.split(one, ends, axis), np.split(other, ends, axis), strict=True)
-            figures.append(np.mean([_decibels(*pair) for pair in parts]))
-        return (float(np.min(figures)) + float(np.mean(figures))) / 2
-
-    def _values(self, graph: Graph) -> list[Array]:
-        made = [index for operator in graph.operators for index in operator.outputs]
-        computed = {graph.name(index): index for index in (*graph.inputs, *made)}
-        tensors = [computed.get(name, -1) for name in self.outputs]
-        runner = Runner(graph, tensors)
-        rows = [runner.run(feed) for feed in self._feeds]
-        columns = [graph.real(index, np.stack([row[index] for row in rows])) for index in tensors]
-        return [column.clip(floor) for column, floor in zip(columns, self._floors, strict=True)]
-
-
-def _parts(graph: Graph, producer: OperatorT | None) -> tuple[list[int], int]:
-    """Return where a concatenation's parts end, and along which axis of ``[sample, ...]``."""
-    if producer is None or graph.op(producer) != "CONCATENATION":
-        return [], 0
-    shapes = [graph.shape(index) for index in producer.inputs]
-    axis = int(producer.builtinOptions.axis) % len(shapes[0])
-    return np.cumsum([shape[axis] for shape in shapes])[:-1].tolist(), axis + 1
-
-
-def _decibels(expected: Array, found: Array) -> float:
-    """Return the SQNR in dB of all samples, averaged with the mean of each sample's.
-
-    The former is what counts, but a few samples make it; the latter tells drafts apart where their
-    difference is chance.
-    """
-    count = len(expected)
-    signal = expected.astype(np.float64).reshape(count, -1)
-    noise = np.square(signal - found.reshape(count, -1)).sum(axis=1)
-    power = np.square(signal).sum(axis=1)
-    each = [_ratio(*pair) for pair in zip(power.tolist(), noise.tolist(), strict=True)]
-    total = _ratio(float(power.sum()), float(noise.sum()))
-    return _SHARE * total + (1 - _SHARE) * float(np.mean(each))
-
-
-def _ratio(power: float, noise: float) -> float:
-    if noise <= power * 10 ** (-_EXACT_DB / 10):
-        return _EXACT_DB
-    return -_EXACT_DB if power == 0 else max(10 * float(np.log10(power / noise)), -_EXACT_DB)

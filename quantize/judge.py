@@ -1,0 +1,138 @@
+"""Measure how well drafts of a quantized model follow the float model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeconv.artifacts import Array
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.needs import softmax_view
+from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.runs import Runner
+from edgeconv.tflite import OperatorT
+
+_EXACT_DB = 60.0
+"""What is better than that counts as that: the other outputs are to gain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Signal and noise of each part of the outputs, for each sample.
+
+    Attributes:
+        power: Squared sums of the float model's values, ``[part, sample]``.
+        noise: The same of the differences from them.
+        shares: What each part counts, ``[output, part]``.
+    """
+
+    power: npt.NDArray[np.float64]
+    noise: npt.NDArray[np.float64]
+    shares: npt.NDArray[np.float64]
+
+    def join(self, other: Figures) -> Figures:
+        """Return the figures of the samples of both."""
+        power, noise = (
+            np.concatenate(pair, axis=1)
+            for pair in ((self.power, other.power), (self.noise, other.noise))
+        )
+        return Figures(power, noise, self.shares)
+
+    @property
+    def score(self) -> float:
+        """SQNR over all samples in dB: the worst output's, averaged with the mean of all."""
+        outputs = self.shares @ _decibels(self.power.sum(axis=1), self.noise.sum(axis=1))
+        return float(outputs.min() + outputs.mean()) / 2
+
+    @property
+    def each(self) -> npt.NDArray[np.float64]:
+        """SQNR of each sample in dB, the mean of all outputs'."""
+        found: npt.NDArray[np.float64] = (self.shares @ _decibels(self.power, self.noise)).mean(0)
+        return found
+
+
+def _decibels(
+    power: npt.NDArray[np.float64], noise: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return SQNR in dB within bounds; without a signal any noise is the worst."""
+    limit = 10 ** (_EXACT_DB / 10)
+    ratio = np.where(noise > 0, power / np.where(noise > 0, noise, 1.0), limit)
+    found: npt.NDArray[np.float64] = 10 * np.log10(ratio.clip(1 / limit, limit))
+    return found
+
+
+class Judge:
+    """Measures drafts against the float model.
+
+    The parts of a concatenation count alike, whatever their size. An output of SOFTMAX is measured
+    at its input, down to what any sample needs: the output hides errors where it is saturated, so
+    that a few samples near a decision would decide alone.
+
+    Args:
+        graph: The float graph.
+        feeds: The samples to measure on.
+
+    Attributes:
+        outputs: The names of the tensors that are compared; integer outputs are not.
+    """
+
+    def __init__(self, graph: Graph, feeds: Sequence[Sequence[Array]]) -> None:
+        self._feeds = feeds
+        self.outputs: list[str] = []
+        self._splits: list[tuple[list[int], int]] = []
+        producers = graph.producers()
+        softmaxes: dict[int, OperatorT] = {}
+        for index in filter(graph.is_activation, graph.outputs):
+            seen = index
+            while seen in producers and graph.op(producers[seen]) == "RESHAPE":
+                seen = producers[seen].inputs[0]
+            if seen in producers and graph.op(producers[seen]) == "SOFTMAX":
+                softmaxes[len(self.outputs)] = producers[seen]
+                index = producers[seen].inputs[0]  # noqa: PLW2901 - measured instead
+            self._splits.append(_parts(graph, producers.get(index)))
+            self.outputs.append(graph.name(index))
+        self._floors = [-np.inf] * len(self.outputs)
+        self._reference = self._values(graph)
+        for place, softmax in softmaxes.items():
+            raised = softmax_view(softmax)(self._reference[place])
+            self._floors[place] = float(raised.min(initial=np.inf))
+            self._reference[place] = self._reference[place].clip(self._floors[place])
+
+    def measure(self, draft: Draft) -> Figures:
+        """Return the figures of a draft."""
+        found = self._values(draft.built())
+        power, noise, shares = [], [], []
+        for place, (one, other) in enumerate(zip(self._reference, found, strict=True)):
+            ends, axis = self._splits[place]
+            for first, second in zip(
+                np.split(one, ends, axis), np.split(other, ends, axis), strict=True
+            ):
+                signal = first.astype(np.float64).reshape(len(first), -1)
+                power.append(np.square(signal).sum(axis=1))
+                noise.append(np.square(signal - second.reshape(signal.shape)).sum(axis=1))
+                shares.append((place, 1 / (len(ends) + 1)))
+        weights = np.zeros((len(found), len(shares)))
+        for part, (place, share) in enumerate(shares):
+            weights[place, part] = share
+        return Figures(np.stack(power), np.stack(noise), weights)
+
+    def _values(self, graph: Graph) -> list[Array]:
+        made = [index for operator in graph.operators for index in operator.outputs]
+        computed = {graph.name(index): index for index in (*graph.inputs, *made)}
+        tensors = [computed.get(name, -1) for name in self.outputs]
+        runner = Runner(graph, tensors)
+        rows = [runner.run(feed) for feed in self._feeds]
+        columns = [graph.real(index, np.stack([row[index] for row in rows])) for index in tensors]
+        return [column.clip(floor) for column, floor in zip(columns, self._floors, strict=True)]
+
+
+def _parts(graph: Graph, producer: OperatorT | None) -> tuple[list[int], int]:
+    """Return where a concatenation's parts end, and along which axis of ``[sample, ...]``."""
+    if producer is None or graph.op(producer) != "CONCATENATION":
+        return [], 0
+    shapes = [graph.shape(index) for index in producer.inputs]
+    axis = int(producer.builtinOptions.axis) % len(shapes[0])
+    return np.cumsum([shape[axis] for shape in shapes])[:-1].tolist(), axis + 1
