@@ -66,7 +66,7 @@ def layer_errors(
     here = {source: _Ratio(limits[source]) for source in limits}
     carried = {source: _Ratio(limits[source]) for source in limits}
     for feed in feeds:
-        found = whole.run(stored_feed(quantized, feed))
+        found = whole.run(_stored_feed(quantized, feed))
         single = alone.run(feed)
         for index, source in alone.pairs.items():
             expected, apart = single[source]
@@ -125,7 +125,7 @@ class Alone:
         """Return the same by tensor of the quantized graph, the latter as it is stored."""
         quantized, expected = self._quantized, self._floats.run(feed)
         values = [self._store(index, expected[self._all[index]]) for index in self._fed]
-        single = self._apart.run([*values, *stored_feed(quantized, feed)])
+        single = self._apart.run([*values, *_stored_feed(quantized, feed)])
         return {index: (expected[source], single[index]) for index, source in self.pairs.items()}
 
     def real(self, index: int, stored: Array) -> Array:
@@ -149,8 +149,7 @@ class Alone:
         return found
 
 
-def stored_feed(graph: Graph, feed: Sequence[Array]) -> list[Array]:
-    """Return real inputs as a graph stores them."""
+def _stored_feed(graph: Graph, feed: Sequence[Array]) -> list[Array]:
     pairs = zip(graph.inputs, feed, strict=True)
     return [_stored(graph, index, value) for index, value in pairs]
 

@@ -15,9 +15,9 @@ from edgeconv.artifacts import Artifact, TensorSpec
 from edgeconv.convert.value_map import HeldValue, scope_name
 from edgeconv.layer_errors import LayerError, Ratio
 from edgeconv.layers.streams import SampleReader
-from edgeconv.quantize import advise, excerpt
+from edgeconv.quantize import excerpt
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.localise import isolated
+from edgeconv.quantize.localise import isolated, of_files
 from edgeconv.quantize.runs import Runner
 
 
@@ -172,10 +172,8 @@ def of_quantized(
             op=layer.op,
             here_db=layer.here_db,
             carried_db=layer.carried_db,
-            advice=layer.advice,
-            gain_db=layer.gain_db,
         ).to_dict()
-        for layer in advise.of_files(str(first.path), str(second.path), rows)
+        for layer in of_files(str(first.path), str(second.path), rows)
     ]
 
 
