@@ -124,7 +124,7 @@ def replace_stage(bundle: Path, stage: str, artifact: Artifact) -> None:
 def keep(bundle: Path, name: str, directory: Path) -> str:
     """Verify a bundle, keep its page and its Markdown, and return the Markdown's first line."""
     found = verify_bundle(bundle, VerifyOptions())
-    page = update(bundle, found.parity).read_text()
+    page = update(bundle, found.parity, found.vectors[2]).read_text()
     for folder in HERE.parents[1:3]:
         page = page.replace(f"{folder}/", "")
     (directory / f"{name}.html").write_text(page)
