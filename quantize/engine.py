@@ -195,9 +195,9 @@ class _Static:
         return lambda count, _: progress(done + count, total)
 
     def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step]]:
-        """Try what wins accuracy back, where all is int8 and the scales are ours to choose."""
+        """Try what wins accuracy back, where int8 is and the scales are ours to choose."""
         disabled = set(self.disabled)
-        idle = imported.affine or set(draft.precisions) != {"int8"} or not self.feeds
+        idle = imported.affine or "int8" not in draft.precisions or not self.feeds
         if idle or disabled >= {method.name for method in RECOVERIES}:
             return draft, []
         if self.io_dtype != "float32" or not self.mixed:

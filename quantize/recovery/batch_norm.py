@@ -7,12 +7,13 @@ as relu(x) * m is relu(x * m) then. Each operator less is a rounding less.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import Precision
 from edgeconv.quantize.recovery.base import Draft, replace_constant
 from edgeconv.quantize.recovery.channels import WEIGHTED
 from edgeconv.tflite import OperatorT
@@ -33,7 +34,7 @@ class BatchNorm:
         graph = draft.graph.copy()
         precisions = list(draft.precisions)
         folded = False
-        while (found := _foldable(graph)) is not None:
+        while (found := _foldable(graph, precisions)) is not None:
             _fold(graph, *found)
             del graph.operators[found[1]], precisions[found[1]]
             folded = True
@@ -41,7 +42,7 @@ class BatchNorm:
             yield draft.on(graph, precisions)
 
 
-def _foldable(graph: Graph) -> tuple[int, int] | None:
+def _foldable(graph: Graph, precisions: Sequence[Precision]) -> tuple[int, int] | None:
     """Return the positions of a layer and of an operator that can be folded into it."""
     readers = graph.consumers()
     makers = {out: p for p, operator in enumerate(graph.operators) for out in operator.outputs}
@@ -49,6 +50,8 @@ def _foldable(graph: Graph) -> tuple[int, int] | None:
         source = next((i for i in operator.inputs if graph.is_activation(i)), -1)
         before = makers.get(source)
         if before is None or source in graph.outputs or len(readers[source]) != 1:
+            continue
+        if precisions[before] != precisions[position]:
             continue
         if _fits(graph, graph.operators[before], operator):
             return before, position

@@ -48,7 +48,11 @@ class Rounding:
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
         """Yield one draft, with all dense layers and convolutions rounded so."""
-        layers = _layers(draft.graph)
+        layers = {
+            position: source
+            for position, source in _layers(draft.graph).items()
+            if draft.precisions[position] == "int8"
+        }
         if not layers:
             return
         seconds = _second_moments(draft, set(layers.values()))

@@ -13,6 +13,7 @@ from edgeconv.errors import UsageError
 from edgeconv.quantize import localise
 from edgeconv.quantize.engine import quantize
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import keep
 from edgeconv.quantize.recovery import RECOVERIES
 
 _NAMES = {method.name for method in RECOVERIES}
@@ -54,6 +55,25 @@ def spread_net(lab: Any) -> Any:
 
 def test_equalization_saves_channels_of_different_range(lab: Any) -> None:
     assert gain(lab, spread_net(lab), rows(0, 24, 1, 6, 6, 4), "equalize") > 10
+
+
+def test_layers_in_float_beside_int8_ones_are_left_as_they_are(lab: Any) -> None:
+    artifact, known = spread_net(lab), rows(0, 24, 1, 6, 6, 4)
+    unseen = rows(99, 24, 1, 6, 6, 4)
+    expected = lab.run(artifact.path, unseen)[0]
+    source = Graph(tflite.load(artifact.path))
+    last = source.operators[-1]
+    kept = [keep(source.label(last), "float", "--keep-float").to_dict()]
+    figures = []
+    for disabled in (["all"], ["equalize"], []):
+        quantized = lab.quantize(artifact, known, rules=kept, disable_recovery=disabled)
+        figures.append(lab.sqnr(expected, lab.run(quantized.path, unseen)[0]))
+        graph = Graph(tflite.load(quantized.path))
+        weight = graph.operators[-1].inputs[1]
+        assert graph.op(graph.operators[-1]) == "CONV_2D"
+        if disabled:
+            np.testing.assert_array_equal(graph.value(weight), source.value(last.inputs[1]))
+    assert figures[2] > figures[0] + 10
 
 
 def test_equalized_layers_are_compared_without_their_factors(lab: Any) -> None:
