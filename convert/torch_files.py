@@ -7,6 +7,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "weights", "params")
 # TorchScript is sandboxed but for these: they open files by name.
 _FILE_CALL = re.compile(rb"\b(?:torch|ops\.aten)\.(?:from_file|save)\s*\(")
 _LISTED = 5
+_SIMULATED = b"torch.ops.quantized_decomposed."
 
 
 def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.ExportedProgram:
@@ -45,6 +47,7 @@ def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.Exp
         if not trust_pickle:
             _scan(path)
         with path.open("rb") as file, quiet():
+            _define_operators(path)
             return torch.export.load(file)
     except pt2_guard.Refused as refused:
         raise UsageError(
@@ -68,6 +71,19 @@ def _scan(path: Path) -> None:
         return
     reader = torch._C.PyTorchFileReader(str(path))
     pt2_guard.scan(reader.get_all_records(), reader.get_record)
+
+
+def _define_operators(path: Path) -> None:
+    """Define the operators of simulated quantization, if a program has them: torch itself does not.
+
+    PT2E quantization writes them.
+    """
+    import torch
+
+    reader = torch._C.PyTorchFileReader(str(path))
+    graphs = [name for name in reader.get_all_records() if name.endswith("model.json")]
+    if any(_SIMULATED in reader.get_record(name) for name in graphs):
+        import_module("torch.ao.quantization.fx._decomposed")
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
