@@ -1,13 +1,17 @@
 """Int8 by edgeconv and by other quantizers, on the same float models and samples, in one run.
 
-    python -m benchmarks.quantization [--match TEXT] [--cache DIR] [--models DIR] [--output FILE]
-        [--calibrator NAME] [--speed]
+    python -m benchmarks.quantization [--speed | --calibrators] [--match TEXT] [--resume]
+        [--cache DIR] [--models DIR] [--output FILE]
 
-Real pretrained models with real inputs from a directory, where there is one, and classifiers that
-are trained on the spot. Each is converted once; the others quantize that float model and the
-SavedModel it came from. ai-edge-quantizer is set up in an environment of its own, which needs a
-network once. SQNR is in dB against torch on inputs that calibration has not seen, for each output;
-top-1 is measured where there are labels. Seconds are calibration and quantization without imports.
+Without --speed or --calibrators, accuracy: real pretrained models with real inputs from a
+directory, where there is one, and classifiers that are trained on the spot. Each is converted once;
+the others quantize that float model and the SavedModel it came from. ai-edge-quantizer is set up in
+an environment of its own, which needs a network once. SQNR is in dB against torch on inputs that
+calibration has not seen, for each output; top-1 is measured where there are labels. Seconds are
+calibration and quantization without imports.
+
+--speed measures a MobileNetV2 with 100 samples instead, and --calibrators the calibrators of
+edgeconv on the same models, each with recovery and without. Each writes a table of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +22,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -28,9 +32,12 @@ from benchmarks.peers import _environment
 from benchmarks.peers_tools import ROOT, Peer
 from benchmarks.quantization_models import MODELS, SPEED
 from edgeconv import bundle
+from edgeconv.options import CalibratorName
 
 Figures = dict[str, Any]
 Results = dict[str, dict[str, Figures]]
+Measure = Callable[[Path, Path, Path], dict[str, Figures]]
+"""From a model, a directory for files and the cache to the figures of each row."""
 
 OWN = "edgeconv"
 FLOAT = "float"
@@ -63,12 +70,12 @@ def _failure(process: subprocess.CompletedProcess[str]) -> str:
     return f"exit status {process.returncode}: {lines[-1][:120] if lines else ''}"
 
 
-def convert(model: Path, folder: Path, options: Sequence[str]) -> Figures:
+def convert(model: Path, folder: Path) -> Figures:
     """Convert one model with edgeconv; return what quantization took, or the error."""
     process = _run(
         "edgeconv", "torch2tflite", str(model), "--quantize", "int8", "--no-verify", "--quiet",
         "--force", "--calibration-data", str(model.with_name(f"{model.stem}_calib.npz")),
-        "--output", str(folder), *options,
+        "--output", str(folder),
     )  # fmt: skip
     if process.returncode:
         return {"error": _failure(process)}
@@ -103,21 +110,47 @@ def _measure(model: Path, folder: Path, file: Path, work: Path) -> Figures:
     return figures
 
 
-def compare(
-    model: Path, work: Path, cache: Path, options: Sequence[str] = ()
-) -> dict[str, Figures]:
+def compare_calibrators(model: Path, work: Path, _cache: Path) -> dict[str, Figures]:
+    """Return the figures of each of edgeconv's calibrators for one model.
+
+    Args:
+        model: The ``.pt2`` file, with its samples beside it.
+        work: Directory for what is written.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    folder = work / "model.edgeconv"
+    rows: dict[str, Figures] = {}
+    first = convert(model, folder)
+    if "error" in first:
+        return {OWN: first}
+    samples = model.with_name(f"{model.stem}_calib.npz")
+    for name in get_args(CalibratorName):
+        for disabled in ("", "all"):
+            path, result = work / f"{name}{disabled}.tflite", work / "quantized.json"
+            process = _run(
+                "benchmarks.quantization_own", str(folder), str(samples), name, disabled, str(path),
+                str(result),
+            )  # fmt: skip
+            row = f"{name}, no recovery" if disabled else name
+            rows[row] = {"error": _failure(process)}
+            if process.returncode == 0:
+                rows[row] = json.loads(result.read_text()) | _measure(model, folder, path, work)
+    return rows
+
+
+def compare(model: Path, work: Path, cache: Path) -> dict[str, Figures]:
     """Return the figures of each quantizer for one model.
 
     Args:
         model: The ``.pt2`` file, with its samples beside it.
         work: Directory for what is written.
         cache: Where the environments of the others are; who has none is left out.
-        options: More options of edgeconv.
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     folder = work / "model.edgeconv"
-    rows: dict[str, Figures] = {FLOAT: {}, OWN: convert(model, folder, options)}
+    rows: dict[str, Figures] = {FLOAT: {}, OWN: convert(model, folder)}
     if "error" in rows[OWN]:
         return rows
     (float_file,), (own_file,) = (folder.glob(f"*_{kind}.tflite") for kind in ("fp32", "int8"))
@@ -156,7 +189,35 @@ def table(results: Results) -> str:
             ]  # fmt: skip
             note = figures.get("error", "") or _kept(figures)
             lines.append(_line([model, name, decibels, *cells, note]))
-    return "\n".join([*lines, "", *_targets(results)])
+    if SPEED in results:
+        return "\n".join([*lines, "", *_speed(results[SPEED])])
+    targets = _targets(results) if any(FLOAT in rows for rows in results.values()) else []
+    return "\n".join([*lines, "", *_means(results), *targets])
+
+
+def _speed(rows: dict[str, Figures]) -> list[str]:
+    own, others = rows[OWN].get("seconds"), [rows[name].get("seconds") for name in (DEFAULT, TRUE)]
+    known = [value for value in others if value is not None]
+    if own is None or not known:
+        return ["- not compared: see the errors above"]
+    verdict = "reached" if own <= min(known) else "missed"
+    return [f"- at most the time of {DEFAULT}: {verdict} ({own:.1f} s, {min(known):.1f} s)"]
+
+
+def _means(results: Results) -> list[str]:
+    """Say for each quantizer the mean SQNR of all outputs, and of all models the seconds."""
+    lines = []
+    for name in dict.fromkeys(name for rows in results.values() for name in rows if name != FLOAT):
+        figures = [rows[name] for rows in results.values() if "sqnr_db" in rows.get(name, {})]
+        if not figures:
+            continue
+        outputs = [value for entry in figures for value in entry["sqnr_db"]]
+        labelled = [entry["top1"] for entry in figures if "top1" in entry]
+        line = f"- {name}: mean SQNR {np.mean(outputs):.1f} dB over {len(outputs)} outputs"
+        line += f", least {min(outputs):.1f} dB"
+        line += f", mean top-1 {np.mean(labelled):.2f} %" if labelled else ""
+        lines.append(f"{line}, {sum(entry.get('seconds', 0) for entry in figures):.0f} s in all")
+    return lines
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -175,8 +236,6 @@ def _targets(results: Results) -> list[str]:
     below, behind, lost = [], [], []
     gains: dict[str, list[float]] = {DEFAULT: [], TRUE: []}
     for model, rows in results.items():
-        if model == SPEED:
-            continue
         own = rows.get(OWN, {}).get("sqnr_db", [])
         for place, value in enumerate(own):
             others = {
@@ -208,28 +267,42 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--match", default="", help="only models whose name holds this text")
+    parser.add_argument("--resume", action="store_true", help="leave out what the output has")
     parser.add_argument(
         "--cache", type=Path, default=Path.home() / ".cache" / "edgeconv" / "quantization",
         help="where environments, trained models and results are kept",
     )  # fmt: skip
     parser.add_argument("--models", type=Path, default=ROOT.parent / "shared" / "real_models")
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/quantization"))
     parser.add_argument(
+        "--output", type=Path, help="default: benchmarks/results/quantization*, without the suffix"
+    )
+    kinds = parser.add_mutually_exclusive_group()
+    kinds.add_argument(
         "--speed", action="store_true", help="time a MobileNetV2 with 100 samples, and nothing else"
     )
-    parser.add_argument(
-        "--calibrator", default="mse", help="of edgeconv's, to compare them one run each"
+    kinds.add_argument(
+        "--calibrators", action="store_true", help="compare edgeconv's calibrators, and no others"
     )
     arguments = parser.parse_args()
     cache = arguments.cache.resolve()
-    _QUANTIZER.install(cache)
-    if arguments.speed:
-        models = [_made(cache, SPEED, "--speed")]
+    kind = "_speed" if arguments.speed else "_calibrators" if arguments.calibrators else ""
+    output = arguments.output or ROOT / "benchmarks" / "results" / f"quantization{kind}"
+    measure: Measure = compare
+    if arguments.calibrators:
+        measure = compare_calibrators
     else:
-        trained = _made(cache, *MODELS).parent
-        models = [arguments.models / f"{name}.pt2" for name in REAL]
-        models += [trained / f"{name}.pt2" for name in MODELS]
-    run(models, arguments)
+        _QUANTIZER.install(cache)
+    models = _models(cache, arguments.models, speed=arguments.speed)
+    run([model for model in models if arguments.match in model.stem], measure, cache, output,
+        resume=arguments.resume)  # fmt: skip
+
+
+def _models(cache: Path, real: Path, *, speed: bool) -> list[Path]:
+    if speed:
+        return [_made(cache, SPEED, "--speed")]
+    trained = _made(cache, *MODELS).parent
+    found = [real / f"{name}.pt2" for name in REAL]
+    return found + [trained / f"{name}.pt2" for name in MODELS]
 
 
 def _made(cache: Path, *names: str) -> Path:
@@ -245,21 +318,33 @@ def _made(cache: Path, *names: str) -> Path:
     return folder / f"{models[0]}.pt2"
 
 
-def run(models: Sequence[Path], arguments: argparse.Namespace) -> None:
-    """Measure models, and write what there is after each."""
-    cache = arguments.cache.resolve()
-    options = ["--calibrator", arguments.calibrator]
+def run(
+    models: Sequence[Path], measure: Measure, cache: Path, output: Path, *, resume: bool = False
+) -> None:
+    """Measure models, and write what there is after each.
+
+    Args:
+        models: The ``.pt2`` files.
+        measure: Returns the figures of one.
+        cache: Where its files go, and the environments of others are.
+        output: The files to write, without their suffix.
+        resume: Keep what the output has.
+    """
+    markdown, stored = (output.with_name(output.name + suffix) for suffix in (".md", ".json"))
     results: Results = {}
+    if resume and stored.exists():
+        results = json.loads(stored.read_text())
+    output.parent.mkdir(parents=True, exist_ok=True)
     for model in models:
-        if arguments.match in model.stem:
-            if not model.exists():
-                results[model.stem] = {FLOAT: {"error": f"not run: {model} is missing"}}
-                continue
-            results[model.stem] = compare(model, cache / "results" / model.stem, cache, options)
-            sys.stderr.write(f"{model.stem}: {results[model.stem]}\n")
-            arguments.output.parent.mkdir(parents=True, exist_ok=True)
-            arguments.output.with_suffix(".md").write_text(table(results) + "\n")
-            arguments.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
+        if model.stem in results:
+            continue
+        if model.exists():
+            results[model.stem] = measure(model, cache / "results" / model.stem, cache)
+        else:
+            results[model.stem] = {FLOAT: {"error": f"not run: {model.name} is missing"}}
+        sys.stderr.write(f"{model.stem}: {results[model.stem]}\n")
+        markdown.write_text(table(results) + "\n")
+        stored.write_text(json.dumps(results, indent=1) + "\n")
     print(table(results))
 
 
