@@ -42,6 +42,7 @@ which side of a step a value falls, and a step is 1/255 of the range."""
 
 DEFAULT_GATES: Gates = MappingProxyType(
     {
+        "torch": _FLOAT,
         "onnx": _FLOAT,
         "saved_model": _FLOAT,
         "onnx-tf": _FLOAT,
@@ -59,15 +60,20 @@ DEFAULT_GATES: Gates = MappingProxyType(
 """The gate of each stage; a stage that is not listed has the gate of ``tflite_int8``."""
 
 
-def gate_for(stage: str, overrides: Gates, *, simulated: bool = False) -> Gate:
+def gate_for(stage: str, overrides: Gates, *, simulated: bool = False, reference: str = "") -> Gate:
     """Return the gate of a stage: its defaults, then overrides for all stages, then its own.
 
     Args:
         stage: Name of the stage.
         overrides: Gates by stage.
         simulated: Whether the model simulates quantization.
+        reference: The stage that it is compared with, where that is not exact either: the defaults
+            are those of the stage that may lose more.
     """
     defaults = DEFAULT_GATES.get(stage, DEFAULT_GATES["tflite_int8"])
+    other = DEFAULT_GATES.get(reference, defaults)
+    if other["sqnr_db"] < defaults["sqnr_db"]:
+        defaults = other
     if simulated and defaults is _FLOAT:
         defaults = _STEPS
     return {**defaults, **overrides.get(EVERY_STAGE, {}), **overrides.get(stage, {})}

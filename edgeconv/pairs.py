@@ -95,13 +95,20 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeconv-")))
         workers = stack.enter_context(WorkerPool(timeout=options.timeout))
         a, b = open_candidate(first, workers), open_candidate(second, workers)
-        samples = _samples(a, options)
+        samples = _samples(a, b, options)
         reference, a = _outputs_of(a, samples.arrays, workers, scratch)
         if b.torch is not None:
             feeds = _in_order(samples.arrays, b.artifact)
             b = _outputs_of(b, feeds, workers, scratch)[1]
         matches, candidate = match(a.artifact, b, options.layout)
-        verifier = Verifier(workers, samples.arrays, options.gates, scratch, first.name)
+        verifier = Verifier(
+            workers,
+            samples.arrays,
+            options.gates,
+            scratch,
+            first.name,
+            reference_stage=stage_of(a.artifact),
+        )
         verifier.compute_reference(lambda _: reference)
         stage = stage_of(candidate)
         if b.torch is None:
@@ -188,7 +195,7 @@ def match(first: Artifact, second: Candidate, layout: str | None) -> tuple[list[
 def stage_of(artifact: Artifact) -> str:
     """Return the stage of the pipeline that an artifact is like, which has its gate."""
     if artifact.format is not Format.TFLITE:
-        return "onnx" if artifact.format is Format.TORCH else artifact.format.value
+        return artifact.format.value
     from edgeconv import tflite
 
     graph = tflite.load(artifact.path).subgraphs[0]
@@ -255,14 +262,15 @@ def _misfit(kind: str, spec: TensorSpec, other: TensorSpec) -> UsageError:
     )
 
 
-def _samples(model: Candidate, options: PairOptions) -> Samples:
+def _samples(model: Candidate, other: Candidate, options: PairOptions) -> Samples:
     inputs = tuple(spec.of_one for spec in model.artifact.inputs)
     if options.data is not None:
         return load_samples(options.data, inputs, limit=options.samples, option="--data")
-    if model.bundle is not None:
-        generated = bool(model.bundle.parity()["generated_samples"])
-        vectors = model.bundle.vectors()[0]
-        return Samples(vectors, "the bundle's vectors", generated).select(0, options.samples)
+    for bundle in filter(None, (model.bundle, other.bundle)):
+        vectors = _in_order(bundle.vectors()[0], model.artifact)
+        if all(_fits(vectors[spec.name].shape[1:], spec.source_shape) for spec in inputs):
+            generated = bool(bundle.parity()["generated_samples"])
+            return Samples(vectors, "the bundle's vectors", generated).select(0, options.samples)
     if any(None in spec.source_shape[1:] for spec in model.artifact.inputs):
         raise UsageError("the model's inputs have open dimensions", hint="give inputs with --data")
     return generate_samples(inputs, options.samples, options.seed)

@@ -231,6 +231,7 @@ class Verifier:
         scratch: Directory for temporary files.
         reference: Name of the reference, ``torch`` or ``onnx``.
         runtimes: What runs files of each format.
+        reference_stage: The stage that the reference is like, where it is no exact one.
     """
 
     def __init__(
@@ -241,8 +242,10 @@ class Verifier:
         scratch: Path,
         reference: str,
         runtimes: Runtimes = RUNTIMES,
+        reference_stage: str = "",
     ) -> None:
         self.reference_name = reference
+        self._reference_stage = reference_stage
         self.inputs = inputs
         self.reference: Arrays = {}
         self.stages: list[StageParity] = []
@@ -292,12 +295,12 @@ class Verifier:
                     self._workers, artifact, self.inputs, self._scratch, self._runtimes
                 )
         except (WorkerError, InvalidModel) as error:
-            gate = gate_for(stage, self._gates, simulated=self._simulated)
+            gate = self._gate(stage)
             reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))
             return
         self._look_at(artifact)
-        gate = gate_for(stage, self._gates, simulated=self._simulated)
+        gate = self._gate(stage)
         figures = parity.compare(self.reference, outputs)
         reasons = _reasons(figures, gate)
         self.stages.append(
@@ -316,6 +319,11 @@ class Verifier:
             )
         )
         self._previous_stage, self._previous = stage, outputs
+
+    def _gate(self, stage: str) -> Gate:
+        return gate_for(
+            stage, self._gates, simulated=self._simulated, reference=self._reference_stage
+        )
 
     def _look_at(self, artifact: Artifact) -> None:
         """Note whether the model simulates quantization, which its ONNX file tells."""

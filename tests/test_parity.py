@@ -191,6 +191,8 @@ def test_gates_merge_defaults_with_overrides() -> None:
     assert gate_for("tflite_fp32", overrides)["sqnr_db"] == 50.0
     assert gate_for("tflite_fp32", overrides)["cosine"] == 0.9
     assert gate_for("edgetpu", {}) == DEFAULT_GATES["tflite_int8"]
+    for pair in (("tflite_int8", "torch"), ("torch", "tflite_int8")):
+        assert gate_for(pair[0], {}, reference=pair[1]) == DEFAULT_GATES["tflite_int8"]
 
 
 def test_gates_are_parsed() -> None:

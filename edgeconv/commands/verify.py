@@ -69,7 +69,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 @click.option(
     "--data",
     metavar="DATA",
-    help="A B: inputs to run on. By default the vectors of A's bundle, or generated ones.",
+    help="A B: inputs to run on. By default the vectors of A's bundle, or B's, or generated ones.",
 )
 @click.option(
     "--samples", type=int, default=16, show_default=True, help="A B: how many of them at most."

@@ -53,7 +53,7 @@ def _cases(stage: Mapping[str, Any], model: str) -> Iterator[ET.Element]:
         case = _case(output["name"], stage, model)
         ET.SubElement(case, "system-out").text = _clean(_figures(output))
         if reasons[output["name"]]:
-            _failure(case, reasons[output["name"]])
+            _failure(case, [*reasons[output["name"]], *_blamed(stage)])
         yield case
     if others or not names:
         case = _case("runs", stage, model)
@@ -62,6 +62,16 @@ def _cases(stage: Mapping[str, Any], model: str) -> Iterator[ET.Element]:
         elif others:
             _failure(case, others)
         yield case
+
+
+def _blamed(stage: Mapping[str, Any]) -> list[str]:
+    """Return where to look: the first layer that makes too much error, where it is known."""
+    layer = stage.get("first_layer")
+    if not layer:
+        return []
+    module = f", module {layer['module']}" if layer.get("module") else ""
+    source = f", {layer['source']}" if layer.get("source") else ""
+    return [f"first layer to blame: {layer['name']} ({layer['op']}{module}{source})"]
 
 
 def _case(name: str, stage: Mapping[str, Any], model: str) -> ET.Element:

@@ -47,13 +47,14 @@ SPOILED_MODULE = "blocks.1.project.1"
 """The module whose layer is spoiled: a convolution in the middle of the network."""
 
 
-def convert(model: Path, calibration: Path, directory: Path) -> Path:
+def convert(model: Path, calibration: Path, directory: Path, *, explain: bool = False) -> Path:
     """Convert a model to int8, and return the bundle."""
     result = edgeconv.convert(
         model,
         output=directory / f"{model.stem}.edgeconv",
         quantize="int8",
         calibration_data=str(calibration),
+        explain=explain,
     )
     return result.path
 
@@ -160,7 +161,8 @@ def main() -> None:
                 line = broken(name.removeprefix("broken_"), arguments.output, scratch)
             else:
                 model = arguments.models / f"{name}.pt2"
-                bundle = convert(model, arguments.models / f"{name}_calib.npz", scratch)
+                calibration = arguments.models / f"{name}_calib.npz"
+                bundle = convert(model, calibration, scratch, explain=True)
                 line = keep(bundle, name, arguments.output)
         print(line)
 

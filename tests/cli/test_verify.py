@@ -127,8 +127,10 @@ def test_two_models_of_different_formats(
     loose = tmp_path / "loose.tflite"
     shutil.copy(digits_bundle / "digits_fp32.tflite", loose)
     saved_model = shutil.copytree(digits_bundle / "digits_saved_model", tmp_path / "sm")
+    inside = digits_bundle / "digits_int8.tflite"
     for first, second, layout in (
         (digits / "digits.pt2", loose, "NHWC"),
+        (inside, digits / "digits.pt2", "shapes agree"),
         (loose, digits_bundle / "digits.onnx", "NCHW"),
         (saved_model, loose, "shapes agree"),
     ):

@@ -28,7 +28,8 @@ def test_the_first_line_of_each_form_names_the_layer() -> None:
 
 def test_an_offender_comes_with_its_origin_and_advice() -> None:
     manifest, parity = reports_with_layers(20)
-    for text in (render_html(manifest, parity), render_markdown(manifest, parity)):
+    forms = render_html(manifest, parity), render_markdown(manifest, parity), render_junit(parity)
+    for text in forms:
         assert "features.10.convolution" in text
         assert "network.py:10" in text
     assert "--isolate saved_model:node_Conv_10" in render_html(manifest, parity)
