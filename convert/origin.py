@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-
-import onnx_ir as ir
+from typing import TYPE_CHECKING
 
 from edgeconv.convert.value_map import scope_name
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _STACK = "pkg.torch.onnx.stack_trace"
@@ -32,6 +34,8 @@ def origins_of(onnx: Path) -> dict[str, list[str]]:
         By the scope that each node's first output gives its tensors: the name of the node, and
         the path of the PyTorch module, as far as they are known.
     """
+    import onnx_ir as ir
+
     found = {}
     for node in ir.load(onnx).graph:
         names = [str(node.name or ""), origin_of(node)[0]]

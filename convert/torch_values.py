@@ -12,7 +12,7 @@ import operator
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeconv.artifacts import Array, Arrays
 from edgeconv.convert.quiet import quiet
@@ -37,6 +37,16 @@ class TorchMatch:
 
     shapes: Mapping[str, tuple[int, ...]]
     unmatched: tuple[tuple[str, str, str], ...]
+
+
+class Values(Protocol):
+    """The values inside a PyTorch program, wherever that is."""
+
+    def match(self, onnx: Path) -> TorchMatch:
+        """Return what an ONNX file has of them."""
+
+    def run(self, sample: Arrays, names: Collection[str]) -> list[tuple[str, Array]]:
+        """Return some of them for one sample, each with its name, in the program's order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,10 +122,15 @@ class _Conversion:
     def run(self) -> Result:
         """Load the model, run every stage, and write the bundle."""
         self._scratch.mkdir()
-        # TensorFlow's import takes as long as PyTorch's, which `load` begins with.
-        self._workers.start(WorkerKind.TENSORFLOW)
-        source = self._steps.run("load", lambda: load(self._job))
-        self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
+        # PyTorch and TensorFlow are the largest processes. Only where both are needed to the end,
+        # for parity, do they overlap from the beginning.
+        if self._job.options.verify:
+            self._workers.start(WorkerKind.TENSORFLOW)
+        else:
+            self._workers.prepare(WorkerKind.TENSORFLOW)
+        source = self._steps.run("load", lambda: load(self._job, self._workers))
+        if self._job.options.verify:
+            self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
         if self._job.options.quantize != "none":
             self._workers.start(WorkerKind.QUANTIZER)
         data = self._steps.run("data", lambda: data_for(self._job, source.artifact.inputs))
@@ -234,6 +239,9 @@ class _Conversion:
                     lambda inputs: source.compute(artifact, inputs, verifier.run)
                 ),
             )
+            if not self._job.options.verify:
+                self._wait(source, None)
+                source.release()
         if name == source.reference:
             return
         if artifact.format not in RUNTIMES:

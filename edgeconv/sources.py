@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +13,21 @@ import numpy as np
 from edgeconv import targets
 from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.batches import run_in_batches
+from edgeconv.convert.shapes import as_input_shapes
+from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
+from edgeconv.remote_torch import RemoteTorch
 from edgeconv.stages import AdoptOnnx, ExportOnnx
+from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.stage import Stage
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from edgeconv.convert.torch_model import TorchModel
-    from edgeconv.convert.torch_values import TorchValues
+    from edgeconv.convert.torch_values import TorchValues, Values
 
 RunArtifact = Callable[[Artifact, Arrays], Arrays]
 """Runs an artifact on samples, both as the source model has them."""
@@ -55,8 +60,11 @@ class Source(Protocol):
             run: For a reference that is an artifact.
         """
 
-    def values(self) -> TorchValues | None:
+    def values(self) -> Values | None:
         """Return the values inside the model that was exported, where they can be known."""
+
+    def release(self) -> None:
+        """Give back what the model takes; nothing but `artifact` and `reference` is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,9 @@ class TorchSource:
         """Export it."""
         return ExportOnnx(self.model, self.exported.append)
 
+    def release(self) -> None:
+        """The caller's module is not ours to give back."""
+
     def values(self) -> TorchValues | None:
         """Return those of the program that was exported."""
         from edgeconv.convert.torch_values import TorchValues
@@ -93,6 +104,10 @@ class TorchSource:
         Raises:
             ConversionError: The ONNX file has another number of outputs.
         """
+        return self.reference_outputs(onnx, inputs)
+
+    def reference_outputs(self, onnx: Artifact, inputs: Arrays) -> Arrays:
+        """Run each sample; the outputs are named as those of the ONNX file are."""
         return run_in_batches(self.model.inputs, inputs, lambda arrays: self._rows(onnx, arrays))
 
     def _rows(self, onnx: Artifact, inputs: Arrays) -> Arrays:
@@ -131,33 +146,51 @@ class OnnxSource:
     def values(self) -> None:
         """There is no PyTorch model."""
 
+    def release(self) -> None:
+        """Nothing is held."""
 
-def load(job: Job) -> Source:
-    """Load the job's model.
+
+def load(job: Job, workers: WorkerPool) -> Source:
+    """Load the job's model; a PyTorch model in a worker, unless this process has PyTorch already.
+
+    Args:
+        job: The job.
+        workers: The worker that may hold the model.
 
     Raises:
         InvalidModel: It is missing, damaged, or not a model.
         UsageError: More must be said: shapes, a factory, trust.
     """
-    from edgeconv.convert.load import load_model
-    from edgeconv.convert.torch_model import from_module
-
     if job.source is not None and not job.is_file:
         if job.example_inputs is None:
             raise UsageError(
                 "a module needs example inputs",
                 hint="edgeconv.convert(module, example_inputs)",
             )
+        from edgeconv.convert.torch_model import from_module
+
         return TorchSource(from_module(job.source, job.example_inputs, job.name))
-    model = load_model(
-        job.source,
-        factory=job.factory,
-        input_shapes=job.input_shapes,
-        trust_pickle=job.trust_pickle,
-        seed=job.options.seed,
-        open_batch=not targets.find(job.options.target).fixed_shapes,
-    )
+    shapes = as_input_shapes(job.input_shapes)
+    arguments: dict[str, Any] = {
+        "source": None if job.source is None else str(job.source),
+        "factory": job.factory,
+        "trust_pickle": job.trust_pickle,
+        "seed": job.options.seed,
+        "open_batch": not targets.find(job.options.target).fixed_shapes,
+    }
+    if _loads_elsewhere(job):
+        return RemoteTorch.open(workers, shapes, **arguments)
+    from edgeconv.convert.load import load_model
+
+    model = load_model(input_shapes=shapes, **arguments)
     return OnnxSource(model) if isinstance(model, Artifact) else TorchSource(model)
+
+
+def _loads_elsewhere(job: Job) -> bool:
+    """Tell whether the model gets a process of its own."""
+    if "torch" in sys.modules or (job.source is not None and not job.is_file):
+        return False
+    return job.source is None or kind_of(Path(job.source)) is not Kind.ONNX
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("edgeconv.verdict", "edgeconv.candidates", "edgeconv.trials"),
     ("edgeconv.layers",),
+    ("edgeconv.torch_process",),
     ("edgeconv.sources",),
-    ("edgeconv.inspection", "edgeconv.stages", "edgeconv.verification", "edgeconv.result"),
+    (
+        "edgeconv.inspection",
+        "edgeconv.remote_torch",
+        "edgeconv.stages",
+        "edgeconv.verification",
+        "edgeconv.result",
+    ),
     ("edgeconv.reports",),
     ("edgeconv.targets",),
     (

@@ -19,6 +19,7 @@ class WorkerKind(StrEnum):
     TENSORFLOW = "TensorFlow"
     LITERT = "LiteRT"
     QUANTIZER = "quantizer"
+    TORCH = "PyTorch"
 
 
 _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
@@ -26,7 +27,19 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
     WorkerKind.TENSORFLOW: ("edgeconv.toolchain.runtimes.tensorflow",),
     WorkerKind.LITERT: ("edgeconv.toolchain.runtimes.litert",),
     WorkerKind.QUANTIZER: ("edgeconv.quantize.engine",),
+    WorkerKind.TORCH: (
+        "torch._dynamo",
+        "torch.export",
+        "torch.onnx._internal.exporter._core",
+        "onnxscript.function_libs.torch_lib.ops",
+        "edgeconv.torch_process",
+    ),
 }
+
+_SMALL_PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
+    WorkerKind.TENSORFLOW: ("onnx.reference", "onnx_ir.passes.common", "edgeconv.convert.passes"),
+}
+"""What takes time to import, but little memory."""
 
 
 class WorkerPool:
@@ -67,6 +80,16 @@ class WorkerPool:
         for kind in kinds:
             with self._locks[kind]:
                 self._workers[kind].start()
+
+    def prepare(self, kind: WorkerKind) -> None:
+        """Start a worker with as much of its imports as takes little memory."""
+        with self._locks[kind]:
+            self._workers[kind].start(_SMALL_PRELOAD[kind])
+
+    def release(self, kind: WorkerKind) -> None:
+        """Stop a worker that is not needed for now; a later call starts a new one."""
+        with self._locks[kind]:
+            self._workers[kind].stop()
 
     def call(
         self,

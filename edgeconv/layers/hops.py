@@ -17,7 +17,7 @@ from typing import Any
 from edgeconv import parity
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format
-from edgeconv.convert.torch_values import TorchValues
+from edgeconv.convert.torch_values import Values
 from edgeconv.convert.value_map import HeldValue
 from edgeconv.errors import EdgeconvError
 from edgeconv.layer_errors import Ratio
@@ -172,8 +172,8 @@ def from_onnx(
     return record
 
 
-def from_torch(torch: TorchValues, held: Sequence[HeldValue], inputs: Arrays) -> Record:
-    """Return what records a PyTorch program's values, in this process."""
+def from_torch(torch: Values, held: Sequence[HeldValue], inputs: Arrays) -> Record:
+    """Return what records a PyTorch program's values."""
     numbers = {item.value: number for number, item in enumerate(held)}
 
     def record(start: int, stop: int, path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from edgeconv import parity
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format
-from edgeconv.convert.torch_values import TorchValues
+from edgeconv.convert.torch_values import Values
 from edgeconv.convert.value_map import PLACE, HeldValue, read_map
 from edgeconv.disk import sha256_of
 from edgeconv.errors import EdgeconvError
@@ -73,7 +73,7 @@ def measure_layers(
     artifacts: Mapping[str, Artifact],
     inputs: Arrays,
     scratch: Path,
-    torch: TorchValues | None = None,
+    torch: Values | None = None,
 ) -> dict[str, StageLayers]:
     """Measure the layers of each stage.
 
@@ -102,7 +102,7 @@ def measure_layers(
 
 
 def layers_of_onnx(
-    workers: WorkerPool, onnx: Artifact, torch: TorchValues, inputs: Arrays, scratch: Path
+    workers: WorkerPool, onnx: Artifact, torch: Values, inputs: Arrays, scratch: Path
 ) -> StageLayers:
     """Measure the layers of an ONNX file against the PyTorch program that it was made from."""
     graph = origins(onnx.path)
@@ -119,7 +119,7 @@ def _some(inputs: Arrays) -> Arrays:
 def _of_onnx(
     workers: WorkerPool,
     onnx: Artifact,
-    torch: TorchValues | None,
+    torch: Values | None,
     inputs: Arrays,
     scratch: Path,
     graph: Mapping[str, Origin],

@@ -1,0 +1,119 @@
+"""A PyTorch model in a worker process, which ends when the model is not needed any more."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeconv.arrays import read_npz, write_npz
+from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.convert.shapes import InputShapes
+from edgeconv.convert.torch_values import TorchMatch
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.stage import StageContext
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTorch:
+    """A model that `edgeconv.torch_process` holds; the reference is the model itself.
+
+    Attributes:
+        workers: Where it is.
+        artifact: Its inputs.
+        known: Whether the values inside the model that was exported are known; one entry per
+            export.
+        reference: What stages are compared with.
+    """
+
+    workers: WorkerPool
+    artifact: Artifact
+    known: list[bool] = field(default_factory=list)
+    reference: str = "torch"
+
+    @classmethod
+    def open(cls, workers: WorkerPool, shapes: InputShapes, **arguments: Any) -> RemoteTorch:
+        """Load a model; the arguments are those of `edgeconv.convert.load.load_model`.
+
+        Raises:
+            InvalidModel: The file is missing, damaged, unsafe, or not a model.
+            UsageError: An option is missing, wrong, or does not fit the file.
+        """
+        answer = _call(workers, "open_model", shapes=asdict(shapes), **arguments)
+        return cls(workers, Artifact.from_dict(answer))
+
+    def first_stage(self) -> ExportElsewhere:
+        """Export it."""
+        return ExportElsewhere(self)
+
+    def compute(self, onnx: Artifact, inputs: Arrays, run: object) -> Arrays:  # noqa: ARG002
+        """Run each sample.
+
+        Raises:
+            ConversionError: The ONNX file has another number of outputs.
+        """
+        with _exchange(inputs) as (feeds, results):
+            _call(self.workers, "compute", onnx=onnx.to_dict(), feeds=feeds, results=results)
+            return read_npz(Path(results))
+
+    def values(self) -> RemoteValues | None:
+        """Return the values inside the program that was exported."""
+        return RemoteValues(self.workers) if self.known and self.known[-1] else None
+
+    def release(self) -> None:
+        """End the process that holds the model."""
+        self.workers.release(WorkerKind.TORCH)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportElsewhere:
+    """PyTorch to ONNX, in the process that holds the model."""
+
+    source: RemoteTorch
+    name: str = "onnx"
+
+    def run(self, source: Artifact, context: StageContext) -> Artifact:  # noqa: ARG002
+        """Export the model; `source` only names the inputs."""
+        path = str(context.directory / f"{context.name}.onnx")
+        answer = _call(self.source.workers, "export", path=path)
+        self.source.known.append(answer["known"])
+        return Artifact.from_dict(answer["artifact"])
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteValues:
+    """The values inside the program, as `edgeconv.convert.torch_values.TorchValues` has them."""
+
+    workers: WorkerPool
+
+    def match(self, onnx: Path) -> TorchMatch:
+        """Return what an ONNX file has of the program's values."""
+        answer = _call(self.workers, "match", onnx=str(onnx))
+        shapes = {name: tuple(shape) for name, shape in answer["shapes"].items()}
+        return TorchMatch(shapes, tuple((name, op, why) for name, op, why in answer["unmatched"]))
+
+    def run(self, sample: Arrays, names: Collection[str]) -> list[tuple[str, Array]]:
+        """Return values of one sample, each with its name, in the program's order.
+
+        Raises:
+            InvalidData: The sample does not fit the model.
+        """
+        with _exchange(sample) as (feeds, results):
+            _call(self.workers, "run", feeds=feeds, names=list(names), results=results)
+            return list(read_npz(Path(results)).items())
+
+
+def _call(workers: WorkerPool, function: str, **arguments: Any) -> Any:
+    return workers.call(WorkerKind.TORCH, f"edgeconv.torch_process:{function}", **arguments)
+
+
+@contextmanager
+def _exchange(feeds: Arrays) -> Iterator[tuple[str, str]]:
+    """Yield the path of a file with arrays, and one for the answer."""
+    with tempfile.TemporaryDirectory(prefix="edgeconv-") as folder:
+        path = Path(folder) / "feeds.npz"
+        write_npz(path, feeds)
+        yield str(path), str(path.with_name("results.npz"))
