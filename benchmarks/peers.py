@@ -1,11 +1,14 @@
 """Other converters and edgeconv on the same models, on the same machine, in the same run.
 
     python -m benchmarks.peers [--match TEXT] [--peers NAMES] [--cache DIR] [--output FILE]
+                               [--resume [--fresh NAMES]]
 
 Sets the converters up, each in an environment of its own; that needs a network, once. Then each
 converts each model: wall time of the whole process and peak memory of all its processes; and the
 results run on LiteRT side by side: latency, operators, TRANSPOSE, SQNR against torch, size.
-Converters that start from ONNX get the export's time added. Ends with geometric means.
+Converters that start from ONNX get the export's time added. Ends with geometric means. The tables
+are written after each model; ``--resume`` keeps the conversions that they have, but for those of
+``--fresh``, and still runs all results of a model side by side.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -65,7 +68,7 @@ def _environment(*paths: Path) -> dict[str, str]:
 
 def convert(peer: Peer, model: Path, cache: Path, timeout: float) -> tuple[Figures, Path | None]:
     """Convert a prepared model; return what it took, and the file where there is one."""
-    output = cache / "results" / model.name / peer.name.replace(", ", "-")
+    output = _directory(peer, model, cache)
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     generator = np.random.default_rng(0)
@@ -112,19 +115,50 @@ def measure(model: Path, files: dict[str, Path], cache: Path) -> dict[str, Figur
     return figures
 
 
-def compare(name: str, peers: Sequence[Peer], cache: Path, timeout: float) -> dict[str, Figures]:
-    """Return the figures of each converter for one model."""
+def compare(
+    name: str,
+    peers: Sequence[Peer],
+    cache: Path,
+    timeout: float,
+    known: Mapping[str, Figures] | None = None,
+) -> dict[str, Figures]:
+    """Return the figures of each converter for one model.
+
+    Args:
+        name: The model.
+        peers: The converters.
+        cache: Where prepared models and results are.
+        timeout: Seconds that one conversion may take.
+        known: Figures of conversions that are not run again.
+    """
+    known = known or {}
+    if all(peer.name in known for peer in peers):
+        return {peer.name: known[peer.name] for peer in peers}
     model = prepare(name, cache)
     rows: dict[str, Figures] = {}
     files: dict[str, Path] = {}
     for peer in peers:
-        rows[peer.name], path = convert(peer, model, cache, timeout)
+        rows[peer.name], path = known_or_converted(peer, model, cache, timeout, known)
         if path is not None and "error" not in rows[peer.name]:
             files[peer.name] = path
         sys.stderr.write(f"{name}, {peer.name}: {rows[peer.name]}\n")
     for peer_name, figures in measure(model, files, cache).items():
         rows[peer_name].update(figures)
     return rows
+
+
+def known_or_converted(
+    peer: Peer, model: Path, cache: Path, timeout: float, known: Mapping[str, Figures]
+) -> tuple[Figures, Path | None]:
+    """Return what a conversion took and its file; it is run unless it is known."""
+    if peer.name not in known:
+        return convert(peer, model, cache, timeout)
+    found = sorted(_directory(peer, model, cache).glob(peer.result))
+    return dict(known[peer.name]), found[0] if found else None
+
+
+def _directory(peer: Peer, model: Path, cache: Path) -> Path:
+    return cache / "results" / model.name / peer.name.replace(", ", "-")
 
 
 def table(results: dict[str, dict[str, Figures]]) -> str:
@@ -195,6 +229,15 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(sum(map(math.log, values)) / len(values))
 
 
+def read(output: Path) -> dict[str, dict[str, Figures]]:
+    """Return the figures that an earlier run wrote; none where there was none."""
+    path = output.with_suffix(".json")
+    if not path.exists():
+        return {}
+    results: dict[str, dict[str, Figures]] = json.loads(path.read_text())
+    return results
+
+
 def main() -> None:
     """Run the comparison."""
     names = [peer.name for peer in PEERS]
@@ -207,6 +250,8 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results/peers"))
     parser.add_argument("--timeout", type=float, default=900, help="seconds per conversion")
+    parser.add_argument("--resume", action="store_true", help="keep what the output has already")
+    parser.add_argument("--fresh", default="", help="with --resume: converters to run again")
     arguments = parser.parse_args()
     cache = arguments.cache.resolve()
     wanted = arguments.peers.split(";")
@@ -216,9 +261,12 @@ def main() -> None:
     peers = [peer for peer in PEERS if peer.name in wanted]
     for peer in peers:
         peer.install(cache)
-    results: dict[str, dict[str, Figures]] = {}
+    results = read(arguments.output) if arguments.resume else {}
     for name in (name for name in TEN if arguments.match in name):
-        results[name] = compare(name, peers, cache, arguments.timeout)
+        rows = results.get(name, {})
+        fresh = arguments.fresh.split(";")
+        known = {peer: figures for peer, figures in rows.items() if peer not in fresh}
+        results[name] = {**rows, **compare(name, peers, cache, arguments.timeout, known)}
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.with_suffix(".md").write_text(table(results) + "\n")
         arguments.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import peers
 from benchmarks.peers_process import run
-from benchmarks.peers_tools import PEERS
+from benchmarks.peers_tools import PEERS, Peer
 
 
 def test_geometric_mean() -> None:
@@ -63,6 +63,29 @@ def test_each_peer_has_an_environment_of_its_own(tmp_path: Path) -> None:
     assert len({peer.python(tmp_path) for peer in others}) == len(others) >= 3
     for peer in others:
         assert all("==" in entry or "<" in entry for entry in peer.requirements)
+
+
+def test_what_is_known_is_not_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "peers"
+    output.with_suffix(".json").write_text('{"resnet18": {"edgeconv": {"seconds": 5.0}}}')
+    known = peers.read(output)["resnet18"]
+    one, two = PEERS[0], PEERS[2]
+    ran = []
+
+    def convert(peer: Peer, *_: object) -> tuple[peers.Figures, None]:
+        ran.append(peer.name)
+        return {"seconds": 7.0, "error": "no file"}, None
+
+    monkeypatch.setattr(peers, "prepare", lambda name, cache: cache / name)
+    monkeypatch.setattr(peers, "convert", convert)
+    monkeypatch.setattr(peers, "measure", lambda *_: {})
+    assert peers.compare("resnet18", [one], tmp_path, 1, known) == known
+    rows = peers.compare("resnet18", [one, two], tmp_path, 1, known)
+    assert {name: row["seconds"] for name, row in rows.items()} == {one.name: 5.0, two.name: 7.0}
+    assert ran == [two.name]
+    assert peers.read(tmp_path / "none") == {}
 
 
 @pytest.mark.slow
