@@ -32,7 +32,7 @@ class Declined(Exception):
 
 
 def decompose(program: ExportedProgram, table: Table) -> ExportedProgram:
-    """Return what ``program.run_decompositions(table)`` returns, up to the names of nodes.
+    """Return what ``program.run_decompositions(table)`` returns, up to names and copies.
 
     Args:
         program: A program for inference; it is not changed.

@@ -37,6 +37,14 @@ def shout(size):
     print("x" * size); print("noise", file=sys.stderr); os.write(1, b"{\\"result\\": 0}\\n")
     return size
 
+def warn(text):
+    import logging
+    logging.getLogger("edgeconv.somewhere").warning("%s!", text)
+
+def count(state):
+    state["calls"] = state.get("calls", 0) + 1
+    return state["calls"]
+
 def pid(): return os.getpid()
 def nap(seconds): time.sleep(seconds); return "awake"
 def abort():
@@ -184,3 +192,26 @@ def test_stopping_the_pool_ends_a_call_in_another_thread() -> None:
     assert len(errors) == 1
     with pytest.raises(WorkerError, match="stopped"):
         pool.call(WorkerKind.LITERT, "worker_functions:pid")
+
+
+def test_what_a_function_logs_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:
+    with Worker("test") as worker:
+        worker.call("worker_functions:warn", text="beware")
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("edgeconv.somewhere", "beware!")
+    ]
+
+
+def test_state_lasts_as_long_as_the_process() -> None:
+    with Worker("test") as worker:
+        assert [worker.call("worker_functions:count") for _ in range(2)] == [1, 2]
+        worker.stop()
+        assert worker.call("worker_functions:count") == 1
+
+
+def test_a_released_worker_starts_again() -> None:
+    kind = WorkerKind.LITERT
+    with WorkerPool(make_worker=lambda kind, timeout: Worker(kind.value, timeout=timeout)) as pool:
+        first = pool.call(kind, "worker_functions:pid")
+        pool.release(kind)
+        assert pool.call(kind, "worker_functions:pid") != first
