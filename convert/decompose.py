@@ -15,6 +15,8 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from edgeconv.convert.functional_calls import Call, Declined, functional_calls, is_composite
+
 if TYPE_CHECKING:
     from torch.export import ExportedProgram, ModuleCallEntry
     from torch.export.graph_signature import ExportGraphSignature
@@ -25,10 +27,6 @@ Table = Mapping[Any, Callable[..., Any]]
 
 Values = Any
 """What a call returned: a node, or a tuple of nodes."""
-
-
-class Declined(Exception):
-    """The program has something that only PyTorch's own decomposition handles."""
 
 
 def decompose(program: ExportedProgram, table: Table) -> ExportedProgram:
@@ -42,7 +40,7 @@ def decompose(program: ExportedProgram, table: Table) -> ExportedProgram:
         Declined: It cannot be done call by call.
     """
     _require_plain(program)
-    calls = _functional(program.graph)
+    calls = functional_calls(program.graph)
     kinds: dict[str, _Kind] = {}
     for call in calls.values():
         if _changes(call.target, table):
@@ -71,123 +69,11 @@ def _require_plain(program: ExportedProgram) -> None:
             raise Declined(f"{node} is no tensor")
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """A call of an operator that changes none of its arguments.
-
-    Attributes:
-        node: The node that it stands for.
-        target: The operator.
-        inputs: The nodes among the arguments, each once.
-        key: Equal for calls that decompose alike.
-        overwritten: The values that `node` takes the place of from here on.
-    """
-
-    node: Node
-    target: Any
-    inputs: tuple[Node, ...]
-    key: str
-    overwritten: tuple[Node, ...] = ()
-
-
-def _functional(graph: Graph) -> dict[Node, _Call]:
-    """Return the calls of a graph, functional, by their nodes; assertions are left out."""
-    calls = {}
-    same: dict[Node, list[Node]] = {}
-    for node in graph.nodes:
-        if node.op != "call_function" or node.target is operator.getitem:
-            continue
-        schema = node.target._schema
-        if schema.name.startswith("aten::_assert"):
-            continue
-        inputs = tuple(dict.fromkeys(node.all_input_nodes))
-        target: Any = node.target
-        overwritten: tuple[Node, ...] = ()
-        if _is_idle_dropout(node):
-            target = _twin(node)
-        elif schema.is_mutable:
-            target = _twin(node)
-            shared = same.setdefault(node.args[0], [node.args[0]])
-            _require_own(node, shared)
-            overwritten = tuple(shared)
-            shared.append(node)
-            same[node] = shared
-        calls[node] = _Call(node, target, inputs, _key(node, target, inputs), overwritten)
-    return calls
-
-
-def _is_idle_dropout(node: Node) -> bool:
-    """Tell whether a node is an in-place dropout that returns its argument as it is."""
-    import torch
-
-    return node.target is torch.ops.aten.dropout_.default and node.args[2:] == (False,)
-
-
-def _twin(node: Node) -> Any:
-    """Return the operator that computes what an in-place one writes into its first argument."""
-    import torch
-
-    schema: Any = node.target._schema  # type: ignore[union-attr]  # an operator
-    written = [argument for argument in schema.arguments if argument.alias_info is not None]
-    name = schema.name.partition("::")[2]
-    packet = getattr(torch.ops.aten, name.removesuffix("_"), None)
-    overload = schema.overload_name or "default"
-    in_place = name.endswith("_") and written == [schema.arguments[0]]
-    if not in_place or not hasattr(packet, overload):
-        raise Declined(str(node.target))
-    dtypes = {item.meta["val"].dtype for item in node.all_input_nodes}
-    if len(dtypes) > 1:
-        raise Declined(f"{node.target} of {dtypes}")
-    return getattr(packet, overload)
-
-
-def _require_own(node: Node, shared: Sequence[Node]) -> None:
-    """Decline an in-place call on a value that another one may be a view of."""
-    before = {user for value in shared for user in value.users if user < node}
-    makers = [shared[0], *(user for user in before if user not in shared)]
-    if any(maker.op != "call_function" or _may_alias(maker) for maker in makers):
-        raise Declined(f"{node.target} on a value that may be shared")
-
-
-def _may_alias(node: Node) -> bool:
-    """Tell whether the result of a call may share memory with an argument."""
-    import torch
-    from torch._export.utils import _is_preservable_cia_op
-
-    target = node.target
-    if not isinstance(target, torch._ops.OpOverload):
-        return True
-    if target is torch.ops.aten.batch_norm.default:
-        return False
-    if any(result.alias_info is not None for result in target._schema.returns):
-        return True
-    return _is_composite(target) and not _is_preservable_cia_op(target)
-
-
-def _is_composite(target: Any) -> bool:
-    import torch
-
-    key = torch._C.DispatchKey.CompositeImplicitAutograd
-    return bool(target.has_kernel_for_dispatch_key(key))
-
-
 def _changes(target: Any, table: Table) -> bool:
     """Tell whether PyTorch would replace an operator."""
     from torch._export.utils import _is_preservable_cia_op
 
-    return target in table or (_is_composite(target) and not _is_preservable_cia_op(target))
-
-
-def _key(node: Node, target: Any, inputs: tuple[Node, ...]) -> str:
-    import torch
-
-    places = {item: f"%{number}" for number, item in enumerate(inputs)}
-    args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), places.__getitem__)
-    kinds = [
-        (tuple(value.shape), value.stride(), value.dtype, value.device)
-        for value in (item.meta["val"] for item in inputs)
-    ]
-    return f"{target} {args} {kwargs} {kinds}"
+    return target in table or (is_composite(target) and not _is_preservable_cia_op(target))
 
 
 @dataclass(slots=True)
@@ -200,7 +86,7 @@ class _Kind:
         results: What it returns there, after; one for each of a tuple's entries.
     """
 
-    call: _Call
+    call: Call
     inputs: list[Node] = field(default_factory=list)
     results: list[Node] = field(default_factory=list)
 
@@ -299,7 +185,7 @@ def _program(graph: Graph, results: Sequence[Node], like: ExportedProgram) -> Ex
 
 
 def _rewritten(
-    program: ExportedProgram, calls: Mapping[Node, _Call], kinds: Mapping[str, _Kind]
+    program: ExportedProgram, calls: Mapping[Node, Call], kinds: Mapping[str, _Kind]
 ) -> ExportedProgram:
     import torch
 
@@ -350,13 +236,36 @@ def _inlined(graph: Graph, node: Node, kind: _Kind, inputs: Sequence[Values]) ->
     import torch
 
     values: dict[Node, Any] = dict(zip(kind.inputs, inputs, strict=True))
+    entries: dict[Node, list[Node]] = {}
     for part in kind.body():
-        args, kwargs = torch.fx.node.map_arg((part.args, dict(part.kwargs)), values.__getitem__)
-        made = graph.create_node(part.op, part.target, args, kwargs, part.name)
-        made.meta = {**node.meta, **{key: part.meta[key] for key in _OWN if key in part.meta}}
-        values[part] = made
+        if part.target is operator.getitem:
+            source, index = part.args
+            values[part] = entries[source][index]  # type: ignore[index]
+        else:
+            args, kwargs = torch.fx.node.map_arg((part.args, dict(part.kwargs)), values.get)
+            made = graph.create_node(part.op, part.target, args, kwargs, _plain(part.name))
+            made.meta = {**node.meta, **{key: part.meta[key] for key in _OWN if key in part.meta}}
+            values[part] = made
+            entries[part] = _all_entries(graph, made)
     results = tuple(values[result] for result in kind.results)
     return results if isinstance(node.meta["val"], (tuple, list)) else results[0]
+
+
+def _all_entries(graph: Graph, node: Node) -> list[Node]:
+    """Add all entries of a result, as tracing does, so that names count alike."""
+    value = node.meta.get("val")
+    found = []
+    for index, entry in enumerate(value if isinstance(value, (tuple, list)) else ()):
+        made = graph.call_function(operator.getitem, (node, index))
+        made.meta = {**node.meta, "val": entry}
+        found.append(made)
+    return found
+
+
+def _plain(name: str) -> str:
+    """Return a node's name without its number."""
+    base, _, number = name.rpartition("_")
+    return base if base and number.isdigit() else name
 
 
 _OWN = ("val", "tensor_meta", "torch_fn")

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgeconv.convert.decompose import Declined, decompose
+from edgeconv.convert.decompose import decompose
+from edgeconv.convert.functional_calls import Declined
 
 IMAGE = torch.linspace(-2, 2, 2 * 4 * 6 * 6).reshape(2, 4, 6, 6)
 
