@@ -21,6 +21,7 @@ from ai_edge_litert.schema_py_generated import (
 )
 
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.lower_conv3d import conv_3d
 from edgeconv.quantize.precision import BITS, Precision, takes_int16
 from edgeconv.tflite import OperatorT
 
@@ -180,6 +181,7 @@ def _mul_options(activation: int = 0) -> tuple[int, Any]:
 
 _LOWERINGS: dict[str, Lowering] = {
     "ADD_N": _add_n,
+    "CONV_3D": conv_3d,
     "DEQUANTIZE": _dequantize,
     "DIV": _div,
     "NEG": _neg,

@@ -11,7 +11,11 @@ import onnx.parser
 import pytest
 
 from edgeconv.errors import InvalidData, InvalidModel, UnsupportedModel, UsageError
+from edgeconv.quantize import check
 from edgeconv.quantize.engine import quantize
+from edgeconv.quantize.lower import LOWERED, lower
+from edgeconv.quantize.rules import RULES
+from edgeconv.tflite import BUILTIN_CODES
 from edgeconv.toolchain.worker import Worker
 
 _ROWS = [[np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 8)]]
@@ -34,6 +38,18 @@ def test_operators_without_an_int8_form_are_listed_together(lab: Any) -> None:
     assert {node.op for node in caught.value.nodes} == {"CUMSUM", "ATAN2", "POW"}
     assert all(node.node for node in caught.value.nodes)
     assert not (lab.folder / "int8.tflite").exists()
+
+
+@pytest.mark.parametrize("builtin", sorted({*BUILTIN_CODES} - {*RULES, *LOWERED}))
+def test_no_other_operator_stays_float_in_silence(lab: Any, builtin: str) -> None:
+    graph = lab.model().graph
+    x, y = (graph.add_activation(name, (1, 8), "float32") for name in "xy")
+    graph.subgraph.inputs, graph.subgraph.outputs = [x], [y]
+    graph.operators.append(graph.operator(builtin, 1, (x,), (y,)))
+    assert lower(graph, ["int8"]) == ["int8"]
+    with pytest.raises(UnsupportedModel, match="y") as caught:
+        check.supported(graph, ["int8"])
+    assert [node.op for node in caught.value.nodes] == [builtin]
 
 
 def test_integer_parts_need_no_rule(lab: Any) -> None:

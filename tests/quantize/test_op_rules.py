@@ -66,6 +66,27 @@ def _grouped(m: Any) -> Any:
     return m.op("CONV_2D", m.input(*_IMAGE), weight, bias, strideH=1, strideW=1, version=6)
 
 
+def _conv_3d(m: Any) -> Any:
+    weight, bias = m.constant(_weights(3, 2, 3, 4, 5).clip(-1, 1)), m.constant(_weights(5))
+    return m.op("CONV_3D", m.input(1, 5, 6, 7, 4), weight, bias, strideD=1, strideH=1, strideW=1)
+
+
+def _spread_conv_3d(m: Any) -> Any:
+    weight = m.constant(_weights(2, 3, 2, 3, 6))
+    options = {"strideD": 2, "strideH": 2, "strideW": 1, "dilationDFactor": 3, "padding": 1}
+    return m.op("CONV_3D", m.input(2, 9, 6, 5, 3), weight, **options)
+
+
+def _flat_conv_3d(m: Any) -> Any:
+    options = {"strideD": 1, "strideH": 1, "strideW": 1, "fusedActivationFunction": 1}
+    return m.op(
+        "CONV_3D",
+        m.input(1, 4, 5, 6, 3),
+        m.constant(_weights(1, 3, 3, 3, 4).clip(-1, 1)),
+        **options,
+    )
+
+
 def _depthwise(m: Any) -> Any:
     weight, bias = m.constant(_weights(1, 3, 3, 4)), m.constant(_weights(4))
     options = {"strideH": 1, "strideW": 1, "depthMultiplier": 1}
@@ -205,6 +226,9 @@ def _dequantize(m: Any) -> Any:
 CASES: dict[str, Case] = {
     "CONV_2D": Case(_conv),
     "CONV_2D/grouped": Case(_grouped),
+    "CONV_3D": Case(_conv_3d),
+    "CONV_3D/spread": Case(_spread_conv_3d),
+    "CONV_3D/flat": Case(_flat_conv_3d),
     "DEPTHWISE_CONV_2D": Case(_depthwise),
     "FULLY_CONNECTED": Case(_fully_connected),
     "FULLY_CONNECTED/computed": Case(_fully_connected_computed),
