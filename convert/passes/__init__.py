@@ -16,6 +16,7 @@ from edgeconv.convert.passes.fuse_hard_swish import fuse_hard_swish
 from edgeconv.convert.passes.fuse_l2_normalize import fuse_l2_normalize
 from edgeconv.convert.passes.fuse_quantization import fuse_quantization
 from edgeconv.convert.passes.materialize_shared import materialize_shared
+from edgeconv.convert.passes.place_transposes import place_transposes
 from edgeconv.convert.passes.route_channels import route_channels
 from edgeconv.convert.passes.skip_expand import skip_expand
 
@@ -34,6 +35,7 @@ PASSES: tuple[Pass, ...] = (
     fold_channel_order,  # after batch norm is in the weights, and after shuffles are found
     route_channels,  # likewise
     skip_expand,  # after the fusions, some of which look for the Expand
+    place_transposes,  # after all that changes what is moved
     materialize_shared,  # last: its node would hide the transpose from other rewrites
 )
 
