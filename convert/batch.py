@@ -30,6 +30,7 @@ _ARITHMETIC = frozenset(
 )  # fmt: skip
 _TAKES_SIZES = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Resize": 3}
 _SIZED_BY_DATA = frozenset({"Compress", "NonMaxSuppression", "NonZero", "Range", "Unique"})
+_GROWING = frozenset({"Concat", "Tile"})
 _SAME_ELEMENTS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
@@ -114,11 +115,28 @@ class Batch:
             return max(self.multiple(node), 1)
         multiple = self.multiple(node)
         first = inputs[0] if inputs else None
+        if node.op_type in _GROWING and first is not None:
+            return self._grown(node, inputs, result)
         if node.op_type not in _SAME_ELEMENTS or first is None or DYNAMIC not in first.shape:
             return multiple
         fixed = (product(s for s in v.shape if s != DYNAMIC) for v in (first, result))
         before, after = fixed
         return multiple * before // after if after else multiple
+
+    def _grown(self, node: ir.Node, inputs: Sequence[Value | None], result: Value) -> int:
+        """Return the multiple where values are joined or repeated; 0 where it is none."""
+        axis = result.shape.index(DYNAMIC)
+        if node.op_type == "Tile":
+            counts = inputs[1].constant if inputs[1] is not None else None
+            return 0 if counts is None else self.multiple(node) * int(counts[axis])
+        parts = [0 if value is None else value.shape[axis] for value in inputs]
+        joined = node.attributes["axis"].as_int() if node.op_type == "Concat" else None
+        if joined is not None and joined % len(result.shape) != axis:
+            return self.multiple(node)
+        if any(size != DYNAMIC for size in parts):
+            return 0
+        found = [self._multiples.get(str(value.name), 0) for value in node.inputs if value]
+        return sum(found) if all(found) else 0
 
 
 def _holds_size(array: Array) -> bool:

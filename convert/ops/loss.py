@@ -9,7 +9,6 @@ from edgeconv.convert.context import Context
 from edgeconv.convert.lowering import cast
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, arranged, channels_last
-from edgeconv.convert.view import product
 
 
 @op("NegativeLogLikelihoodLoss", since=12)
@@ -74,8 +73,7 @@ def _loss(
     total = tf.reduce_sum(loss)
     if reduction == "sum":
         return Value.of(total)
-    count = np.float32(product(target.shape)) if share is None else tf.reduce_sum(share)
-    return Value.of(total / count)
+    return Value.of(tf.reduce_mean(loss) if share is None else total / tf.reduce_sum(share))
 
 
 def _shares(labels: Tensor, valid: Tensor | None, weight: Value | None) -> Tensor | None:

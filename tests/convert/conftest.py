@@ -126,8 +126,8 @@ def assert_any_layout() -> Callable[..., None]:
     return check
 
 
-@pytest.fixture(scope="module")
-def invariants() -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def _invariants() -> Iterator[None]:
     """Check layouts and shapes after every rewrite and translation that a test here runs."""
     with watched():
         yield

@@ -17,8 +17,6 @@ from edgeconv.convert.value import Value
 from edgeconv.convert.view import View
 from tests.convert.invariants import check_graph, watched
 
-pytestmark = pytest.mark.usefixtures("invariants")
-
 IMAGE = (0, 2, 3, 1)
 GRAPH = """<ir_version: 10, opset_import: ["": 21]>
 g (float[1,2,3,5] x) => (float[1,2,3,5] y) { y = Relu(x) }"""

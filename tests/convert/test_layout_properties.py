@@ -26,8 +26,6 @@ from edgeconv.convert.passes import run_passes
 from edgeconv.convert.translator import Translator
 from edgeconv.convert.value import Value, arranged
 
-pytestmark = pytest.mark.usefixtures("invariants")
-
 Shape = tuple[int, ...]
 
 

@@ -209,13 +209,18 @@ def test_arithmetic_with_the_size_of_the_batch(body: str, tmp_path: Path) -> Non
     "body",
     [
         "s = Shape<start = 0, end = 1>(x) f = Cast<to = 1>(s) y = Mul(x, f)",
-        "s = Shape<start = 0, end = 1>(x) v = Concat<axis = 0>(s, s, four) y = Expand(c, v)",
+        "s = Shape<start = 0, end = 1>(x) v = Concat<axis = 0>(s, s, four) y = Expand(three, v)",
+        "t = Concat<axis = 0>(x, x) s = Shape(t) y = Expand(c, s)",
+        "t = Concat<axis = 0>(x, c) s = Shape(t) y = Expand(c, s)",
+        "t = Tile(x, twice) s = Shape(t) y = Expand(c, s)",
     ],
 )
 def test_computing_with_the_size_itself_is_refused(body: str, tmp_path: Path) -> None:
     text = f"""g (float[batch, 2, 4] x) => (float[N, M, K] y)
-        <int64[1] four = {{4}}, float[1, 1, 1] c = {{3.0}}> {{ {body} }}"""
-    with pytest.raises(UnsupportedModel, match=r"batch(.|\n)*--input-shape"):
+        <int64[1] four = {{4}}, int64[3] twice = {{2, 1, 1}},
+         float[1, 1, 1] three = {{3.0}}, float[1, 2, 4] c = {{1., 2., 3., 4., 5., 6., 7., 8.}}>
+        {{ {body} }}"""
+    with pytest.raises(UnsupportedModel, match=r"(batch|run time)(.|\n)*--input-shape"):
         converted(graph(text, tmp_path / "m.onnx"), tmp_path)
 
 
@@ -260,3 +265,43 @@ def test_a_batch_that_is_pinned_is_exported_again(tmp_path: Path) -> None:
     program = save_program("perceptron", tmp_path / "m.pt2")
     model = load_model(program, input_shapes=((5, 2, 12),))
     assert model.inputs[0].shape == (5, 2, 12)
+
+
+@pytest.mark.parametrize(
+    ("body", "rank"),
+    [
+        ("y = Concat<axis = 0>(x, x)", 3),
+        ("t = Concat<axis = 0>(x, x) y = Reshape(t, rows)", 2),
+        ("t = Concat<axis = 0>(x, c) y = Relu(t)", 3),
+        ("t = Concat<axis = 0>(x, c) y = Reshape(t, rows)", 2),
+        ("t = Concat<axis = 1>(x, x) s = Shape(t) y = Reshape(t, s)", 3),
+        ("y = Tile(x, twice)", 3),
+        ("t = Tile(x, twice) y = Reshape(t, rows)", 2),
+        ("t = Tile(x, twice) s, u = Split<axis = 1, num_outputs = 2>(t) y = Add(s, u)", 3),
+    ],
+)
+def test_the_batch_grows(body: str, rank: int, tmp_path: Path) -> None:
+    text = f"""g (float[batch, 2, 4] x) => (float[{", ".join("NMK"[:rank])}] y)
+        <int64[2] rows = {{-1, 8}}, int64[3] twice = {{2, 1, 1}},
+         float[1, 2, 4] c = {{1., 2., 3., 4., 5., 6., 7., 8.}}> {{ {body} }}"""
+    onnx_model, saved, lite = converted(graph(text, tmp_path / "m.onnx"), tmp_path)
+    session = onnxruntime.InferenceSession(str(onnx_model.path))
+    for batch in batches((2, 4)):
+        expected = session.run(None, {"x": batch})[0]
+        np.testing.assert_array_equal(run_tensorflow(saved, batch), expected)
+        np.testing.assert_array_equal(run_litert(lite, batch), expected)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("op", ["NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"])
+def test_losses_over_the_batch(op: str, reduction: str, tmp_path: Path) -> None:
+    shape = "[N, M]" if reduction == "none" else ""
+    text = f"""g (float[batch, 3, 4] x) => (float{shape} y) {{
+        t = ArgMax<axis = 1, keepdims = 0>(x)
+        y = {op}<reduction = "{reduction}">(x, t) }}"""
+    onnx_model, saved, lite = converted(graph(text, tmp_path / "m.onnx"), tmp_path)
+    session = onnxruntime.InferenceSession(str(onnx_model.path))
+    for batch in batches((3, 4)):
+        expected = session.run(None, {"x": batch})[0]
+        np.testing.assert_allclose(run_tensorflow(saved, batch), expected, rtol=1e-5)
+        np.testing.assert_allclose(run_litert(lite, batch), expected, rtol=1e-5)
