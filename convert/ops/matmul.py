@@ -9,7 +9,8 @@ from edgeconv.convert.context import Context
 from edgeconv.convert.lowering import widened
 from edgeconv.convert.ops.elementwise import binary, is_float
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, arranged, loose, reshaped
+from edgeconv.convert.value import Tensor, Value, arranged, loose, reshaped, shape_of
+from edgeconv.convert.view import DYNAMIC, View
 
 
 @op("Gemm", since=7)
@@ -94,9 +95,38 @@ def _matmul(g: Context, left: Value, right: Value) -> Value:
         return Value.of(_integer_product(left, right))
     if right.constant is not None and right.rank == 2:
         return _linear(g, left, right)
+    as_stored = _product_as_stored(left, right)
+    if as_stored is not None:
+        return as_stored
     a, a_swapped = _operand(left)
     b, b_swapped = _operand(right)
     return Value.of(tf.matmul(a, b, transpose_a=a_swapped, transpose_b=b_swapped))
+
+
+def _product_as_stored(left: Value, right: Value) -> Value | None:
+    """Multiply matrices whose batch is stored in the same dimensions, which need not be its axes.
+
+    None where it is not, or where rows and columns are not stored last.
+    """
+    if left.constant is not None or right.constant is not None or left.rank != right.rank:
+        return None
+    leads, flags = [], []
+    for value in (left, right):
+        *batch, rows, columns = range(value.rank)
+        straight = value.view.is_stored_as((*batch, rows, columns))
+        stored = value.view.stored_shape
+        last = (value.shape[rows], value.shape[columns])
+        if len(stored) not in (3, 4) or stored[-2:] != (last if straight else last[::-1]):
+            return None
+        if not straight and not value.view.is_stored_as((*batch, columns, rows)):
+            return None
+        leads.append((stored[:-2], value.shape[:-2]))
+        flags.append(not straight)
+    if leads[0] != leads[1] or DYNAMIC in left.shape:
+        return None
+    y = tf.matmul(left.tensor, right.tensor, transpose_a=flags[0], transpose_b=flags[1])
+    view = View.of(shape_of(y)).reshape((*left.shape[:-1], right.shape[-1]))
+    return None if view is None else Value(y, view)
 
 
 def _linear(g: Context, x: Value, weights: Value) -> Value:

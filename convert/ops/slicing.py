@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from edgeconv.convert.lowering import dtypes, widened
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, arranged, canonical, canonical_permutation
 from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.view_cut import cut_of, resized
 
 _REVERSE_SEQUENCE = dtypes("float32", "int32", "int64")
 
@@ -54,6 +55,12 @@ def _split(g: Context, x: Value, axis: int, sizes: Sequence[int] | None) -> tupl
     if sizes is None:
         size = -(-x.shape[axis] // count)
         sizes = [min(size, x.shape[axis] - start) for start in range(0, size * count, size)]
+    cut = cut_of(x.view, axis) if x.constant is None else None
+    if cut is not None:
+        spans = [size * cut.inner for size in sizes]
+        pieces = _parts(x.tensor, spans, cut.dimension, x.dtype)
+        views = [resized(x.view, axis, size) for size in sizes]
+        return tuple(map(Value, pieces, views, [x.nonnegative] * len(views)))
     t, permutation = canonical(x)
     parts = _parts(t, list(sizes), permutation.index(axis), x.dtype)
     values = [Value.of(part, permutation) for part in parts]
@@ -121,12 +128,27 @@ def sliced(
     }
     if all(span == range(x.shape[axis]) for axis, span in ranges.items()):
         return x
+    whole = _as_block(x, ranges)
+    if whole is not None:
+        return whole
     t, permutation = canonical(x)
     index: list[Any] = [slice(None)] * x.rank
     for axis, span in ranges.items():
         index[permutation.index(axis)] = _as_slice(span)
     y = t[tuple(index)]
     return Value(y, Value.of(y, permutation).view, x.nonnegative)
+
+
+def _as_block(x: Value, ranges: Mapping[int, range]) -> Value | None:
+    """Cut along one axis in the stored tensor as it is, or return None where that is no box."""
+    (axis, span), *others = ranges.items()
+    cut = cut_of(x.view, axis) if x.constant is None else None
+    if others or cut is None or not span or (span.step != 1 and cut.inner > 1):
+        return None
+    index: list[Any] = [slice(None)] * len(x.view.stored)
+    scaled = range(span.start * cut.inner, span.stop * cut.inner) if span.step == 1 else span
+    index[cut.dimension] = _as_slice(scaled)
+    return Value(x.tensor[tuple(index)], resized(x.view, axis, len(span)), x.nonnegative)
 
 
 def _as_slice(span: range) -> slice:
