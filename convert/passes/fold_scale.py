@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from edgeconv.convert.passes.channel_order import rename
 from edgeconv.convert.passes.graph import constant_of, new_constant, only_user, replace_constant
-from edgeconv.convert.passes.pattern import number_of, produced_by
+from edgeconv.convert.passes.pattern import produced_by
 
 _VIEWS = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
@@ -80,10 +80,15 @@ def _leave_out(graph: ir.Graph, scale: _Scale) -> None:
 def _multiply(graph: ir.Graph, scale: _Scale, factor: float) -> None:
     """Give a scaling node another factor."""
     scale.node.op_type = "Mul"
-    name = f"{scale.node.outputs[0].name}.factor"
-    constant = new_constant(graph, name, np.array(factor, np.float32))
+    constant = _number(graph, f"{scale.node.outputs[0].name}.factor", factor)
     for index, operand in enumerate((scale.source, constant)):
         scale.node.replace_input_with(index, operand)
+
+
+def _number(graph: ir.Graph, name: str, number: float) -> ir.Value:
+    while name in graph.initializers:
+        name = f"{name}.joined"
+    return new_constant(graph, name, np.array(number, np.float32))
 
 
 def _merge(graph: ir.Graph, scale: _Scale) -> bool:
@@ -165,9 +170,7 @@ def _weights(node: ir.Node) -> list[tuple[ir.Node, int]] | None:
             product = produced_by(node.inputs[1 - index], "MatMul")
             if _own(value) and product is not None and only_user(product.outputs[0]) is node:
                 places = [(node, index), (product, 1)]
-    elif node.op_type in ("Conv", "ConvTranspose", "MatMul"):
-        places = [(node, index) for index in range(1, len(node.inputs))]
-    elif node.op_type == "Gemm" and number_of(node, "beta", 1) == 1:
+    elif node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         places = [(node, index) for index in range(1, len(node.inputs))]
     constant = all(_own(owner.inputs[index]) for owner, index in places)
     return places if places and constant else None
@@ -190,13 +193,16 @@ def _onto_smaller(graph: ir.Graph, scale: _Scale) -> bool:
     index = known.index(min(known))
     small = product.inputs[index]
     assert small is not None, "its size is known"
-    factor = new_constant(graph, f"{small.name}.factor", np.array(scale.factor, np.float32))
+    factor = _number(graph, f"{small.name}.factor", scale.factor)
     node = ir.node("Mul", [small, factor], name=f"{scale.node.name}.small")
     node.outputs[0].type, node.outputs[0].shape = small.type, small.shape
     node.outputs[0].name = f"{scale.node.outputs[0].name}.small"
     graph.insert_before(product, node)
     product.replace_input_with(index, node.outputs[0])
     _leave_out(graph, scale)
+    smaller = _scale_of(node)
+    if smaller is not None:
+        _merge(graph, smaller)
     return True
 
 

@@ -44,7 +44,7 @@ def _merge(graph: ir.Graph, value: ir.Value) -> bool:
     if len(found) < len(uses) or len({piece.axis for piece in found}) > 1:
         return False
     ends = [0, *(piece.stop for piece in found)]
-    starts = [*(piece.start for piece in found), int(value.shape[found[0].axis])]
+    starts = [*(piece.start for piece in found), value.shape[found[0].axis]]
     if ends != starts:
         return False
     _split(graph, value, found)
@@ -58,9 +58,10 @@ def _piece(node: ir.Node) -> _Piece | None:
     if node.op_type == "Gather":
         index = constant_of(node.inputs[1])
         axis = int(number_of(node, "axis")) % len(shape)
-        if index is None or index.ndim or not isinstance(shape[axis], int):
+        size = shape[axis]
+        if index is None or index.ndim or not isinstance(size, int):
             return None
-        start = int(index) % shape[axis]
+        start = int(index) % size
         return _Piece(node, axis, start, start + 1)
     bounds = [constant_of(value) for value in node.inputs[1:]] if node.op_type == "Slice" else []
     known = [int(array.item()) for array in bounds if array is not None and array.size == 1]
@@ -86,7 +87,7 @@ def _split(graph: ir.Graph, value: ir.Value, pieces: list[_Piece]) -> None:
         graph.insert_after(producer, split)
     for piece, part in zip(pieces, split.outputs, strict=True):
         old = piece.node.outputs[0]
-        part.type = old.type
+        new, part.type = part, old.type
         shape = list(value.shape or ())
         shape[piece.axis] = piece.stop - piece.start
         part.shape = ir.Shape(shape)
@@ -96,8 +97,8 @@ def _split(graph: ir.Graph, value: ir.Value, pieces: list[_Piece]) -> None:
             squeeze = ir.node("Squeeze", [part, axes], name=piece.node.name)
             graph.insert_before(piece.node, squeeze)
             squeeze.outputs[0].type, squeeze.outputs[0].shape = old.type, old.shape
-            part = squeeze.outputs[0]
-        ir.convenience.replace_all_uses_with(old, part, replace_graph_outputs=True)
+            new = squeeze.outputs[0]
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
         name = old.name
         graph.remove(piece.node, safe=True)
-        part.name = name
+        new.name = name

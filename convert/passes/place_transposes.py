@@ -79,6 +79,9 @@ class _Region:
         self._labels: list[Rows] = []
         self._made = {link.after for link in links}
         self._own = [self._label(self._stored(value)) for value in values]
+        for value in values:
+            for use in value.uses():
+                self._add_demand(value, use.node)
 
     def _label(self, rows: Rows) -> int:
         for number, known in enumerate(self._labels):
@@ -99,6 +102,24 @@ class _Region:
         factors = [n for number, axis in enumerate(view.axes) for n in axis if n not in channel]
         places = np.arange(len(rows)).reshape([view.sizes[factor] for factor in factors])
         return rows[places.transpose(np.argsort(factors)).ravel()]
+
+    def _add_demand(self, value: ir.Value, node: ir.Node) -> None:
+        """Consider the order in which reshapes and transposes lead to an image."""
+        shape, channel = sizes(value) or (), self._regions.channel[value]
+        view: View | None = View.of(shape)
+        while view is not None and node.op_type in VIEWS and node.outputs[0].uses():
+            view, node = viewed(node, view), next(iter(node.outputs[0].uses())).node
+        if view is None or node.op_type not in CHANNEL_OPS:
+            return
+        wanted = view.order(channels_last(len(view.axes)))
+        inside = _within(view.sizes, shape, channel)
+        rows = [factor for factor in wanted if factor not in inside]
+        if not inside or wanted[len(rows) :] != inside:
+            return
+        places = np.arange(math.prod(shape) // shape[channel])
+        places = places.reshape([view.sizes[factor] for factor in sorted(rows)])
+        order = places.transpose(np.argsort(np.argsort(rows))).ravel()
+        self._label(self._regions.rows(value)[1][order])
 
     def place(self) -> int:
         """Put movements where they cost least; return their number."""
@@ -208,6 +229,18 @@ class _Region:
             for index, operand in enumerate(node.inputs):
                 if operand is source or operand is value:
                     node.replace_input_with(index, moved[value, label])
+
+
+def _within(factors: Sequence[int], shape: Shape, axis: int) -> Shape:
+    """Return the numbers of the factors that an axis of a plain tensor has; none if they differ."""
+    start, stop = math.prod(shape[:axis]), math.prod(shape[: axis + 1])
+    done, found = 1, []
+    for number, size in enumerate(factors):
+        if start <= done < stop:
+            found.append(number)
+        done *= size
+    whole = math.prod(factors[number] for number in found) == shape[axis]
+    return tuple(found) if whole else ()
 
 
 def _bytes(value: ir.Value) -> float:

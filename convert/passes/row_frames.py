@@ -173,7 +173,10 @@ class Regions:
         other, own = self._find(after)
         order = _composed(order, known)
         if other is not root:
-            self._parents[other] = (root, order if own is None else _composed(np.argsort(own), order))
+            self._parents[other] = (
+                root,
+                order if own is None else _composed(np.argsort(own), order),
+            )
         elif not _same(own, order):
             return
         self.links.append(Link(node, before, after))
@@ -184,7 +187,9 @@ class Regions:
         if after is None or node.domain not in ("", DOMAIN) or 0 in after:
             return
         for value in node.inputs[: None if node.op_type in ELEMENTWISE else 1]:
-            if value in self.channel and _keeps_rows(node, sizes(value), after, self.channel[value]):
+            if value in self.channel and _keeps_rows(
+                node, sizes(value), after, self.channel[value]
+            ):
                 yield value
 
 
@@ -235,11 +240,10 @@ def _composed(first: Rows | None, second: Rows | None) -> Rows | None:
 
 
 def _same(first: Rows | None, second: Rows | None) -> bool:
-    if first is None and second is None:
-        return True
-    order = second if first is None else first
-    other = np.arange(len(order)) if first is None or second is None else second
-    return bool(np.array_equal(order, other))
+    if first is None or second is None:
+        order = second if first is None else first
+        return order is None or bool(np.array_equal(order, np.arange(len(order))))
+    return bool(np.array_equal(first, second))
 
 
 def axes_of(order: Rows) -> tuple[Shape, Shape] | None:
