@@ -23,12 +23,14 @@ _BROADCASTING = frozenset(
 
 def skip_expand(graph: ir.Graph) -> int:
     """Rewrite the graph in place; return the number of inputs that skip an Expand now."""
-    return sum(
-        _skip(use.node, use.idx)
-        for node in list(graph)
-        if node.op_type == "Expand" and not node.domain
-        for use in list(node.outputs[0].uses())
-    )
+    skipped = 0
+    for node in list(graph):
+        if node.op_type != "Expand" or node.domain:
+            continue
+        skipped += sum(_skip(use.node, use.idx) for use in list(node.outputs[0].uses()))
+        if not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
+            graph.remove(node, safe=True)
+    return skipped
 
 
 def _skip(node: ir.Node, index: int) -> bool:
