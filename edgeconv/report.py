@@ -149,7 +149,7 @@ def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
         if stage["status"] == "fail"
         for reason in stage["reasons"]
     ]
-    found += _lost(parity)
+    found += [*_to_blame(parity), *_lost(parity)]
     if is_uncalibrated(manifest):
         found.append(
             f"uncalibrated: the {manifest['options']['quantize']} ranges come from generated "
@@ -165,6 +165,21 @@ def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
     for entry in (*manifest["stages"], manifest.get("target", {})):
         found += entry.get("notes", ())
     return found + [f"warning: {text}" for text in manifest["warnings"]]
+
+
+def _to_blame(parity: Mapping[str, Any]) -> list[str]:
+    """Return of each stage that failed the first layer that makes too much error."""
+    found = []
+    for stage in parity["stages"]:
+        layer = stage.get("first_layer") if stage["status"] == "fail" else None
+        if layer:
+            origin = [layer["op"], *(layer[name] for name in ("onnx_node", "module", "source"))]
+            words = ", ".join(dict.fromkeys(filter(None, origin)))
+            found.append(
+                f"first layer to blame in {stage['stage']}: {layer['name']} ({words}), "
+                f"{format_db(layer['here_db'])} dB alone"
+            )
+    return found
 
 
 def _lost(parity: Mapping[str, Any]) -> list[str]:

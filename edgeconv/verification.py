@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from edgeconv import parity
 from edgeconv.arrays import read_npz, write_npz
@@ -22,6 +24,9 @@ Runner = Callable[[Artifact, Arrays], tuple[Arrays, str]]
 """Runs an artifact on samples, source form; returns the outputs and the runtime's version."""
 
 PARITY_VERSION = 1
+
+_PORTION = 64 * 2**20
+"""Bytes of inputs that a worker is given at a time, whatever the number of samples."""
 
 PASS = "pass"
 FAIL = "fail"
@@ -189,12 +194,26 @@ def _run_alone(
     answers: list[dict[str, Any]] = []
 
     def run(arrays: Arrays) -> Arrays:
-        outputs, answer = _run_once(workers, artifact, arrays, scratch, (kind, function))
-        answers.append(answer)
-        return outputs
+        parts = []
+        for portion in _portions(arrays):
+            outputs, answer = _run_once(workers, artifact, portion, scratch, (kind, function))
+            answers.append(answer)
+            parts.append(outputs)
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     outputs = run_in_batches(artifact.inputs, inputs, run)
     return outputs, answers[0]["runtime"], answers[0]["milliseconds"]
+
+
+def _portions(arrays: Arrays) -> Iterator[Arrays]:
+    """Yield the samples in portions, so that a worker's memory does not grow with their number."""
+    count = len(next(iter(arrays.values())))
+    each = sum(array.nbytes for array in arrays.values()) // max(1, count)
+    size = max(1, _PORTION // max(1, each))
+    for start in range(0, max(1, count), size):
+        yield {name: array[start : start + size] for name, array in arrays.items()}
 
 
 def _run_once(
