@@ -72,12 +72,17 @@ def _next(layer: Mapping[str, Any]) -> list[str]:
 
 def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "layer": layer["onnx_node"] or layer["name"].partition(";")[0],
-        "op": layer["op"],
+        "layer": _ending(layer["onnx_node"] or layer["name"].partition(";")[0], 23),
+        "op": _ending(layer["op"], 17),
         "here": format_db(layer["here_db"]),
         "carried": format_db(layer["carried_db"]),
-        "module": layer["module"],
+        "module": _ending(layer["module"], 20),
     }
+
+
+def _ending(text: str, width: int) -> str:
+    """Return the end of a name, which tells it from others; all of it where it fits."""
+    return text if len(text) <= width else f"...{text[3 - width :]}"
 
 
 def _correspondence(parity: Mapping[str, Any]) -> list[str]:

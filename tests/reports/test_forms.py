@@ -53,6 +53,18 @@ def test_a_thousand_layers_make_a_page_below_three_megabytes() -> None:
     assert len(render_markdown(manifest, parity)) < 10_000
 
 
+def test_explanations_fit_the_terminal_whatever_the_names() -> None:
+    manifest, parity = reports_with_layers(20)
+    for layer in parity["stages"][0]["worst_layers"]:
+        layer |= {"onnx_node": "n" * 90 + "_end", "module": "m." * 60 + "last", "op": "O" * 30}
+        layer |= {"gain_db": 3.25, "advice": "keep it in float: --keep-float '*n_end'"}
+    text = report.explain(manifest, parity)
+    assert max(map(len, text.splitlines())) <= report.WIDTH
+    assert "n_end" in text
+    assert ".last" in text
+    assert "+3.2 dB on the worst output" in " ".join(text.split())
+
+
 def test_junit_has_a_case_for_each_stage_and_output() -> None:
     parity = reports_with_layers(2)[1]
     parity["stages"][1]["outputs"] = []
