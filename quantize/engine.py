@@ -176,6 +176,7 @@ class _Static:
             progress=report,
         )
         notes += [*_used(graph, imported, ranges), *_joined(lowered, self.precisions)]
+        notes += _untold(graph, self.feeds, ranges)
         if self.max_drop is not None:
             limit = MaxDrop.parse(self.max_drop)
             found = Search(graph, ranges, lowered, self.feeds, limit).run(progress)
@@ -213,6 +214,24 @@ def _used(graph: Graph, imported: Imported, ranges: Mapping[int, Range]) -> list
     rest = [graph.name(index).partition(";")[0] for index in ranges if index not in imported.affine]
     names = ", ".join(rest[:_NAMED]) + (", ..." if len(rest) > _NAMED else "")
     return [f"{note}; {len(rest)} have none and are calibrated: {names}" if rest else note]
+
+
+def _untold(
+    graph: Graph, feeds: Sequence[Sequence[Array]], ranges: Mapping[int, Range]
+) -> list[str]:
+    """Say of which ranges the calibration samples tell nothing."""
+    notes = []
+    for index, values in zip(graph.inputs, zip(*feeds, strict=True), strict=False):
+        ends = {float(end) for array in values if array.size for end in (array.min(), array.max())}
+        if graph.is_float(index) and len(ends) == 1:
+            name = graph.name(index)
+            notes.append(f"input {name} is {ends.pop():g} in all calibration samples, throughout")
+    empty = [graph.name(index).partition(";")[0] for index, one in ranges.items() if one.width == 0]
+    if empty:
+        names = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
+        what = f"{len(empty)} activations are zero in all calibration samples"
+        notes.append(f"{what}, so that their range is taken as 0 to 1: {names}")
+    return notes
 
 
 def _unused(imported: Imported, mode: str) -> list[str]:

@@ -164,6 +164,18 @@ def test_a_bad_weight_is_refused(lab: Any) -> None:
         lab.quantize(artifact, _ROWS)
 
 
+def test_samples_that_tell_nothing_of_ranges_are_named(lab: Any) -> None:
+    model = lab.model()
+    artifact = lab.save(model, model.op("RELU", model.input(1, 8)))
+    for value, zeros in ((0.5, False), (-2.0, True)):
+        samples = lab.samples(artifact, [[np.full((1, 8), value, np.float32)]] * 8)
+        path = lab.folder / "constant.tflite"
+        answer = quantize(artifact.to_dict(), str(path), "int8", samples=samples)
+        assert f"input x0 is {value:g} in all calibration samples" in answer["notes"][0]
+        assert zeros == any("activations are zero in all" in note for note in answer["notes"])
+        lab.run(path, [[np.full((1, 8), value, np.float32)]])
+
+
 def test_samples_must_fit(lab: Any) -> None:
     artifact = _relu(lab)
     with pytest.raises(InvalidData, match="x0"):
