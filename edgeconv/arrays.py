@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -22,7 +23,17 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             member = zipfile.ZipInfo(f"{name}.npy")
             with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+                _write(file, np.asanyarray(array))
+
+
+def _write(file: IO[bytes], array: Array) -> None:
+    """Write one array as `numpy.lib.format.write_array` does, but without copies of it."""
+    if array.ndim and array.flags.c_contiguous and array.dtype.kind in "biuf" and array.size:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data.cast("B"))
+    else:
+        np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def read_npz(path: Path) -> Arrays:

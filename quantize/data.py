@@ -152,7 +152,8 @@ def generate_samples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Sam
     for spec in inputs:
         shape = (count, *(int(size) for size in spec.source_shape if size is not None))
         if np.dtype(spec.dtype).kind == "f":
-            arrays[spec.name] = random.standard_normal(shape, np.float32).astype(spec.dtype)
+            numbers = random.standard_normal(shape, np.float32)
+            arrays[spec.name] = numbers.astype(spec.dtype, copy=False)
         else:
             arrays[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
     return Samples(arrays, f"generated, seed {seed}", generated=True)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Arrays
+from edgeconv.artifacts import Array, Arrays
 from edgeconv.errors import InvalidData
 
 
@@ -23,6 +25,24 @@ def test_any_name_and_dtype_survives(tmp_path: Path) -> None:
     for name, array in arrays.items():
         np.testing.assert_array_equal(back[name], array)
         assert back[name].dtype == array.dtype
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+        np.arange(24).reshape(4, 6).T,
+        np.array([True, False]),
+        np.arange(6, dtype=">i4"),
+        np.float64(3),
+    ],
+)
+def test_entries_are_what_numpy_writes(tmp_path: Path, array: Array) -> None:
+    write_npz(tmp_path / "a.npz", {"x": array})
+    expected = io.BytesIO()
+    np.lib.format.write_array(expected, np.asanyarray(array))
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        assert archive.read("x.npy") == expected.getvalue()
 
 
 def test_equal_arrays_make_equal_files(tmp_path: Path) -> None:
