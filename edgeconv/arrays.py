@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 
@@ -24,6 +26,35 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
             member = zipfile.ZipInfo(f"{name}.npy")
             with archive.open(member, "w", force_zip64=True) as file:
                 _write(file, np.asanyarray(array))
+
+
+def map_npz(path: Path) -> Arrays:
+    """Return the arrays of a file that `write_npz` wrote, on disk until they are used.
+
+    The file may be deleted then; its arrays stay.
+    """
+    arrays: Arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                np.lib.format.read_magic(file)
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+                offset = _data_offset(path, member) + file.tell()
+            order: Literal["F", "C"] = "F" if fortran else "C"
+            arrays[member.filename.removesuffix(".npy")] = (
+                np.memmap(path, dtype, "r", offset, shape, order)
+                if math.prod(shape)
+                else np.zeros(shape, dtype)
+            )
+    return arrays
+
+
+def _data_offset(path: Path, member: zipfile.ZipInfo) -> int:
+    """Return where the content of a stored member begins; APPNOTE 6.3.10, section 4.3.7."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset + 26)
+        name, extra = struct.unpack("<HH", file.read(4))
+    return int(member.header_offset) + 30 + int(name) + int(extra)
 
 
 def _write(file: IO[bytes], array: Array) -> None:

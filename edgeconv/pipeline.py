@@ -259,6 +259,7 @@ class _Conversion:
         layers: Mapping[str, StageLayers],
     ) -> Result:
         """Write what goes beside the artifacts, and put the bundle in its place."""
+        self._workers.stop()
         shutil.rmtree(self._scratch)
         vectors = bundle.vectors_of(verifier.inputs, verifier.reference)
         write_npz(self._directory / bundle.VECTORS, vectors)

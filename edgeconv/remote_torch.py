@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeconv.arrays import read_npz, write_npz
+from edgeconv.arrays import map_npz, read_npz, write_npz
 from edgeconv.artifacts import Array, Arrays, Artifact
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchMatch
@@ -57,7 +57,7 @@ class RemoteTorch:
         """
         with _exchange(inputs) as (feeds, results):
             _call(self.workers, "compute", onnx=onnx.to_dict(), feeds=feeds, results=results)
-            return read_npz(Path(results))
+            return map_npz(Path(results))
 
     def values(self) -> RemoteValues | None:
         """Return the values inside the program that was exported."""
