@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeconv.artifacts import Array
+from edgeconv.errors import InvalidModel
 from edgeconv.quantize.judge import Figures, Judge
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.quantize.recovery.base import Draft, Recovery
@@ -114,13 +115,23 @@ _Trial = tuple[Figures, list[Draft]]
 
 
 def _trials(method: Recovery, folds: Sequence[_Fold]) -> Iterator[_Trial]:
-    """Try what a method proposes; where folds lead to different proposals, what both have."""
-    for drafts in zip(*(method.drafts(fold.draft) for fold in folds), strict=False):
-        try:
-            figures = [fold.judge.measure(found) for fold, found in zip(folds, drafts, strict=True)]
-        except RuntimeError:  # LiteRT refuses scales that lie too far apart for its arithmetic
-            continue
-        yield _joined(figures), list(drafts)
+    """Try what a method proposes; where folds lead to different proposals, what both have.
+
+    Passed over is what leads nowhere: LiteRT refuses scales that lie too far apart for its
+    arithmetic, and values near the end of float32 have squares beyond it.
+    """
+    proposals = zip(*(method.drafts(fold.draft) for fold in folds), strict=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        while True:
+            try:
+                drafts = next(proposals)
+                pairs = zip(folds, drafts, strict=True)
+                figures = [fold.judge.measure(found) for fold, found in pairs]
+            except StopIteration:
+                return
+            except (RuntimeError, InvalidModel, np.linalg.LinAlgError):
+                continue
+            yield _joined(figures), list(drafts)
 
 
 def _joined(figures: Iterable[Figures]) -> Figures:

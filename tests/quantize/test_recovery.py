@@ -224,3 +224,15 @@ def test_what_was_tried_is_told(lab: Any) -> None:
 def test_an_unknown_method_is_refused(lab: Any) -> None:
     with pytest.raises(UsageError, match="magic"):
         lab.quantize(spread_net(lab), rows(0, 2, 1, 6, 6, 4), disable_recovery=["magic"])
+
+
+def test_values_whose_squares_are_infinite_are_quantized_all_the_same(lab: Any) -> None:
+    rng = np.random.default_rng(3)
+    model = lab.model()
+    weight = model.constant(rng.normal(size=(8, 16)))
+    bias = model.constant(rng.normal(size=8))
+    artifact = lab.save(model, model.op("FULLY_CONNECTED", model.input(1, 16), weight, bias))
+    known = [[(1e25 * rng.normal(size=(1, 16))).astype(np.float32)] for _ in range(12)]
+    quantized = lab.quantize(artifact, known)
+    expected, found = (lab.run(path, known)[0] / 1e25 for path in (artifact.path, quantized.path))
+    assert lab.sqnr(expected, found) > 30
