@@ -21,12 +21,14 @@ from edgeconv.errors import InvalidModel
 from edgeconv.quantize.judge import Figures, Judge
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.quantize.recovery.base import Draft, Recovery
+from edgeconv.quantize.recovery.headroom import eased
 
 _SAMPLES = 64
 """At most as many samples are used."""
 
 _VALUES = 1 << 26
-"""Of models with large activations fewer, so that all of them together hold about as many values.
+"""Of models with large activations fewer, so that all of them together hold about as many values,
+and one half judges the other alone.
 """
 
 _LEAST = 16
@@ -69,7 +71,9 @@ def recover(
     few = _few(draft)
     halves = (few[::2], few[1::2])
     split = len(few) >= _FEWEST
-    pairs = zip(halves, halves[::-1], strict=True) if split else [(few, few)]
+    pairs = list(zip(halves, halves[::-1], strict=True)) if split else [(few, few)]
+    if len(few) < min(_SAMPLES, len(draft.feeds)):
+        pairs = pairs[:1]
     folds = [
         _Fold(replace(draft, feeds=known).watched(), Judge(draft.graph, unseen))
         for known, unseen in pairs
@@ -99,7 +103,9 @@ def recover(
             progress(count, len(methods))
     best = folds[0].draft
     used = {id(feed) for feed in best.feeds}
-    return replace(best, feeds=[feed for feed in draft.feeds if id(feed) not in used]), steps
+    left = [feed for feed in draft.feeds if id(feed) not in used]
+    more = float(np.log2(max(1, len(draft.feeds)) / max(1, len(used))))
+    return replace(best, feeds=left, calibrator=eased(best.calibrator, more)), steps
 
 
 @dataclass(frozen=True, slots=True)

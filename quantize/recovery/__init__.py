@@ -20,7 +20,7 @@ RECOVERIES: tuple[Recovery, ...] = (
     BatchNorm(),
     Padding(),
     SplitConcat(),
-    Headroom(worth_db=-0.3),
+    Headroom(worth_db=-0.3, reach=4),
     Equalize(),
     Outliers(),
     Rounding(),

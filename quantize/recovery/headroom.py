@@ -29,14 +29,16 @@ class Headroom:
     Args:
         worth_db: What it must gain. Below zero it is an insurance: few samples hardly show how far
             others go, and what saturates costs more than coarser steps.
+        reach: How many steps from the margin that the draft has others are tried.
     """
 
     name = "headroom"
     slack_db = 0.3
     chooses_ranges = True
 
-    def __init__(self, worth_db: float = 0.1) -> None:
+    def __init__(self, worth_db: float = 0.1, reach: int = 1) -> None:
         self.worth_db = worth_db
+        self._reach = reach
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
         """Yield one draft for each margin but that which the draft has, the widest last."""
@@ -45,7 +47,8 @@ class Headroom:
         if isinstance(given, Growing):
             inner, margin = given.inner, given.margin
         found = {index: seen.range(inner) for index, seen in draft.seen.items()}
-        for other in _MARGINS:
+        place = _MARGINS.index(margin)
+        for other in _MARGINS[max(0, place - self._reach) : place + self._reach + 1]:
             if other != margin:
                 growing = Growing(inner, other)
                 ranges = {
@@ -76,6 +79,20 @@ class Growing:
         doublings, factor = self.margin
         low = found[0] * factor * growth([-low for low in seen.lows]) ** doublings
         return low, found[1] * factor * growth(seen.highs) ** doublings
+
+
+def eased(calibrator: Calibrator, doublings: float) -> Calibrator:
+    """Return a calibrator for more samples than its margin was chosen with.
+
+    Args:
+        calibrator: Any calibrator; others than `Growing` are returned as they are.
+        doublings: How many times as many the samples are twice as many; they show so much
+            themselves.
+    """
+    if not isinstance(calibrator, Growing):
+        return calibrator
+    expected, factor = calibrator.margin
+    return Growing(calibrator.inner, (max(expected - doublings, 0.0), factor))
 
 
 def growth(extremes: Sequence[float]) -> float:

@@ -16,6 +16,7 @@ from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.judge import Figures
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.headroom import Growing, eased
 
 
 def wide(lab: Any, seed: int = 0) -> Draft:
@@ -109,3 +110,32 @@ def test_scores_weigh_the_worst_output_as_much_as_all() -> None:
 def test_no_error_and_no_signal_have_finite_scores() -> None:
     power, noise = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
     assert Figures(power, noise, np.eye(2)).each == pytest.approx([0.0])
+
+
+@dataclass(frozen=True)
+class Roomy(Scaled):
+    """Proposes a margin."""
+
+    def drafts(self, draft: Draft) -> Iterator[Draft]:
+        """Yield one draft."""
+        growing = Growing(CALIBRATORS["minmax"], (3.0, 1.12))
+        yield replace(draft, calibrator=growing).calibrated()
+
+
+@pytest.mark.parametrize(("count", "doublings"), [(16, 2.0), (3, 3.0)])
+def test_all_samples_need_less_room_than_half_of_them(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, count: int, doublings: float
+) -> None:
+    monkeypatch.setattr(recover, "RECOVERIES", (Roomy(lambda _: 1.0, worth_db=-100.0),))
+    draft = wide(lab)
+    found, (step,) = recover.recover(replace(draft, feeds=draft.feeds[:count]))
+    assert step.kept
+    assert isinstance(found.calibrator, Growing)
+    assert found.calibrator.margin == (doublings, 1.12)
+
+
+def test_other_calibrators_are_not_eased() -> None:
+    assert eased(CALIBRATORS["mse"], 1.0) is CALIBRATORS["mse"]
+    growing = eased(Growing(CALIBRATORS["mse"], (0.5, 1.0)), 1.0)
+    assert isinstance(growing, Growing)
+    assert growing.margin == (0.0, 1.0)
