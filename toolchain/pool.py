@@ -37,7 +37,7 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
 }
 
 _SMALL_PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
-    WorkerKind.TENSORFLOW: ("onnx.reference", "onnx_ir.passes.common", "edgeconv.convert.passes"),
+    WorkerKind.TENSORFLOW: ("onnx.reference", "onnx_ir.passes.common"),
 }
 """What takes time to import, but little memory."""
 
