@@ -1,8 +1,9 @@
-"""Cut a value along an axis that is the outer part of a stored dimension, without reshaping it."""
+"""How axes lie within stored dimensions, for operators that need not have one for each axis."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edgeconv.convert.view import DYNAMIC, View, product
 
@@ -53,3 +54,20 @@ def resized(view: View, axis: int, size: int) -> View:
         for place, other in enumerate(view.axes)
     )
     return View(tuple(stored), axes)
+
+
+def separated(view: View) -> View:
+    """Return the view of the tensor reshaped so that no dimension belongs to two axes.
+
+    Nothing moves; an axis may have several dimensions then.
+    """
+    follows = {
+        after for axis in view.axes for before, after in pairwise(axis) if after == before + 1
+    }
+    stored: list[list[int]] = []
+    for factor, size in enumerate(view.sizes):
+        if factor in follows:
+            stored[-1].append(size)
+        else:
+            stored.append([size])
+    return View(tuple(map(tuple, stored)), view.axes)

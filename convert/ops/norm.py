@@ -10,7 +10,7 @@ import tensorflow as tf
 from edgeconv.artifacts import Array
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.ops.elementwise import binary
-from edgeconv.convert.ops.reduce import reduced
+from edgeconv.convert.ops.reduce import reduced, with_dimensions
 from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, arranged, canonical, channels_last
@@ -92,10 +92,8 @@ def rms_normalization(
 
 
 def _normalized(x: Value, axes: Sequence[int], epsilon: float) -> Value:
-    dimensions = x.view.dimensions(axes)
-    if dimensions is None:
-        x = Value.of(*canonical(x))
-        dimensions = x.view.dimensions(axes) or ()
+    x = with_dimensions(x, axes)
+    dimensions = x.view.dimensions(axes) or ()
     return x.map(lambda t: standardized(t, dimensions, epsilon))
 
 

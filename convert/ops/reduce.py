@@ -10,18 +10,34 @@ import tensorflow as tf
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import widened
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, canonical
+from edgeconv.convert.value import Tensor, Value, canonical, reshaped
+from edgeconv.convert.view_cut import separated
+
+_MOST_DIMENSIONS = 5  # what all kernels that broadcast take
+_LEAST_ROW = 16  # with shorter rows kernels are slower than with a transpose on either side
 
 
 def reduced(x: Value, axes: Sequence[int], keepdims: int, function: Callable[..., Tensor]) -> Value:
     """Reduce some ONNX axes with a TensorFlow reduction; the others keep their stored order."""
     axes = sorted({axis_of(axis, x.rank) for axis in axes})
-    dimensions = x.view.dimensions(axes)
-    if dimensions is None:
-        x = Value.of(*canonical(x))
-        dimensions = x.view.dimensions(axes) or ()
+    x = with_dimensions(x, axes)
+    dimensions = x.view.dimensions(axes) or ()
     y = function(x.tensor, axis=list(dimensions), keepdims=bool(keepdims))
     return Value(y, x.view.reduce(axes, keepdims=bool(keepdims)))
+
+
+def with_dimensions(x: Value, axes: Sequence[int]) -> Value:
+    """Return a value with stored dimensions that hold some axes and nothing else.
+
+    It is reshaped where that does it, else transposed.
+    """
+    if x.view.dimensions(axes) is not None:
+        return x
+    if x.constant is None and x.view.natural_permutation() is None:
+        view = separated(x.view)
+        if len(view.stored) <= _MOST_DIMENSIONS and view.stored_shape[-1] >= _LEAST_ROW:
+            return Value(reshaped(x.tensor, view.stored_shape), view, x.nonnegative)
+    return Value.of(*canonical(x))
 
 
 def _reduction(

@@ -89,3 +89,18 @@ def test_l2_normalization_of_zeros(assert_parity: Any) -> None:
     text = "g (float[2,3] x) => (float[2,3] y) { y = LpNormalization <axis = 1> (x) }"
     parity = assert_parity(text, {"x": [[0, 0, 0], [3, 0, 4]]}, opset=22, reference="onnx")
     assert parity.outputs["y"][0].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("channels", "transposes"), [(64, 0), (8, 2)])
+def test_group_norm_between_convolutions(
+    assert_parity: Any, channels: int, transposes: int
+) -> None:
+    """Groups of many channels are normalised as images are stored, small ones row by row."""
+    text = f"""g (float[1,{channels},6,5] x) => (float[1,{channels},6,5] y)
+        <int64[3] grouped = {{0, 2, -1}}, int64[4] whole = {{1, {channels}, 6, 5}},
+         float[2] one = {{1., 1.}}, float[2] zero = {{0., 0.}}> {{
+        a = AveragePool<kernel_shape = [1, 1]>(x) r = Reshape(a, grouped)
+        n = InstanceNormalization(r, one, zero) b = Reshape(n, whole)
+        y = MaxPool<kernel_shape = [1, 1]>(b) }}"""
+    parity = assert_parity(text, rtol=1e-4, atol=1e-5)
+    assert parity.count("TRANSPOSE") == transposes
