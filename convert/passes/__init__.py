@@ -16,6 +16,7 @@ from edgeconv.convert.passes.fuse_gelu import fuse_gelu
 from edgeconv.convert.passes.fuse_hard_swish import fuse_hard_swish
 from edgeconv.convert.passes.fuse_l2_normalize import fuse_l2_normalize
 from edgeconv.convert.passes.fuse_quantization import fuse_quantization
+from edgeconv.convert.passes.fuse_rsqrt import fuse_rsqrt
 from edgeconv.convert.passes.materialize_shared import materialize_shared
 from edgeconv.convert.passes.merge_slices import merge_slices
 from edgeconv.convert.passes.place_transposes import place_transposes
@@ -33,6 +34,7 @@ PASSES: tuple[Pass, ...] = (
     fuse_gelu,
     fuse_hard_swish,
     fuse_l2_normalize,
+    fuse_rsqrt,
     fuse_depth_to_space,
     fold_channel_order,  # after batch norm is in the weights, and after shuffles are found
     route_channels,  # likewise
