@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeconv.convert.passes.graph import new_constant, only_user
-from edgeconv.convert.passes.pattern import produced_by, scalar
+from edgeconv.convert.passes.pattern import produced_by
 
 
 def fuse_rsqrt(graph: ir.Graph) -> int:
@@ -31,8 +31,7 @@ def _fuse(graph: ir.Graph, node: ir.Node) -> bool:
     inverse.outputs[0].name = f"{node.outputs[0].name}.rsqrt"
     inverse.outputs[0].type, inverse.outputs[0].shape = divisor.type, divisor.shape
     graph.insert_before(root, inverse)
-    dividend = node.inputs[0]
-    if node.op_type == "Reciprocal" or scalar(dividend) == 1.0:
+    if node.op_type == "Reciprocal":
         old, new = node.outputs[0], inverse.outputs[0]
         name = str(old.name)
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)

@@ -147,8 +147,8 @@ PATTERNS = {
     ),
     "LSTM, one step": Pattern(
         "LSTM",
-        """g (float[1,1,2] x) => (float[1,1,1,2] y) <float[1,8,2] w = {1., 2., 3., 4., 5., 6., 7., 8.,
-        1., 2., 3., 4., 5., 6., 7., 8.}> { y = LSTM<hidden_size = 2>(x, w, w) }""",
+        """g (float[1,1,2] x) => (float[1,1,1,2] y) <float[1,8,2] w = {1., 2., 3., 4., 5., 6., 7.,
+        8., 1., 2., 3., 4., 5., 6., 7., 8.}> { y = LSTM<hidden_size = 2>(x, w, w) }""",
         "FULLY_CONNECTED UNPACK SPLIT_V LOGISTIC TANH SPLIT MUL TANH MUL RESHAPE",
     ),
     "GRU, one step": Pattern(
