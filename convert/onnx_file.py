@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeconv.artifacts import Artifact, Format, TensorSpec
+from edgeconv.convert.infer_shapes import first_line, infer_shapes
 from edgeconv.convert.shapes import (
     InputShapes,
     Shape,
@@ -134,7 +135,9 @@ def write_onnx(model: ModelProto, path: Path, *, base: Path, inline: bool) -> Ar
     if inline:
         temporary = _temporary(path)
         try:
-            temporary.write_bytes(_inferred(model, str(path)).SerializeToString())
+            infer_shapes(model, str(path))
+            temporary.write_bytes(model.SerializeToString())
+            del model  # the checker needs as much memory again
             _check(temporary, shown=path)
             temporary.replace(path)
         finally:
@@ -186,34 +189,6 @@ def _temporary(path: Path) -> Path:
     return Path(name)
 
 
-def _inferred(model: ModelProto, where: str) -> ModelProto:
-    """Return the model with all shapes that can be known.
-
-    Strict inference refuses operators of domains that it does not know; then what the others
-    give has to do.
-    """
-    from onnx import shape_inference
-
-    try:
-        return shape_inference.infer_shapes(
-            model, check_type=True, strict_mode=True, data_prop=True
-        )
-    except shape_inference.InferenceError as strict:
-        if all(node.domain in ("", "ai.onnx") for node in model.graph.node):
-            raise InvalidModel(
-                "the shapes in the model contradict each other",
-                where=where,
-                why=_first_line(strict),
-                details=str(strict),
-            ) from strict
-        return shape_inference.infer_shapes(model, data_prop=True)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300]
-
-
 def _parse(path: Path) -> ModelProto:
     import onnx
 
@@ -234,7 +209,7 @@ def _check(path: Path, shown: Path | None = None) -> None:
         raise InvalidModel(
             "this is not a valid ONNX model",
             where=str(shown or path),
-            why=_first_line(error),
+            why=first_line(error),
             hint="export it again; onnx.checker.check_model says the same",
             details=str(error),
         ) from error

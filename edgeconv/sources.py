@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgeconv import targets
-from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
 from edgeconv.batches import run_in_batches
 from edgeconv.convert.shapes import as_input_shapes
 from edgeconv.convert.sniff import Kind, kind_of
@@ -112,20 +112,26 @@ class TorchSource:
 
     def _rows(self, onnx: Artifact, inputs: Arrays) -> Arrays:
         count = len(next(iter(inputs.values())))
-        rows = [
-            self.model.run({name: array[index] for name, array in inputs.items()})
-            for index in range(count)
-        ]
-        if len(rows[0]) != len(onnx.outputs):
-            raise ConversionError(
-                f"the export has {len(onnx.outputs)} outputs",
-                where="onnx",
-                why=f"the model returns {len(rows[0])} tensors",
-            )
-        return {
-            spec.name: np.stack([row[index] for row in rows])
-            for index, spec in enumerate(onnx.outputs)
-        }
+        outputs: list[Array] = []
+        for index in range(count):
+            row = self.model.run({name: array[index] for name, array in inputs.items()})
+            if len(row) != len(onnx.outputs):
+                raise ConversionError(
+                    f"the export has {len(onnx.outputs)} outputs",
+                    where="onnx",
+                    why=f"the model returns {len(row)} tensors",
+                )
+            outputs = outputs or [np.empty((count, *value.shape), value.dtype) for value in row]
+            for spec, output, value in zip(onnx.outputs, outputs, row, strict=True):
+                if value.shape != output.shape[1:]:
+                    raise ConversionError(
+                        f"the shape of output {spec.name} depends on the input",
+                        where="onnx",
+                        why=f"it is {output.shape[1:]} for one sample, {value.shape} for another",
+                    )
+                output[index] = value
+        names = [spec.name for spec in onnx.outputs]
+        return dict(zip(names, outputs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
