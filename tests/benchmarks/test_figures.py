@@ -31,3 +31,14 @@ def test_the_readme_has_the_figures_of_the_zoo() -> None:
     assert f"Of {len(outcomes)} architectures" in readme()
     assert f"{passed} convert to float TFLite" in readme()
     assert all(outcomes[name]["status"] == "pass" for name in TEN)
+
+
+def test_the_readme_has_the_figures_of_the_other_converters() -> None:
+    table = (RESULTS / "peers.md").read_text()
+    found = re.search(r"\| litert-torch \| 10 \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|", table)
+    assert found is not None
+    seconds, memory, latency, operators = found.groups()
+    assert (
+        f"ten architectures take {seconds} of litert-torch's time, {memory} of its peak memory and"
+        f" {operators} of its operators, and run in {latency} of the time"
+    ) in readme()
