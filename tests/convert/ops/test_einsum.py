@@ -26,7 +26,9 @@ def text(equation: str) -> str:
 
 @pytest.mark.parametrize("equation", EQUATIONS)
 def test_einsum(assert_parity: Any, equation: str) -> None:
-    assert_parity(text(equation), reference="onnx", tflite=equation in EQUATIONS[::3], rtol=1e-4, atol=1e-5)
+    assert_parity(
+        text(equation), reference="onnx", tflite=equation in EQUATIONS[::3], rtol=1e-4, atol=1e-5
+    )
 
 
 @given(st.data())
