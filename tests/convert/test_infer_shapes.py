@@ -37,7 +37,7 @@ def dense() -> ModelProto:
         nodes,
         w=np.ones((64, 48), np.float32),
         big=np.ones((2, 48), np.float32),
-        c=np.bool_(1),
+        c=np.ones((), np.bool_),
         shape=np.array([3, 32]),
     )
 
