@@ -63,7 +63,9 @@ def call(python: Path, script: str, **request: Any) -> Any:
 
 def _environment() -> dict[str, str]:
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    # What our own workers' TensorFlow is told of Keras is wrong for the environment's.
+    dropped = ("PYTHON", "TF_USE_LEGACY_KERAS")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     return {**kept, **quiet}
 
 
