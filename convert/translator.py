@@ -54,7 +54,7 @@ class Translator:
     def uncovered(self) -> list[UnsupportedNode]:
         """Return the nodes that have no translation at all."""
         return [
-            _refusal(node, self._opset(node), "no translation for this operator")
+            _refusal(node, self._opset(node), "no translation for this operator", _advice(node))
             for node in self._graph
             if node.op_type != "Constant" and self._find(node) is None
         ]
@@ -174,6 +174,13 @@ def _blaming_batch(inputs: Sequence[Value | None]) -> Iterator[None]:
         raise Unsupported(
             f"with an open batch it fails: {lines[0] if lines else 'no message'}", HINT
         ) from error
+
+
+def _advice(node: ir.Node) -> str:
+    """What to do about an operator without a translation, where more than the usual is known."""
+    if node.domain == "com.microsoft" and node.op_type.startswith("Q"):
+        return "quantize the model in QDQ format, whose scales are kept, not as QOperator"
+    return ""
 
 
 def _refusal(node: ir.Node, opset: int, reason: str, hint: str = "") -> UnsupportedNode:

@@ -122,7 +122,7 @@ def require_real(onnx: Path) -> None:
     if integer:
         raise InvalidModel(
             "the model is quantized already",
-            where=str(onnx),
+            where=onnx.name,
             why="it has " + ", ".join(integer),
             hint="give the float model, or one quantized in QDQ format, whose scales are kept",
         )

@@ -122,6 +122,16 @@ def test_an_unknown_attribute_is_refused(tmp_path: Path) -> None:
         build(load_graph(path), tmp_path / "saved_model", "nhwc", default_registry())
 
 
+def test_quantization_in_operators_of_its_own_is_told_of_qdq(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 21, "com.microsoft": 1]>
+    g (uint8[2] x) => (uint8[2] y) <float s = {0.5}, uint8 z = {3}>
+    { y = com.microsoft.QLinearAdd(x, s, z, x, s, z, s, z) }"""
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    with pytest.raises(UnsupportedModel, match=r"QLinearAdd-1(.|\n)*QDQ format"):
+        build(load_graph(path), tmp_path / "saved_model", "nhwc", default_registry())
+
+
 def test_fully_connected_after_flatten_folds_the_layout_into_its_weights(
     assert_parity: Any,
 ) -> None:
