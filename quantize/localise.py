@@ -13,7 +13,6 @@ results the float model does not have, belong to the layer that reads them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,8 +20,7 @@ import numpy as np
 
 from edgeconv import tflite
 from edgeconv.artifacts import Array
-from edgeconv.layer_errors import LayerError
-from edgeconv.parity import MAX_DB
+from edgeconv.layer_errors import LayerError, Ratio
 from edgeconv.quantize import factors
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Range
@@ -238,35 +236,16 @@ def _stored(graph: Graph, index: int, value: Array) -> Array:
     return stored
 
 
-class _Ratio:
-    """Signal and noise, added up in double precision."""
+class _Ratio(Ratio):
+    """Signal and noise within what the readers of a tensor need of it."""
 
     def __init__(self, limits: Range | None) -> None:
+        super().__init__()
         self._limits = limits
-        self._signal = 0.0
-        self._noise = 0.0
 
     def add(self, expected: Array, found: Array) -> None:
-        """Add one sample; what is not finite in the reference is left out."""
-        signal, other = (array.astype(np.float64).reshape(-1) for array in (expected, found))
+        """Add one sample."""
         if self._limits is not None:
-            signal, other = (
-                np.clip(array, self._limits.low, self._limits.high) for array in (signal, other)
-            )
-        with np.errstate(invalid="ignore", over="ignore"):
-            noise = other - signal
-            sums = float(signal @ signal), float(noise @ noise)
-        if not all(map(math.isfinite, sums)):
-            finite = np.isfinite(signal) & np.isfinite(noise)
-            sums = float(np.square(signal[finite]).sum()), float(np.square(noise[finite]).sum())
-        self._signal += sums[0]
-        self._noise += sums[1]
-
-    @property
-    def decibels(self) -> float | None:
-        """Signal over noise; ``None`` where there is no signal to compare with."""
-        if self._noise == 0:
-            return MAX_DB
-        if self._signal == 0:
-            return None
-        return max(-MAX_DB, min(MAX_DB, 10 * math.log10(self._signal / self._noise)))
+            low, high = self._limits.low, self._limits.high
+            expected, found = np.clip(expected, low, high), np.clip(found, low, high)
+        super().add(expected, found)
