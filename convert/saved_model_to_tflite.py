@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import ConverterError, convert_saved_model
+from tensorflow.lite.python.convert import ConverterError, OpsSet, convert_saved_model
 
 from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, TensorSpec
@@ -57,7 +57,7 @@ def _converted(directory: Path) -> bytes:
             saved_model_version=1,
             saved_model_tags={tf.saved_model.SERVING},
             saved_model_exported_names=[SIGNATURE],
-            target_ops=[tf.lite.OpsSet.TFLITE_BUILTINS],
+            target_ops=[OpsSet.TFLITE_BUILTINS],
             enable_composite_direct_lowering=True,
         )
     except ConverterError as error:

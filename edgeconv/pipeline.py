@@ -183,7 +183,8 @@ class _Conversion:
         """Run the stages; return how one failed after something worth keeping."""
         artifact = source.artifact
         calibration = self._scratch / "calibration.npz"
-        data.calibration.save(calibration)
+        if self._job.options.quantize != "none":
+            data.calibration.save(calibration)
         for stage in plan(source.first_stage(), self._job.options):
             context = StageContext(
                 self._job.options,

@@ -35,6 +35,8 @@ RunArtifact = Callable[[Artifact, Arrays], Arrays]
 
 # Generated inputs say nothing of real ranges; more of them would only take time.
 _GENERATED = 16
+# Vectors of a bundle that is not verified: enough to see on a device that it computes.
+_UNVERIFIED = 2
 
 
 class Source(Protocol):
@@ -228,7 +230,8 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
     """Load or generate the samples.
 
     Parity is measured on the verification data; without it, on calibration samples that
-    calibration does not use, as far as there are any; without both, on generated inputs.
+    calibration does not use, as far as there are any; without both, on generated inputs. Where
+    it is not measured, the first few of them do.
 
     Raises:
         InvalidData: The data does not fit the model's inputs.
@@ -237,13 +240,15 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
     options = job.options
     inputs = tuple(spec.of_one for spec in inputs)
     wanted = options.calibration_samples + options.parity_samples
+    few = options.parity_samples if options.verify else min(options.parity_samples, _UNVERIFIED)
     pool = _given(job, "--calibration-data", job.calibration_data, inputs, wanted)
-    given = _given(job, "--verify-data", job.verify_data, inputs, options.parity_samples)
+    given = _given(job, "--verify-data", job.verify_data, inputs, few)
     if pool is None:
-        count = min(wanted, _GENERATED + options.parity_samples)
+        calibrates = options.verify or options.quantize != "none"
+        count = min(wanted, _GENERATED + options.parity_samples) if calibrates else few
         pool = generate_samples(inputs, count, options.seed)
     calibration, rest = _split(pool, options.calibration_samples, options.parity_samples)
-    return Data(calibration, rest if given is None else given)
+    return Data(calibration, rest.select(0, few) if given is None else given)
 
 
 def _given(

@@ -61,6 +61,16 @@ def test_generated_inputs_depend_on_the_seed_and_say_so() -> None:
     assert first.to_dict() != other.to_dict()
 
 
+def test_without_verification_there_are_two_vectors_and_calibration_stays() -> None:
+    options = ConvertOptions(quantize="int8", verify=False)
+    job = Job("m", options, verify_data=numbered(40))
+    assert numbers(data_for(job, INPUTS).verification.arrays) == [0, 1]
+    generated = data_for(replace(job, verify_data=None), INPUTS)
+    assert generated.verification.count == 2
+    verified = data_for(replace(job, options=replace(options, verify=True)), INPUTS)
+    assert generated.calibration.to_dict() == verified.calibration.to_dict()
+
+
 class Doubler:
     """Stands for a loaded PyTorch model."""
 

@@ -22,9 +22,16 @@ class WorkerKind(StrEnum):
     TORCH = "PyTorch"
 
 
+_DEFER = "edgeconv.toolchain.deferred_imports:defer_tensorflow"
+
 _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
     WorkerKind.ONNXRUNTIME: ("edgeconv.toolchain.runtimes.onnxruntime",),
-    WorkerKind.TENSORFLOW: ("edgeconv.toolchain.runtimes.tensorflow",),
+    WorkerKind.TENSORFLOW: (
+        _DEFER,
+        "edgeconv.toolchain.runtimes.tensorflow",
+        "edgeconv.convert.onnx_to_saved_model",
+        "edgeconv.convert.saved_model_to_tflite",
+    ),
     WorkerKind.LITERT: ("edgeconv.toolchain.runtimes.litert",),
     WorkerKind.QUANTIZER: ("edgeconv.quantize.engine",),
     WorkerKind.TORCH: (
@@ -37,7 +44,7 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
 }
 
 _SMALL_PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
-    WorkerKind.TENSORFLOW: ("onnx.reference", "onnx_ir.passes.common"),
+    WorkerKind.TENSORFLOW: (_DEFER, "onnx.reference", "onnx_ir.passes.common"),
 }
 """What takes time to import, but little memory."""
 

@@ -53,7 +53,7 @@ class Worker:
     Args:
         name: What the worker does, for messages: ``"TensorFlow"``.
         preload: Modules that the worker imports as soon as it starts, so that their import
-            overlaps with other work.
+            overlaps with other work. A function, ``module:function``, is called instead.
         timeout: Seconds that one call may take.
         python: Interpreter to use; the running one by default.
     """
@@ -287,6 +287,13 @@ def _invoke(request: dict[str, Any], offered: dict[str, Any]) -> Any:
     return function(**request["arguments"], **extra)
 
 
+def _preload(name: str) -> None:
+    module, _, function = name.partition(":")
+    imported = _imported(module)
+    if function:
+        getattr(imported, function)()
+
+
 def _imported(name: str) -> ModuleType:
     """Import a module; what that leaves is out of the garbage collector's sight for good."""
     if name in sys.modules:
@@ -338,7 +345,7 @@ def main() -> None:
     for module in preload:
         # A call that needs the module imports it again, and reports what is missing.
         with suppress(ImportError):
-            _imported(module)
+            _preload(module)
     with os.fdopen(int(answer_fd), "wb") as answers:
         serve(iter(inbox.get, b""), answers)
 

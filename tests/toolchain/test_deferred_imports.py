@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgeconv.toolchain.deferred_imports import Deferring
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package on the path; what it leaves in `sys.modules` is removed."""
+    folder = tmp_path / "eager"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("from eager import part, needless\n")
+    (folder / "part.py").write_text("import sys\nsys.ran.append('part')\nvalue = 3\n")
+    (folder / "needless.py").write_text("from eager.large import One, Two\n")
+    (folder / "large.py").write_text("raise AssertionError('it was run')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "ran", [], raising=False)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    for name in ("eager", "eager.part", "eager.needless", "eager.large"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return folder
+
+
+def test_a_module_runs_when_one_of_its_names_is_asked_for(package: Path) -> None:
+    sys.meta_path.insert(0, Deferring(("eager.",), (), {"eager.large": ("One", "Two")}))
+    import eager  # type: ignore[import-not-found]  # the fixture writes it
+
+    part = eager.part
+    assert inspect.getmodule(part) is part
+    assert part.__file__ == str(package / "part.py")
+    assert sys.ran == []  # type: ignore[attr-defined]  # the fixture sets it
+    with pytest.raises(AttributeError, match=r"eager\.part.*__nothing__"):
+        part.__nothing__
+    assert sys.ran == []  # type: ignore[attr-defined]
+    assert part.value == 3
+    assert sys.ran == ["part"]  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="other"):
+        part.other
+    assert sys.ran == ["part"]  # type: ignore[attr-defined]
+    assert eager.needless.One is None
+
+
+def test_modules_that_do_not_exist_are_still_missing(package: Path) -> None:
+    sys.meta_path.insert(0, Deferring(("eager.",), (), {"eager.large": ("One", "Two")}))
+    with pytest.raises(ModuleNotFoundError, match=r"eager\.none"):
+        import eager.none  # type: ignore[import-not-found]  # noqa: F401
+
+
+_CONVERTS = """
+import sys
+from edgeconv.toolchain.deferred_imports import defer_tensorflow
+defer_tensorflow()
+import edgeconv.convert.onnx_to_saved_model, edgeconv.convert.saved_model_to_tflite
+import tensorflow as tf
+assert float(tf.nn.relu(tf.constant(-1.0))) == 0 and float(tf.math.abs(tf.constant(-1.0))) == 1
+for name in ("tensorflow.python.keras.engine", "sympy.core", "tensorflow.python.tpu.tpu_embedding"):
+    assert name not in sys.modules, name
+import sympy
+assert sympy.sympify("a + a") == 2 * sympy.Symbol("a")
+"""
+
+
+@pytest.mark.slow
+def test_tensorflow_works_without_what_is_not_needed() -> None:
+    done = subprocess.run([sys.executable, "-c", _CONVERTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
