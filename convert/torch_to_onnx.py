@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from edgeconv.artifacts import Artifact
 from edgeconv.convert.decompose import Table, decompose
 from edgeconv.convert.export_errors import Failure, cause_of, export_failed
+from edgeconv.convert.export_shortcuts import export_shortcuts
 from edgeconv.convert.onnx_file import MAX_INLINE, describe_onnx, write_onnx
 from edgeconv.convert.torch_model import TorchModel, evaluating
 
@@ -110,7 +111,7 @@ def _onnx_program(model: TorchModel, *, optimize: bool) -> ONNXProgram:
     import torch
 
     args, kwargs = model.example_call
-    with evaluating(model.function), torch.no_grad():
+    with evaluating(model.function), torch.no_grad(), export_shortcuts():
         program = torch.onnx.export(
             _quickly_decomposed(model.program, args, kwargs),
             args,

@@ -9,7 +9,7 @@ asks them for a name: that takes a third off the worker's time and a sixth off i
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -56,7 +56,7 @@ class Deferring(MetaPathFinder):
         self,
         prefixes: tuple[str, ...],
         modules: Collection[str] = (),
-        left_out: dict[str, tuple[str, ...]] | None = None,
+        left_out: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self._prefixes = prefixes
         self._modules = frozenset(modules)
@@ -115,7 +115,7 @@ class _Nothing(Loader):
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
 
-    def create_module(self, spec: ModuleSpec) -> None:  # noqa: ARG002
+    def create_module(self, spec: ModuleSpec) -> None:
         """Let Python make a module."""
 
     def exec_module(self, module: ModuleType) -> None:
