@@ -122,12 +122,7 @@ class _Conversion:
     def run(self) -> Result:
         """Load the model, run every stage, and write the bundle."""
         self._scratch.mkdir()
-        # PyTorch and TensorFlow are the largest processes. Only where both are needed to the end,
-        # for parity, do they overlap from the beginning.
-        if self._job.options.verify:
-            self._workers.start(WorkerKind.TENSORFLOW)
-        else:
-            self._workers.prepare(WorkerKind.TENSORFLOW)
+        self._workers.start(WorkerKind.TENSORFLOW)
         source = self._steps.run("load", lambda: load(self._job, self._workers))
         if self._job.options.verify:
             self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)

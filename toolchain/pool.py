@@ -22,12 +22,10 @@ class WorkerKind(StrEnum):
     TORCH = "PyTorch"
 
 
-_DEFER = "edgeconv.toolchain.deferred_imports:defer_tensorflow"
-
 _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
     WorkerKind.ONNXRUNTIME: ("edgeconv.toolchain.runtimes.onnxruntime",),
     WorkerKind.TENSORFLOW: (
-        _DEFER,
+        "edgeconv.toolchain.deferred_imports:defer_tensorflow",
         "edgeconv.toolchain.runtimes.tensorflow",
         "edgeconv.convert.onnx_to_saved_model",
         "edgeconv.convert.saved_model_to_tflite",
@@ -42,11 +40,6 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
         "edgeconv.torch_process",
     ),
 }
-
-_SMALL_PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
-    WorkerKind.TENSORFLOW: (_DEFER, "onnx.reference", "onnx_ir.passes.common"),
-}
-"""What takes time to import, but little memory."""
 
 
 class WorkerPool:
@@ -87,11 +80,6 @@ class WorkerPool:
         for kind in kinds:
             with self._locks[kind]:
                 self._workers[kind].start()
-
-    def prepare(self, kind: WorkerKind) -> None:
-        """Start a worker with as much of its imports as takes little memory."""
-        with self._locks[kind]:
-            self._workers[kind].start(_SMALL_PRELOAD[kind])
 
     def release(self, kind: WorkerKind) -> None:
         """Stop a worker that is not needed for now; a later call starts a new one."""

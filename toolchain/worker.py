@@ -40,6 +40,7 @@ from edgeconv.errors import (
     WorkerTimeout,
     error_from_dict,
 )
+from edgeconv.toolchain.resident import Frugal, give_back_libraries
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) while a long call runs."""
@@ -87,12 +88,8 @@ class Worker:
     ) -> None:
         self.stop()
 
-    def start(self, preload: Sequence[str] | None = None) -> None:
-        """Start the process, if it is not running, so that its imports overlap with our work.
-
-        Args:
-            preload: What to import instead of everything.
-        """
+    def start(self) -> None:
+        """Start the process, if it is not running, so that its imports overlap with our work."""
         if self._process is not None and self._process.poll() is None:
             return
         self.stop()
@@ -101,7 +98,7 @@ class Worker:
         self._log = tempfile.TemporaryFile(prefix="edgeconv-worker-")  # noqa: SIM115
         command = [self._python, "-P", "-m", "edgeconv.toolchain.worker"]
         command += [str(request_read), str(answer_write)]
-        command += self._preload if preload is None else preload
+        command += self._preload
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -342,10 +339,12 @@ def main() -> None:
     inbox: SimpleQueue[bytes] = SimpleQueue()
     requests = os.fdopen(int(request_fd), "rb")
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
+    sys.meta_path.insert(0, Frugal())
     for module in preload:
         # A call that needs the module imports it again, and reports what is missing.
         with suppress(ImportError):
             _preload(module)
+    give_back_libraries()
     with os.fdopen(int(answer_fd), "wb") as answers:
         serve(iter(inbox.get, b""), answers)
 
