@@ -47,12 +47,15 @@ from edgeconv.verification import SKIPPED, ParityReport, Verifier, with_converte
 _USABLE = "tflite_fp32"
 
 
-def convert(job: Job, observer: Observer | None = None) -> Result:
+def convert(
+    job: Job, observer: Observer | None = None, workers: WorkerPool | None = None
+) -> Result:
     """Convert a model into a bundle.
 
     Args:
         job: What to convert, and how.
         observer: Follows the steps.
+        workers: Processes that may have been started already; they are stopped.
 
     Returns:
         The bundle's content. A parity gate that failed is told by `Result.passed`.
@@ -74,7 +77,7 @@ def convert(job: Job, observer: Observer | None = None) -> Result:
             writer = stack.enter_context(BundleWriter(job.target, force=job.force))
             # Workers stop first, so that a check which is under way in the thread ends at once.
             thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-parity"))
-            workers = stack.enter_context(WorkerPool(timeout=job.options.timeout))
+            workers = stack.enter_context(workers or WorkerPool(timeout=job.options.timeout))
             steps = Steps(observer or Nobody(), thread)
             return _Conversion(job, writer, workers, steps, warnings).run()
     except EdgeconvError:

@@ -7,7 +7,6 @@ count as the process's own as long as they are mapped.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import re
 from collections.abc import Sequence
@@ -35,6 +34,8 @@ def give_back_libraries() -> int:
     advice = getattr(mmap, "MADV_DONTNEED", None)
     if advice is None or not _MAPPINGS.exists():
         return 0
+    import ctypes
+
     madvise = ctypes.CDLL(None).madvise
     spans = [
         (int(low, 16), int(high, 16)) for low, high in _UNCHANGED.findall(_MAPPINGS.read_bytes())

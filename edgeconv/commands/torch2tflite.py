@@ -11,9 +11,11 @@ import click
 
 from edgeconv import options as choices
 from edgeconv.console import EXIT_GATE, Display, reported
+from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import UsageError
 from edgeconv.gates import parse_gate
 from edgeconv.options import ConvertOptions
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
 _DEFAULTS = ConvertOptions()
 
@@ -211,12 +213,14 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
     """
     with (
         reported(as_json=as_json, verbose=verbose),
+        WorkerPool(timeout=values["timeout"]) as workers,
         Display(quiet=quiet, verbose=verbose) as display,
     ):
+        _start(workers, values["model"])
         from edgeconv import pipeline, report
 
         explained = bool(values["explain"])
-        result = pipeline.convert(_job(values), display)
+        result = pipeline.convert(_job(values), display, workers)
     if as_json:
         click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False))
     else:
@@ -226,6 +230,15 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
         click.echo(f"\nbundle: {result.path}\nmodel:  {result.model.path}")
     if not result.passed:
         raise click.exceptions.Exit(EXIT_GATE)
+
+
+def _start(workers: WorkerPool, model: Path | None) -> None:
+    """Start what any conversion of such a file needs first; our own imports take time too."""
+    try:
+        exported = model is not None and kind_of(model) is Kind.ONNX
+    except UsageError:
+        return
+    workers.start(*([] if exported else [WorkerKind.TORCH]), WorkerKind.TENSORFLOW)
 
 
 def _job(values: dict[str, Any]) -> Any:
