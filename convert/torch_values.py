@@ -9,14 +9,17 @@ the text of the last node that went into it.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgeconv.artifacts import Array, Arrays
+from edgeconv.artifacts import Arrays
 from edgeconv.convert.quiet import quiet
 from edgeconv.convert.torch_model import TorchModel
+from edgeconv.streams import SampleWriter
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -45,8 +48,8 @@ class Values(Protocol):
     def match(self, onnx: Path) -> TorchMatch:
         """Return what an ONNX file has of them."""
 
-    def run(self, sample: Arrays, names: Collection[str]) -> list[tuple[str, Array]]:
-        """Return some of them for one sample, each with its name, in the program's order."""
+    def record(self, inputs: Arrays, names: Sequence[str], path: Path) -> None:
+        """Write some of them for each sample; see `TorchValues.record`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +87,37 @@ class TorchValues:
         ]
         return TorchMatch(shapes, tuple(unmatched))
 
-    def run(self, sample: Arrays, names: Collection[str]) -> list[tuple[str, Array]]:
-        """Return values of one sample, each with its name, in the program's order.
+    def record(self, inputs: Arrays, names: Sequence[str], path: Path) -> None:
+        """Write values of each sample as soon as they are computed, see `edgeconv.streams`.
 
         Args:
-            sample: The model's inputs by name.
-            names: What `match` found, or a part of it.
+            inputs: Samples by input name, ``[sample, ...]``.
+            names: What `match` found, or a part of it; a value's number is its place here.
+            path: The file to write.
 
         Raises:
-            InvalidData: The sample does not fit the model.
+            InvalidData: A sample does not fit the model.
         """
+        numbers = {name: number for number, name in enumerate(names)}
+        with closing(SampleWriter(path)) as writer:
+            for index in range(len(next(iter(inputs.values())))):
+                sample = {name: array[index] for name, array in inputs.items()}
+                self._run(sample, partial(_write, writer, index, numbers))
+
+    def _run(self, sample: Arrays, see: Callable[[str, Any], None]) -> None:
+        """Show what every node computes."""
         import torch
         from torch.utils import _pytree as pytree
-
-        found: list[tuple[str, Array]] = []
 
         class Watcher(torch.fx.Interpreter):
             def run_node(self, n: Node) -> Any:
                 result = super().run_node(n)
-                if n.name in names:
-                    found.append((n.name, result.numpy()))
+                see(n.name, result)
                 return result
 
         leaves = pytree.tree_leaves(self.model.arrange(self.model.tensors(sample)))
         with torch.no_grad(), quiet():
             Watcher(self.program.graph_module).run(*self._arguments(leaves))
-        return found
 
     def _arguments(self, leaves: Sequence[Any]) -> Iterator[Any]:
         """Yield what the graph takes: weights and constants, and between them the inputs."""
@@ -119,6 +127,13 @@ class TorchValues:
         held = {**self.program.constants, **self.program.state_dict}
         for spec in self.program.graph_signature.input_specs:
             yield next(given) if spec.kind is InputKind.USER_INPUT else held[str(spec.target)]
+
+
+def _write(
+    writer: SampleWriter, sample: int, numbers: Mapping[str, int], name: str, value: Any
+) -> None:
+    if name in numbers:
+        writer.write(sample, numbers[name], value.numpy())
 
 
 def _tensors(program: ExportedProgram) -> Iterator[Node]:

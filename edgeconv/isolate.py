@@ -24,7 +24,7 @@ from edgeconv.layers.extract import between, extract
 from edgeconv.layers.hops import MEASURE
 from edgeconv.layers.measure import bases, is_direct
 from edgeconv.layers.onnx_graph import Origin, became, origins
-from edgeconv.layers.streams import SampleReader
+from edgeconv.streams import SampleReader
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
 _SHOW = """error = found - expected
@@ -161,8 +161,6 @@ class _Run:
             "edgeconv.layers.onnx_values:record",
             onnx_model=self._artifacts["onnx"].to_dict(),
             feeds=self._feeds("onnx"),
-            start=0,
-            stop=1,
             names=[item.value for item in self._held],
             results=str(self._reference),
         )
@@ -241,8 +239,6 @@ class _Run:
             function,
             model=artifact.to_dict(),
             feeds=self._feeds(stage),
-            start=0,
-            stop=1,
             held=[item.to_dict() for item in self._held],
             numbers=self._numbers,
             reference=str(self._reference),
@@ -261,4 +257,4 @@ class _Run:
             given: Array = self._samples[name][0]
             return given
         with closing(SampleReader(self._reference)) as reader:
-            return reader.read(0, self._numbers[name]).copy()
+            return reader.read(0, self._numbers[name])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeconv.arrays import map_npz, read_npz, write_npz
-from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.arrays import map_npz, write_npz
+from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchMatch
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
@@ -95,15 +95,14 @@ class RemoteValues:
         shapes = {name: tuple(shape) for name, shape in answer["shapes"].items()}
         return TorchMatch(shapes, tuple((name, op, why) for name, op, why in answer["unmatched"]))
 
-    def run(self, sample: Arrays, names: Collection[str]) -> list[tuple[str, Array]]:
-        """Return values of one sample, each with its name, in the program's order.
+    def record(self, inputs: Arrays, names: Sequence[str], path: Path) -> None:
+        """Write values of each sample.
 
         Raises:
-            InvalidData: The sample does not fit the model.
+            InvalidData: A sample does not fit the model.
         """
-        with _exchange(sample) as (feeds, results):
-            _call(self.workers, "run", feeds=feeds, names=list(names), results=results)
-            return list(read_npz(Path(results)).items())
+        with _exchange(inputs) as (feeds, _):
+            _call(self.workers, "record", feeds=feeds, names=list(names), results=str(path))
 
 
 def _call(workers: WorkerPool, function: str, **arguments: Any) -> Any:

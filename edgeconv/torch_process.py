@@ -66,9 +66,9 @@ def match(state: dict[str, Any], onnx: str) -> dict[str, Any]:
     return {"shapes": dict(found.shapes), "unmatched": found.unmatched}
 
 
-def run(state: dict[str, Any], feeds: str, names: Sequence[str], results: str) -> None:
-    """Write values of one sample, in the program's order; see `TorchValues.run`."""
-    write_npz(Path(results), dict(_values(state).run(read_npz(Path(feeds)), names)))
+def record(state: dict[str, Any], feeds: str, names: Sequence[str], results: str) -> None:
+    """Write values of the samples of one ``.npz`` file; see `TorchValues.record`."""
+    _values(state).record(read_npz(Path(feeds)), names, Path(results))
 
 
 def _values(state: dict[str, Any]) -> TorchValues:

@@ -25,6 +25,7 @@ from edgeconv.quantize import factors
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.runs import Runner
+from edgeconv.tflite import BufferT
 
 _SUFFIXES = ("_int8", "_int16")
 """What `edges` appends to the name of an integer tensor whose own name goes to the edge."""
@@ -106,7 +107,7 @@ class Alone:
         names = {source: reference.name(source) for source in self._all.values()}
         self._factors = {source: found[name] for source, name in names.items() if name in found}
         graph, fed = isolated(quantized, self._all)
-        self._fed = _prune(graph, fed, self.pairs)
+        self._fed = prune(graph, fed, self.pairs)
         shown = {*self.pairs.values(), *(self._all[index] for index in self._fed)}
         self._floats = Runner(reference, sorted(shown))
         self._apart = Runner(graph, list(self.pairs))
@@ -191,8 +192,14 @@ def isolated(quantized: Graph, pairs: Mapping[int, int]) -> tuple[Graph, list[in
     return graph, list(fed)
 
 
-def _prune(graph: Graph, fed: Sequence[int], wanted: Iterable[int]) -> list[int]:
-    """Drop what some tensors do not need from an isolated graph; return what is fed to the rest."""
+def prune(graph: Graph, fed: Sequence[int], wanted: Iterable[int]) -> list[int]:
+    """Drop what some tensors do not need from an isolated graph; return what is fed to the rest.
+
+    Args:
+        graph: The graph, changed in place, its weights included.
+        fed: What `isolated` returned with it.
+        wanted: The tensors.
+    """
     needed = set(wanted)
     kept = []
     for operator in reversed(graph.operators):
@@ -200,10 +207,22 @@ def _prune(graph: Graph, fed: Sequence[int], wanted: Iterable[int]) -> list[int]
             kept.append(operator)
             needed.update(operator.inputs)
     graph.subgraph.operators = kept[::-1]
+    _drop_weights(graph)
     pairs = zip(fed, graph.inputs, strict=False)
     left = {index: copy for index, copy in pairs if copy in needed}
     graph.subgraph.inputs = [*left.values(), *graph.inputs[len(fed) :]]
     return list(left)
+
+
+def _drop_weights(graph: Graph) -> None:
+    """Empty the buffers that no operator reads, which an interpreter would load all the same."""
+    if len(graph.model.subgraphs) > 1:
+        return
+    read = {graph.tensors[i].buffer for item in graph.operators for i in item.inputs if i >= 0}
+    buffers = graph.model.buffers
+    buffers[1:] = [
+        buffer if place in read else BufferT() for place, buffer in enumerate(buffers[1:], 1)
+    ]
 
 
 def _feed(graph: Graph, index: int, fed: dict[int, int]) -> int:

@@ -56,6 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.baseline",
         "edgeconv.tflite",
         "edgeconv.arrays",
+        "edgeconv.streams",
         "edgeconv.disk",
         "edgeconv.job",
     ),

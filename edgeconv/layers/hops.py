@@ -1,15 +1,13 @@
 """Measure the layers of stages that are compared with the same values.
 
-Samples pass in portions, so that neither memory nor disk grows with their number. The stages of
-one portion run side by side, each in the worker of its runtime.
+The reference writes its values to a file; the stages then run side by side, each in the worker of
+its runtime, and read from it one value after the other.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,8 @@ from edgeconv.convert.torch_values import Values
 from edgeconv.convert.value_map import HeldValue
 from edgeconv.errors import EdgeconvError
 from edgeconv.layer_errors import Ratio
-from edgeconv.layers.streams import SampleWriter, remove
+from edgeconv.streams import remove
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-
-_PORTION = 256 * 2**20
-"""Bytes of reference values that are kept at a time."""
 
 MEASURE = {
     Format.ONNX: (WorkerKind.ONNXRUNTIME, "edgeconv.layers.onnx_values:measure"),
@@ -34,8 +29,8 @@ MEASURE = {
 }
 """The worker and the function that measures the layers of each format."""
 
-Record = Callable[[int, int, Path], list[str]]
-"""Writes the reference's values from one sample up to another; returns their names by number."""
+Record = Callable[[Path], Sequence[str]]
+"""Writes the reference's values of all samples; returns their names by number."""
 
 
 @dataclass(slots=True)
@@ -91,37 +86,28 @@ def measure_hop(workers: WorkerPool, hop: Hop, inputs: Arrays, scratch: Path) ->
     """
     result = HopResult()
     for name, artifact in hop.stages.items():
-        write_npz(scratch / f"{name}.npz", parity.store(inputs, artifact.inputs))
-    count = len(next(iter(inputs.values())))
-    bytes_each = 4 * sum(math.prod(item.shape) for item in hop.held)
-    size = max(1, _PORTION // max(1, bytes_each))
+        write_npz(_feeds(scratch, name), parity.store(inputs, artifact.inputs))
     path = scratch / "values"
     try:
-        for start in range(0, count, size):
-            stop = min(count, start + size)
-            recorded = hop.record(start, stop, path)
-            numbers = {name: number for number, name in enumerate(recorded)}
-            _measure_portion(workers, hop, result, _Portion(start, stop, numbers, path))
-            remove(path)
+        numbers = {name: number for number, name in enumerate(hop.record(path))}
+        _measure_stages(workers, hop, result, numbers, path)
     except EdgeconvError as error:
         result.notes.update(dict.fromkeys(hop.stages, first_line(error)))
+    finally:
+        remove(path)
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Portion:
-    start: int
-    stop: int
-    numbers: Mapping[str, int]
-    path: Path
+def _feeds(scratch: Path, stage: str) -> Path:
+    return scratch / f"{stage}.npz"
 
 
-def _measure_portion(workers: WorkerPool, hop: Hop, result: HopResult, portion: _Portion) -> None:
+def _measure_stages(
+    workers: WorkerPool, hop: Hop, result: HopResult, numbers: Mapping[str, int], path: Path
+) -> None:
     with ThreadPoolExecutor(len(MEASURE), "edgeconv-layers") as threads:
         answers = {
-            name: threads.submit(_call, workers, hop, name, portion)
-            for name in hop.stages
-            if name not in result.notes
+            name: threads.submit(_call, workers, hop, name, numbers, path) for name in hop.stages
         }
     for name, answer in answers.items():
         try:
@@ -132,19 +118,19 @@ def _measure_portion(workers: WorkerPool, hop: Hop, result: HopResult, portion: 
             result.notes[name] = first_line(error)
 
 
-def _call(workers: WorkerPool, hop: Hop, name: str, portion: _Portion) -> Mapping[str, Any]:
+def _call(
+    workers: WorkerPool, hop: Hop, name: str, numbers: Mapping[str, int], path: Path
+) -> Mapping[str, Any]:
     artifact = hop.stages[name]
     kind, function = MEASURE[artifact.format]
     answer: Mapping[str, Any] = workers.call(
         kind,
         function,
         model=artifact.to_dict(),
-        feeds=str(portion.path.parent / f"{name}.npz"),
-        start=portion.start,
-        stop=portion.stop,
+        feeds=str(_feeds(path.parent, name)),
         held=[item.to_dict() for item in hop.held],
-        numbers=portion.numbers,
-        reference=str(portion.path),
+        numbers=numbers,
+        reference=str(path),
     )
     return answer
 
@@ -156,14 +142,12 @@ def from_onnx(
     feeds = scratch / "reference.npz"
     write_npz(feeds, parity.store(inputs, onnx.inputs))
 
-    def record(start: int, stop: int, path: Path) -> list[str]:
+    def record(path: Path) -> list[str]:
         names: list[str] = workers.call(
             WorkerKind.ONNXRUNTIME,
             "edgeconv.layers.onnx_values:record",
             onnx_model=onnx.to_dict(),
             feeds=str(feeds),
-            start=start,
-            stop=stop,
             names=[item.value for item in held],
             results=str(path),
         )
@@ -174,15 +158,11 @@ def from_onnx(
 
 def from_torch(torch: Values, held: Sequence[HeldValue], inputs: Arrays) -> Record:
     """Return what records a PyTorch program's values."""
-    numbers = {item.value: number for number, item in enumerate(held)}
+    names = [item.value for item in held]
 
-    def record(start: int, stop: int, path: Path) -> list[str]:
-        with closing(SampleWriter(path)) as writer:
-            for index in range(start, stop):
-                sample = {name: array[index] for name, array in inputs.items()}
-                for name, value in torch.run(sample, numbers):
-                    writer.write(index, numbers[name], value)
-        return list(numbers)
+    def record(path: Path) -> list[str]:
+        torch.record(inputs, names, path)
+        return names
 
     return record
 

@@ -6,6 +6,7 @@ float .tflite files, and a float .tflite file the one of what was quantized from
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
 LAYER_SAMPLES = 4
 """How many samples layers are measured on; more of them hardly change a ratio of so many values."""
+
+_MOST_BYTES = 384 * 2**20
+"""What the reference's values may take on disk; where they take more, fewer samples are used."""
 
 FLOAT_STAGES = ("tflite_fp32", "tflite_legalised", "tflite_approximated")
 """The .tflite files that were not quantized."""
@@ -80,8 +84,8 @@ def measure_layers(
     Args:
         workers: Where files run.
         artifacts: The stages' artifacts by name, in the pipeline's order.
-        inputs: Samples by input name, ``[sample, ...]``, as the source model takes them; of many,
-            `LAYER_SAMPLES` are used.
+        inputs: Samples by input name, ``[sample, ...]``, as the source model takes them; up to
+            `LAYER_SAMPLES` of them are used, fewer where their values are large.
         scratch: Directory for temporary files.
         torch: The program that the ONNX file was made from.
 
@@ -89,7 +93,6 @@ def measure_layers(
         By stage its layers; the ONNX file is left out without a program. A stage whose layers
         cannot be measured has a note that says why.
     """
-    inputs = _some(inputs)
     onnx = artifacts.get("onnx")
     later = {name: item for name, item in artifacts.items() if item.format in _AFTER_ONNX}
     if onnx is None or onnx.format is not Format.ONNX:
@@ -106,13 +109,15 @@ def layers_of_onnx(
 ) -> StageLayers:
     """Measure the layers of an ONNX file against the PyTorch program that it was made from."""
     graph = origins(onnx.path)
-    return _of_onnx(workers, onnx, torch, _some(inputs), scratch, graph)["onnx"]
+    return _of_onnx(workers, onnx, torch, inputs, scratch, graph)["onnx"]
 
 
-def _some(inputs: Arrays) -> Arrays:
-    """Return a few of the samples, evenly spread."""
+def _some(inputs: Arrays, held: Sequence[HeldValue]) -> Arrays:
+    """Return a few of the samples, evenly spread: as many as have room for the held values."""
     count = len(next(iter(inputs.values())))
-    step = -(-count // LAYER_SAMPLES)
+    bytes_each = 4 * sum(math.prod(map(abs, item.shape)) for item in held)
+    wanted = max(1, min(LAYER_SAMPLES, _MOST_BYTES // max(1, bytes_each)))
+    step = -(-count // wanted)
     return {name: array[::step] for name, array in inputs.items()}
 
 
@@ -131,6 +136,7 @@ def _of_onnx(
         HeldValue(name, name, tuple(range(len(shape))), shape)
         for name, shape in match.shapes.items()
     ]
+    inputs = _some(inputs, held)
     hop = Hop({"onnx": onnx}, held, from_torch(torch, held, inputs))
     folder = _folder(scratch, "torch")
     result = measure_hop(workers, hop, inputs, folder)
@@ -149,7 +155,6 @@ def _after_onnx(
     graph: Mapping[str, Origin],
 ) -> dict[str, StageLayers]:
     """Measure float stages against ONNX, the others against the float stage before."""
-    count = len(next(iter(inputs.values())))
     names, result = _Names(graph), HopResult()
     direct = {name: item for name, item in stages.items() if is_direct(name, item)}
     saved = next((item for item in direct.values() if item.format is Format.SAVED_MODEL), None)
@@ -158,6 +163,9 @@ def _after_onnx(
         result.notes.update(dict.fromkeys(direct, _UNKNOWN))
     else:
         names = _Names(graph, *known)
+    inputs = _some(inputs, names.held)
+    count = len(next(iter(inputs.values())))
+    if known is not None:
         folder = _folder(scratch, "onnx")
         record = from_onnx(workers, onnx, names.held, inputs, folder)
         result = measure_hop(workers, Hop(direct, names.held, record), inputs, folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,17 @@ import numpy as np
 
 from edgeconv import tflite
 from edgeconv.arrays import read_npz
-from edgeconv.artifacts import Artifact, TensorSpec
+from edgeconv.artifacts import Array, Artifact, TensorSpec
 from edgeconv.convert.value_map import HeldValue, scope_name
 from edgeconv.layer_errors import LayerError, Ratio
-from edgeconv.layers.streams import SampleReader
 from edgeconv.quantize import excerpt
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.localise import isolated, of_files
+from edgeconv.quantize.localise import isolated, of_files, prune
 from edgeconv.quantize.runs import Runner
+from edgeconv.streams import SampleReader
+
+_PIECE = 48 * 2**20
+"""Bytes of values that layers make, each by itself, at a time."""
 
 
 def matched(
@@ -86,8 +91,6 @@ def _digits(text: str) -> range:
 def measure(
     model: Mapping[str, Any],
     feeds: str,
-    start: int,
-    stop: int,
     held: Sequence[Mapping[str, Any]],
     numbers: Mapping[str, int],
     reference: str,
@@ -104,26 +107,39 @@ def measure(
     }
     if not pairs:
         return {}
-    # `isolated` looks at the keys alone.
-    alone, fed = isolated(graph, dict.fromkeys(pairs, 0))
-    whole, apart = Runner(graph, list(pairs)), Runner(alone, list(pairs))
     here = {index: Ratio() for index in pairs}
     carried = {index: Ratio() for index in pairs}
     arrays = read_npz(Path(feeds))
+    count = len(next(iter(arrays.values())))
+    rows = [[arrays[spec.name][index] for spec in artifact.inputs] for index in range(count)]
     with closing(SampleReader(Path(reference))) as reader:
-        for sample in range(start, stop):
-            inputs = [arrays[spec.name][sample] for spec in artifact.inputs]
-            expected = {
-                index: value.store(reader.read(sample, numbers[value.value]))
-                for index, value in pairs.items()
-            }
-            for index, array in whole.run(inputs).items():
-                carried[index].add(expected[index], array)
-            single = apart.run([*(expected[index] for index in fed), *inputs])
-            for index, array in single.items():
-                here[index].add(expected[index], array)
-                if keep is not None and keep["value"] == pairs[index].value:
-                    np.save(keep["path"], array)
+
+        def expected(sample: int, index: int) -> Array:
+            value = pairs[index]
+            return value.store(reader.read(sample, numbers[value.value]))
+
+        def see_whole(sample: int, index: int, array: Array) -> None:
+            carried[index].add(expected(sample, index), array)
+
+        def see_apart(sample: int, index: int, array: Array) -> None:
+            here[index].add(expected(sample, index), array)
+            if keep is not None and keep["value"] == pairs[index].value:
+                np.save(keep["path"], array)
+
+        runner = Runner(graph, list(pairs))
+        for sample, row in enumerate(rows):
+            runner.show(row, partial(see_whole, sample))
+        del runner
+        # `isolated` looks at the keys alone.
+        alone, fed = isolated(graph, dict.fromkeys(pairs, 0))
+        for wanted in _pieces(graph, pairs):
+            piece = alone.copy()
+            read = prune(piece, fed, wanted)
+            runner = Runner(piece, wanted)
+            for sample, row in enumerate(rows):
+                known = [expected(sample, index) for index in read]
+                runner.show([*known, *row], partial(see_apart, sample))
+            del runner
     producers = graph.producers()
     return {
         value.value: [
@@ -134,6 +150,20 @@ def measure(
         ]
         for index, value in pairs.items()
     }
+
+
+def _pieces(graph: Graph, tensors: Iterable[int]) -> list[list[int]]:
+    """Return the tensors in order, so many together that memory holds their values."""
+    pieces: list[list[int]] = []
+    room = 0
+    for index in tensors:
+        size = 4 * math.prod(map(abs, graph.shape(index)))
+        if not pieces or size > room:
+            pieces.append([])
+            room = _PIECE
+        pieces[-1].append(index)
+        room -= size
+    return pieces
 
 
 def _values_of(artifact: Artifact, held: Sequence[Mapping[str, Any]]) -> dict[str, str]:

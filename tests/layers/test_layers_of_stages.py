@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Artifact
 from edgeconv.convert.onnx_file import describe_onnx
+from edgeconv.convert.value_map import HeldValue, read_map
 from edgeconv.layers.entries import entries
-from edgeconv.layers.measure import measure_layers
+from edgeconv.layers.measure import _some, measure_layers
 from edgeconv.options import ConvertOptions
+from edgeconv.parity import store
 from edgeconv.stages import ConvertToTflite, TranslateToSavedModel
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.stage import StageContext
@@ -103,18 +109,79 @@ def test_a_wrong_weight_is_blamed_on_its_layer_alone(workers: WorkerPool, tmp_pa
 
 
 @pytest.mark.slow
-def test_portions_give_the_same_figures(
-    workers: WorkerPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pieces_give_the_same_figures(workers: WorkerPool, tmp_path: Path) -> None:
     path = model(tmp_path / "m.onnx")
     made = stages(workers, tmp_path, path, path)
-    together = measure_layers(workers, made, vectors(5), tmp_path)
-    monkeypatch.setattr("edgeconv.layers.hops._PORTION", 1)
-    apart = measure_layers(workers, made, vectors(5), tmp_path)
-    for stage in ("saved_model", "tflite_fp32"):
-        for first, second in zip(together[stage].layers, apart[stage].layers, strict=True):
-            assert first.here_db == pytest.approx(second.here_db, abs=1e-6)
-            assert first.carried_db == pytest.approx(second.carried_db, abs=1e-6)
+    together = measure_layers(workers, made, vectors(4), tmp_path)
+    for stage, apart in _in_pieces(made, vectors(4), tmp_path).items():
+        for layer in together[stage].layers:
+            here, carried = apart[layer.name]
+            assert layer.here_db == pytest.approx(here, abs=1e-6)
+            assert layer.carried_db == pytest.approx(carried, abs=1e-6)
+
+
+def _in_pieces(
+    made: Mapping[str, Artifact], inputs: Any, directory: Path
+) -> dict[str, dict[str, list[float]]]:
+    """Measure with pieces of one value, in a process of its own."""
+    request = directory / "request.json"
+    known = read_map(made["saved_model"].path)
+    assert known is not None
+    for name, artifact in made.items():
+        write_npz(directory / f"{name}.npz", store(inputs, artifact.inputs))
+    content = {
+        "artifacts": {name: artifact.to_dict() for name, artifact in made.items()},
+        "held": [item.to_dict() for item in known[0]],
+    }
+    request.write_text(json.dumps(content))
+    done = subprocess.run(
+        [sys.executable, "-c", _PIECES, str(request)], check=True, capture_output=True, text=True
+    )
+    found: dict[str, dict[str, list[float]]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+_PIECES = """
+import json, sys
+from pathlib import Path
+from edgeconv.layer_errors import Ratio
+from edgeconv.layers import onnx_values, saved_model, tflite_file
+
+request = Path(sys.argv[1])
+given = json.loads(request.read_text())
+artifacts, held = given["artifacts"], given["held"]
+feeds = {name: str(request.with_name(name + ".npz")) for name in artifacts}
+for module in (onnx_values, saved_model, tflite_file):
+    module._PIECE = 1
+values = str(request.with_name("values"))
+names = [item["value"] for item in held]
+recorded = onnx_values.record(artifacts["onnx"], feeds["onnx"], names, values)
+numbers = {name: number for number, name in enumerate(recorded)}
+
+def decibels(sums):
+    signal, *noises = sums[1:]
+    ratios = [Ratio(), Ratio()]
+    for ratio, noise in zip(ratios, noises):
+        ratio.merge((signal, noise))
+    return [ratio.decibels for ratio in ratios]
+
+found = {}
+for stage, module in (("saved_model", saved_model), ("tflite_fp32", tflite_file)):
+    sums = module.measure(artifacts[stage], feeds[stage], held, numbers, values)
+    found[stage] = {name: decibels(item) for name, item in sums.items()}
+sums = onnx_values.measure(artifacts["onnx"], feeds["onnx"], held, numbers, values)
+assert all(max(item[2:]) == 0 for item in sums.values()), sums
+assert sums.keys() == found["saved_model"].keys()
+print(json.dumps(found))
+"""
+
+
+def test_large_values_are_measured_on_fewer_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = {"x": np.zeros((16, 1, 3), np.float32)}
+    held = [HeldValue("v", "v:0", (0, 1), (1, 1000))]
+    for room, count in ((4000, 1), (8000, 2), (12_000, 3), (1 << 30, 4), (1, 1)):
+        monkeypatch.setattr("edgeconv.layers.measure._MOST_BYTES", room)
+        assert 1 <= len(_some(inputs, held)["x"]) <= count
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Values of many layers in one file, written one after the other and read without copying.
+"""Values of many layers in one file, written one after the other and read one at a time.
 
 Both classes are closed by `close`; `contextlib.closing` does that at the end of a block.
 """
@@ -6,7 +6,6 @@ Both classes are closed by `close`; `contextlib.closing` does that at the end of
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -43,14 +42,13 @@ class SampleReader:
     def __init__(self, path: Path) -> None:
         self._places = json.loads(_index(path).read_text())
         self._file = path.open("rb")
-        size = path.stat().st_size
-        self._values = np.memmap(self._file, np.float32, "r") if size else np.zeros(0, np.float32)
 
     def read(self, sample: int, number: int) -> Array:
-        """Return one value, which is valid until the reader is closed; it cannot be written."""
+        """Return one value, in memory of its own: of a mapped file all that was read would stay."""
         offset, shape = self._places[f"{sample}/{number}"]
-        start = offset // self._values.itemsize
-        found: Array = np.asarray(self._values[start : start + math.prod(shape)]).reshape(shape)
+        self._file.seek(offset)
+        found = np.empty(shape, np.float32)
+        self._file.readinto(found.reshape(-1).view(np.uint8))
         return found
 
     def close(self) -> None:
@@ -59,6 +57,6 @@ class SampleReader:
 
 
 def remove(path: Path) -> None:
-    """Remove what `SampleWriter` wrote."""
-    path.unlink()
-    _index(path).unlink()
+    """Remove what `SampleWriter` wrote, as far as it did."""
+    for file in (path, _index(path)):
+        file.unlink(missing_ok=True)
