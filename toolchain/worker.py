@@ -221,13 +221,15 @@ class Worker:
 
 
 def _worker_environment() -> dict[str, str]:
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "CUDA_VISIBLE_DEVICES": ""}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
+    # Convolutions take a third of the time; by itself TensorFlow asks for newer processors.
+    fast = {"TF_ENABLE_ONEDNN_OPTS": "1"}
     # Legacy Keras is rarely installed, and TensorFlow does without; the other one, which it would
     # import whole, takes a fifth of its time and 80 MB.
     lean = {"TF_USE_LEGACY_KERAS": "1"}
     # What glibc's allocator keeps for itself: one arena, and nothing large (mallopt(3)).
     memory = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
-    return {**memory, **os.environ, **quiet, **lean}
+    return {**memory, **fast, **os.environ, **quiet, **lean}
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
