@@ -48,7 +48,7 @@ class SampleReader:
         offset, shape = self._places[f"{sample}/{number}"]
         self._file.seek(offset)
         found = np.empty(shape, np.float32)
-        self._file.readinto(found.reshape(-1).view(np.uint8))
+        self._file.readinto(found.reshape(-1).view(np.uint8).data)
         return found
 
     def close(self) -> None:
