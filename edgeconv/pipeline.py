@@ -28,7 +28,7 @@ from edgeconv.errors import (
 )
 from edgeconv.job import Job
 from edgeconv.layers.entries import with_layers
-from edgeconv.layers.measure import NOT_RECORDED, StageLayers, measure_layers
+from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx, measure_layers
 from edgeconv.options import CALIBRATED_MODES
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
@@ -121,6 +121,7 @@ class _Conversion:
         self._entries: list[dict[str, Any]] = []
         self._assessment = Assessment()
         self._quantized: tuple[Quantize, Artifact, StageContext] | None = None
+        self._layers: dict[str, StageLayers] = {}
 
     def run(self) -> Result:
         """Load the model, run every stage, and write the bundle."""
@@ -142,24 +143,35 @@ class _Conversion:
         )
         failure = self._run_stages(source, data, verifier)
         self._wait(source, failure)
-        layers = self._measure_layers(source, verifier)
-        return self._finish(data, verifier, failure, layers)
+        self._measure_layers(verifier)
+        return self._finish(data, verifier, failure)
 
-    def _measure_layers(self, source: Source, verifier: Verifier) -> dict[str, StageLayers]:
-        options = self._job.options
-        if not (options.verify and options.layers):
-            return {}
+    @property
+    def _measures_layers(self) -> bool:
+        return self._job.options.verify and self._job.options.layers
+
+    def _leave_torch(self, source: Source, onnx: Artifact, verifier: Verifier) -> None:
+        """Do the last that needs the PyTorch model: measure the layers of what was exported."""
+        if self._measures_layers and source.reference != "onnx":
+            torch = source.values()
+            self._layers["onnx"] = (
+                NOT_RECORDED
+                if torch is None
+                else layers_of_onnx(self._workers, onnx, torch, verifier.inputs, self._scratch)
+            )
+        source.release()
+
+    def _measure_layers(self, verifier: Verifier) -> None:
+        if not self._measures_layers:
+            return
         artifacts = {
             entry["name"]: bundle.artifact_of(entry, self._directory) for entry in self._entries
         }
-        torch = source.values()
-        found = self._steps.run(
+        self._layers |= self._steps.run(
             "layers",
-            lambda: measure_layers(self._workers, artifacts, verifier.inputs, self._scratch, torch),
+            lambda: measure_layers(self._workers, artifacts, verifier.inputs, self._scratch),
         )
-        found |= self._tried(found, verifier)
-        followed = torch is not None or source.reference == "onnx"
-        return found if followed else {"onnx": NOT_RECORDED, **found}
+        self._layers |= self._tried(self._layers, verifier)
 
     def _tried(
         self, found: Mapping[str, StageLayers], verifier: Verifier
@@ -241,6 +253,15 @@ class _Conversion:
             if not self._job.options.verify:
                 self._wait(source, None)
                 source.release()
+        self._submit_check(name, artifact, source, verifier)
+        if len(self._entries) == 1 and self._job.options.verify:
+            self._steps.submit(
+                f"layers of {name}", lambda: self._leave_torch(source, artifact, verifier)
+            )
+
+    def _submit_check(
+        self, name: str, artifact: Artifact, source: Source, verifier: Verifier
+    ) -> None:
         if name == source.reference:
             return
         if artifact.format not in RUNTIMES:
@@ -255,7 +276,6 @@ class _Conversion:
         data: Data,
         verifier: Verifier,
         failure: _Failure | None,
-        layers: Mapping[str, StageLayers],
     ) -> Result:
         """Write what goes beside the artifacts, and put the bundle in its place."""
         self._workers.stop()
@@ -271,7 +291,7 @@ class _Conversion:
             tuple(verifier.stages),
             data.calibration.to_dict() if self._job.options.quantize in CALIBRATED_MODES else None,
         )
-        content = with_layers(with_converters(parity.to_dict(), self._entries), layers)
+        content = with_layers(with_converters(parity.to_dict(), self._entries), self._layers)
         bundle.write_json(self._directory / bundle.PARITY, content)
         manifest = self._manifest(data, parity, failure)
         page = render_html(manifest, content, verifier.inputs, verifier.reference, verifier.found)

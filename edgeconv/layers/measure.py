@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,9 +76,8 @@ def measure_layers(
     artifacts: Mapping[str, Artifact],
     inputs: Arrays,
     scratch: Path,
-    torch: Values | None = None,
 ) -> dict[str, StageLayers]:
-    """Measure the layers of each stage.
+    """Measure the layers of each stage after the ONNX file.
 
     Args:
         workers: Where files run.
@@ -87,29 +85,15 @@ def measure_layers(
         inputs: Samples by input name, ``[sample, ...]``, as the source model takes them; up to
             `LAYER_SAMPLES` of them are used, fewer where their values are large.
         scratch: Directory for temporary files.
-        torch: The program that the ONNX file was made from.
 
     Returns:
-        By stage its layers; the ONNX file is left out without a program. A stage whose layers
-        cannot be measured has a note that says why.
+        By stage its layers. A stage whose layers cannot be measured has a note that says why.
     """
     onnx = artifacts.get("onnx")
     later = {name: item for name, item in artifacts.items() if item.format in _AFTER_ONNX}
     if onnx is None or onnx.format is not Format.ONNX:
         return {name: StageLayers(note="there is no ONNX file to compare with") for name in later}
-    graph = origins(onnx.path)
-    with ThreadPoolExecutor(1, "edgeconv-layers") as thread:
-        first = thread.submit(_of_onnx, workers, onnx, torch, inputs, scratch, graph)
-        found = _after_onnx(workers, onnx, later, inputs, scratch, graph)
-        return first.result() | found
-
-
-def layers_of_onnx(
-    workers: WorkerPool, onnx: Artifact, torch: Values, inputs: Arrays, scratch: Path
-) -> StageLayers:
-    """Measure the layers of an ONNX file against the PyTorch program that it was made from."""
-    graph = origins(onnx.path)
-    return _of_onnx(workers, onnx, torch, inputs, scratch, graph)["onnx"]
+    return _after_onnx(workers, onnx, later, inputs, scratch)
 
 
 def _some(inputs: Arrays, held: Sequence[HeldValue]) -> Arrays:
@@ -121,16 +105,10 @@ def _some(inputs: Arrays, held: Sequence[HeldValue]) -> Arrays:
     return {name: array[::step] for name, array in inputs.items()}
 
 
-def _of_onnx(
-    workers: WorkerPool,
-    onnx: Artifact,
-    torch: Values | None,
-    inputs: Arrays,
-    scratch: Path,
-    graph: Mapping[str, Origin],
-) -> dict[str, StageLayers]:
-    if torch is None:
-        return {}
+def layers_of_onnx(
+    workers: WorkerPool, onnx: Artifact, torch: Values, inputs: Arrays, scratch: Path
+) -> StageLayers:
+    """Measure the layers of an ONNX file against the PyTorch program that it was made from."""
     match = torch.match(onnx.path)
     held = [
         HeldValue(name, name, tuple(range(len(shape))), shape)
@@ -140,10 +118,10 @@ def _of_onnx(
     hop = Hop({"onnx": onnx}, held, from_torch(torch, held, inputs))
     folder = _folder(scratch, "torch")
     result = measure_hop(workers, hop, inputs, folder)
-    names = _Names(graph)
+    names = _Names(origins(onnx.path))
     found = names.layers("onnx", result, len(next(iter(inputs.values()))))
     unmatched = (*match.unmatched, *found.unmatched)
-    return {"onnx": replace(found, unmatched=unmatched, digest=sha256_of(onnx.path))}
+    return replace(found, unmatched=unmatched, digest=sha256_of(onnx.path))
 
 
 def _after_onnx(
@@ -152,9 +130,9 @@ def _after_onnx(
     stages: Mapping[str, Artifact],
     inputs: Arrays,
     scratch: Path,
-    graph: Mapping[str, Origin],
 ) -> dict[str, StageLayers]:
     """Measure float stages against ONNX, the others against the float stage before."""
+    graph = origins(onnx.path)
     names, result = _Names(graph), HopResult()
     direct = {name: item for name, item in stages.items() if is_direct(name, item)}
     saved = next((item for item in direct.values() if item.format is Format.SAVED_MODEL), None)
