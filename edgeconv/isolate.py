@@ -29,7 +29,7 @@ from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
 _SHOW = """error = found - expected
 print("largest error", np.abs(error).max(), "of values up to", np.abs(expected).max())
-print("SQNR dB", 10 * np.log10((expected**2).sum() / max((error**2).sum(), 1e-300)))
+print("SQNR dB", -10 * np.log10(max((error**2).sum() / (expected**2).sum(), 1e-30)))
 """
 _FLOAT_SCRIPT = f'''"""The error of {{value}} alone: what ONNX expects, what {{stage}} makes."""
 import numpy as np

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -135,7 +136,11 @@ def _in_pieces(
     }
     request.write_text(json.dumps(content))
     done = subprocess.run(
-        [sys.executable, "-c", _PIECES, str(request)], check=True, capture_output=True, text=True
+        [sys.executable, "-c", _PIECES, str(request)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"},
     )
     found: dict[str, dict[str, list[float]]] = json.loads(done.stdout.splitlines()[-1])
     return found
