@@ -175,6 +175,7 @@ class _Static:
             everything=everything,
             progress=report,
         )
+        ranges = dict(draft.ranged(ranges).ranges)
         notes += [*_used(graph, imported, ranges), *_joined(lowered, self.precisions)]
         notes += _untold(graph, self.feeds, ranges)
         if self.max_drop is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from ai_edge_litert.schema_py_generated import AddOptionsT, BuiltinOptions, SubOptionsT
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize import casts, magnitude, tables
+from edgeconv.quantize import casts, magnitude, quotient, tables
 from edgeconv.quantize.edges import QUANTIZE_VERSION, IoDtype, connect
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import factor_need, stored_range, term_need
@@ -64,12 +64,18 @@ class _Rewriter:
         self._magnitudes = {
             output: found
             for output, found in magnitude.find(graph).items()
-            if all(index in affine and affine[index].bits == 8 for index in (output, *found.parts))
+            if self._all8(output, *found.parts)
+        }
+        self._quotients = {
+            output: found
+            for output, found in quotient.find(graph).items()
+            if self._all8(output, found.dividend, found.divisor)
         }
 
     def run(self) -> None:
         """Rewrite every operator that reads or makes a quantized activation."""
         absorbed = {id(one) for found in self._magnitudes.values() for one in found.absorbed}
+        absorbed |= {id(found.absorbed) for found in self._quotients.values()}
         for operator in list(self._graph.operators):
             tensors = (*operator.inputs, *operator.outputs)
             crossing = self._graph.op(operator) in CROSSINGS
@@ -85,6 +91,9 @@ class _Rewriter:
         rule = RULES[self._graph.op(operator)]
         if operator.outputs[0] in self._magnitudes:
             self._magnitude(operator.outputs[0])
+        elif operator.outputs[0] in self._quotients:
+            found = self._quotients[operator.outputs[0]]
+            self._operators += quotient.divide(self._graph, operator, found, self._affine)
         elif rule.scaling is Scaling.TABLE:
             self._table(operator)
         elif rule.scaling is Scaling.CAST:
@@ -100,6 +109,9 @@ class _Rewriter:
             self._ask_for_any_scale(operator)
             self._graph.set_version(operator, lowest)
             self._operators.append(operator)
+
+    def _all8(self, *tensors: int) -> bool:
+        return all(index in self._affine and self._affine[index].bits == 8 for index in tensors)
 
     def _bits(self, operator: OperatorT) -> int:
         """Return the bits of an operator's activations."""

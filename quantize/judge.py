@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.needs import softmax_view
+from edgeconv.quantize.needs import softmax_view, unary_need
 from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.runs import Runner
 from edgeconv.tflite import OperatorT
 
 _EXACT_DB = 60.0
 """What is better than that counts as that: the other outputs are to gain."""
+
+_FLAT = ("SOFTMAX", "LOGISTIC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,9 @@ def _decibels(
 class Judge:
     """Measures drafts against the float model.
 
-    The parts of a concatenation count alike, whatever their size. An output of SOFTMAX is measured
-    at its input, down to what any sample needs: the output hides errors where it is saturated, so
-    that a few samples near a decision would decide alone.
+    The parts of a concatenation count alike, whatever their size. An output of SOFTMAX or LOGISTIC
+    is measured at its input, as far as any sample needs it: the output hides errors where it is
+    saturated, so that a few samples near a decision would decide alone.
 
     Args:
         graph: The float graph.
@@ -84,22 +86,21 @@ class Judge:
         self.outputs: list[str] = []
         self._splits: list[tuple[list[int], int]] = []
         producers = graph.producers()
-        softmaxes: dict[int, OperatorT] = {}
+        flattened: dict[int, OperatorT] = {}
         for index in filter(graph.is_activation, graph.outputs):
             seen = index
             while seen in producers and graph.op(producers[seen]) == "RESHAPE":
                 seen = producers[seen].inputs[0]
-            if seen in producers and graph.op(producers[seen]) == "SOFTMAX":
-                softmaxes[len(self.outputs)] = producers[seen]
+            if seen in producers and graph.op(producers[seen]) in _FLAT:
+                flattened[len(self.outputs)] = producers[seen]
                 index = producers[seen].inputs[0]  # noqa: PLW2901 - measured instead
             self._splits.append(_parts(graph, producers.get(index)))
             self.outputs.append(graph.name(index))
-        self._floors = [-np.inf] * len(self.outputs)
+        self._limits = [(-np.inf, np.inf)] * len(self.outputs)
         self._reference = self._values(graph)
-        for place, softmax in softmaxes.items():
-            raised = softmax_view(softmax)(self._reference[place])
-            self._floors[place] = float(raised.min(initial=np.inf))
-            self._reference[place] = self._reference[place].clip(self._floors[place])
+        for place, operator in flattened.items():
+            self._limits[place] = _limits(graph, operator, self._reference[place])
+            self._reference[place] = self._reference[place].clip(*self._limits[place])
 
     def measure(self, draft: Draft) -> Figures:
         """Return the figures of a draft."""
@@ -126,7 +127,15 @@ class Judge:
         runner = Runner(graph, tensors)
         rows = [runner.run(feed) for feed in self._feeds]
         columns = [graph.real(index, np.stack([row[index] for row in rows])) for index in tensors]
-        return [column.clip(floor) for column, floor in zip(columns, self._floors, strict=True)]
+        return [column.clip(*ends) for column, ends in zip(columns, self._limits, strict=True)]
+
+
+def _limits(graph: Graph, operator: OperatorT, inputs: Array) -> tuple[float, float]:
+    """Return the ends of what decides of the inputs of an operator that flattens them."""
+    if graph.op(operator) == "SOFTMAX":
+        return float(softmax_view(operator)(inputs).min(initial=np.inf)), np.inf
+    needed = unary_need(graph.op(operator))
+    return needed.low, needed.high
 
 
 def _parts(graph: Graph, producer: OperatorT | None) -> tuple[list[int], int]:

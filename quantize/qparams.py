@@ -50,6 +50,10 @@ class Range:
         """Return the smallest range that holds both."""
         return Range(min(self.low, other.low), max(self.high, other.high))
 
+    def scaled(self, factor: float) -> Range:
+        """Return the range with both ends multiplied."""
+        return Range(self.low * factor, self.high * factor)
+
     def meet(self, other: Range) -> Range:
         """Return the largest range that both hold."""
         return Range(max(self.low, other.low), min(self.high, other.high))

@@ -21,6 +21,7 @@ from edgeconv.errors import InvalidModel
 from edgeconv.quantize.judge import Figures, Judge
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.quantize.recovery.base import Draft, Recovery
+from edgeconv.quantize.recovery.clipping import Clipping
 from edgeconv.quantize.recovery.headroom import eased
 
 _SAMPLES = 64
@@ -88,17 +89,8 @@ def recover(
     ]
     reached = _joined(fold.judge.measure(fold.draft) for fold in folds)
     for count, method in enumerate(methods, 1):
-        trials = list(_trials(method, folds))
-        if trials:
-            figures, drafts = _chosen(method, trials, reached)
-            gain = figures.score - reached.score
-            sure = method.chooses_ranges or _sure(figures.each - reached.each)
-            steps.append(Step(method.name, gain, gain >= method.worth_db and sure))
-            if steps[-1].kept:
-                reached = figures
-                folds = [
-                    replace(fold, draft=found) for fold, found in zip(folds, drafts, strict=True)
-                ]
+        step, reached, folds = _applied(method, folds, reached)
+        steps += [] if step is None else [step]
         if progress is not None:
             progress(count, len(methods))
     best = folds[0].draft
@@ -114,6 +106,31 @@ class _Fold:
 
     draft: Draft
     judge: Judge
+
+
+def _applied(
+    method: Recovery, folds: list[_Fold], reached: Figures
+) -> tuple[Step | None, Figures, list[_Fold]]:
+    """Try a method, or all its parts, each on what the last one left.
+
+    Returns:
+        What came of it, ``None`` where it is idle; the figures and the folds that are left.
+    """
+    before, gains, kept = reached.score, [], False
+    for part in method.parts(folds[0].draft) if isinstance(method, Clipping) else (method,):
+        trials = list(_trials(part, folds))
+        if not trials:
+            continue
+        figures, drafts = _chosen(part, trials, reached)
+        gains.append(figures.score - reached.score)
+        sure = part.chooses_ranges or _sure(figures.each - reached.each)
+        if gains[-1] >= part.worth_db and sure:
+            kept, reached = True, figures
+            pairs = zip(folds, drafts, strict=True)
+            folds = [replace(fold, draft=found) for fold, found in pairs]
+    if not gains:
+        return None, reached, folds
+    return Step(method.name, reached.score - before if kept else max(gains), kept), reached, folds
 
 
 _Trial = tuple[Figures, list[Draft]]

@@ -102,7 +102,7 @@ def lookup(graph: Graph, source: int, table: Array, output: int) -> list[Operato
     values = graph.add_constant(f"{name}/table", table)
     cast = CastOptionsT()
     cast.inDataType, cast.outDataType = map(tflite.tensor_type, ("int8", "int32"))
-    version = {"int8": 2, "bool": 3}.get(table.dtype.name, 1)
+    version = {"int8": 2, "bool": 3, "int16": 4}.get(table.dtype.name, 1)
     return [
         graph.operator("CAST", 3, (source,), (wide,), (BuiltinOptions.CastOptions, cast)),
         graph.operator(

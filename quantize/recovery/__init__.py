@@ -9,23 +9,27 @@ from __future__ import annotations
 from edgeconv.quantize.recovery.base import Recovery
 from edgeconv.quantize.recovery.batch_norm import BatchNorm
 from edgeconv.quantize.recovery.bias import BiasCorrection
+from edgeconv.quantize.recovery.clipping import Clipping
 from edgeconv.quantize.recovery.concat import SplitConcat
 from edgeconv.quantize.recovery.equalize import Equalize
 from edgeconv.quantize.recovery.headroom import Headroom
 from edgeconv.quantize.recovery.outliers import Outliers
 from edgeconv.quantize.recovery.padding import Padding
+from edgeconv.quantize.recovery.quotients import Quotients
 from edgeconv.quantize.recovery.rounding import Rounding
 
 RECOVERIES: tuple[Recovery, ...] = (
     BatchNorm(),
     Padding(),
     SplitConcat(),
+    Quotients(),
     Headroom(worth_db=-0.3, reach=4),
     Equalize(),
     Outliers(),
     Rounding(),
     BiasCorrection(),
     Headroom(),
+    Clipping(),
 )
 """In the order in which they are tried: what changes the graph first, what tunes it last. Room is
 made before, because saturation hides what else there is to win, and again in the end."""

@@ -28,6 +28,7 @@ class Draft:
         seen: What calibration saw of all activations that decide.
         ranges: The ranges of all activations that decide; found by calibration.
         factors: What the channels of tensors were multiplied with.
+        shares: What is kept of the ranges that the calibrator finds, by tensor.
     """
 
     graph: Graph
@@ -37,10 +38,22 @@ class Draft:
     seen: Mapping[int, Seen] = field(default_factory=dict)
     ranges: Mapping[int, Range] = field(default_factory=dict)
     factors: Factors = field(default_factory=dict)
+    shares: Mapping[int, float] = field(default_factory=dict)
 
     def calibrated(self) -> Draft:
         """Return the draft with the ranges that its calibrator finds in what was seen."""
-        return replace(self, ranges=ranges_of(self.graph, self.seen, self.calibrator))
+        return self.ranged(ranges_of(self.graph, self.seen, self.calibrator))
+
+    def ranged(self, ranges: Mapping[int, Range]) -> Draft:
+        """Return the draft with what is kept of ranges that a calibrator found."""
+        kept = {index: found.scaled(self.shares.get(index, 1.0)) for index, found in ranges.items()}
+        return replace(self, ranges=kept)
+
+    def clipped(self, index: int, share: float) -> Draft:
+        """Return the draft with a share of one tensor's range."""
+        shares = {**self.shares, index: self.shares.get(index, 1.0) * share}
+        ranges = {**self.ranges, index: self.ranges[index].scaled(share)}
+        return replace(self, ranges=ranges, shares=shares)
 
     def watched(self) -> Draft:
         """Return the draft, calibrated on its samples."""
@@ -49,9 +62,9 @@ class Draft:
         return replace(self, seen=seen).calibrated()
 
     def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Draft:
-        """Return the draft of another float graph, calibrated anew."""
+        """Return the draft of another float graph, calibrated anew, and nothing clipped."""
         chosen = self.precisions if precisions is None else precisions
-        return replace(self, graph=graph, precisions=chosen).watched()
+        return replace(self, graph=graph, precisions=chosen, shares={}).watched()
 
     def built(self) -> Graph:
         """Return the quantized graph, with float32 inputs and outputs."""

@@ -55,7 +55,7 @@ class Headroom:
                     index: Range.of(*growing.widened(found[index], seen))
                     for index, seen in draft.seen.items()
                 }
-                yield replace(draft, ranges=ranges, calibrator=growing)
+                yield replace(draft, calibrator=growing).ranged(ranges)
 
 
 @dataclass(frozen=True, slots=True)

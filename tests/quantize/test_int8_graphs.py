@@ -429,3 +429,26 @@ def test_a_magnitude_keeps_what_its_squares_would_lose(lab: Any) -> None:
     expected, found = (lab.run(one.path, rows)[0] for one in (artifact, quantized))
     step = float(expected.max()) / 127
     assert float(np.abs(found - expected).max()) < 2 * step
+
+
+def test_a_divisor_near_zero_leaves_the_other_quotients_as_they_are(lab: Any) -> None:
+    model = lab.model()
+    source, factor = model.input(1, 16, 8), model.input(1, 16, 1)
+    divisor = model.op("ADD", model.op("ABS", factor), model.constant(1e-4))
+    artifact = lab.save(model, model.op("DIV", model.op("MUL", source, divisor), divisor))
+    rng = np.random.default_rng(0)
+    rows = [
+        [rng.standard_normal(shape).astype(np.float32) for shape in ((1, 16, 8), (1, 16, 1))]
+        for _ in range(16)
+    ]
+    rows[3][1][0, 5] = 0.0  # Its reciprocal is 10,000.
+    quantized = lab.quantize(artifact, rows, disable_recovery=["all"])
+    large = [np.broadcast_to(np.abs(row[1]) > 0.5, (1, 16, 8)) for row in rows]
+    expected, found = (lab.run(one.path, rows)[0] for one in (artifact, quantized))
+    kept = np.stack(large).reshape(expected.shape)
+    assert lab.sqnr(expected[kept], found[kept]) > 25
+    graph = Graph(tflite.load(quantized.path))
+    wide = [index for index in range(len(graph.tensors)) if graph.dtype(index) == "int16"]
+    assert {graph.name(index).rpartition("/")[2] for index in wide} == {
+        "dividend", "quotient", "reciprocal", "table"
+    }  # fmt: skip

@@ -170,6 +170,54 @@ def test_outliers_are_clipped_where_that_helps(lab: Any) -> None:
     assert gain(lab, artifact, known, "outliers") > 12
 
 
+def test_a_range_is_clipped_where_the_outputs_gain(lab: Any) -> None:
+    # Values near zero decide alone, though the others are no outliers.
+    model = lab.model()
+    steep = model.op("MUL", model.input(1, 256), model.constant(20.0))
+    artifact = lab.save(model, model.op("TANH", steep))
+    assert gain(lab, artifact, rows(0, 16, 1, 256), "clipping") > 4
+
+
+def linear_attention(lab: Any) -> Any:
+    """Attention that divides q (K V) by q (K 1), over 32 places of very different size."""
+    rng = np.random.default_rng(4)
+    model = lab.model()
+    source = model.op("MUL", model.input(1, 32, 8), model.constant(np.logspace(-1, 1, 32)[:, None]))
+    q, k = (
+        model.op("FULLY_CONNECTED", source, model.constant(rng.standard_normal((8, 8))), -1,
+                 fusedActivationFunction=1, keepNumDims=True)
+        for _ in "qk"
+    )  # fmt: skip
+    v = model.op("MUL", model.input(1, 32, 8), model.constant(0.5))
+    both = model.op("CONCATENATION", v, model.constant(np.ones((1, 32, 1))), axis=2)
+    turned = model.op("TRANSPOSE", k, model.constant([0, 2, 1], "int32"))
+    total = model.op("BATCH_MATMUL", q, model.op("BATCH_MATMUL", turned, both))
+    cuts = [([0, 0, 0], [1, 32, 8]), ([0, 0, 8], [1, 32, 1])]
+    left, right = (
+        model.op("SLICE", total, *(model.constant(cut, "int32") for cut in cut)) for cut in cuts
+    )
+    below = model.op("ADD", right, model.constant(1e-5))
+    return lab.save(model, model.op("DIV", left, below))
+
+
+def test_both_sides_of_a_quotient_are_bounded(lab: Any) -> None:
+    rng = np.random.default_rng(5)
+    artifact = linear_attention(lab)
+    known, unseen = (
+        [[rng.standard_normal((1, 32, 8)).astype(np.float32) for _ in "xv"] for _ in range(16)]
+        for _ in "ab"
+    )
+    expected = lab.run(artifact.path, unseen)[0]
+    figures, graphs = [], []
+    for disabled in (["all"], sorted(_NAMES - {"quotients"})):
+        quantized = lab.quantize(artifact, known, disable_recovery=disabled)
+        graphs.append(Graph(tflite.load(quantized.path)))
+        figures.append(lab.sqnr(expected, lab.run(quantized.path, unseen)[0]))
+    names = [[graph.op(operator) for operator in graph.operators] for graph in graphs]
+    assert [row.count("L2_NORMALIZATION") for row in names] == [0, 1]
+    assert figures[1] > figures[0] + 6
+
+
 def test_room_is_left_for_what_few_samples_do_not_show(lab: Any) -> None:
     rng = np.random.default_rng(3)
     model = lab.model()
