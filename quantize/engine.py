@@ -14,7 +14,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
 from edgeconv.errors import InvalidData, UsageError
 from edgeconv.options import MaxDrop
-from edgeconv.quantize import check, factors, qdq, static, weights
+from edgeconv.quantize import check, factors, qdq, quotient, static, weights
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
@@ -183,6 +183,7 @@ class _Static:
             found = Search(graph, ranges, lowered, self.feeds, limit).run(progress)
             notes.append(_kept(graph, found, limit, self.origins, mixed=self.mixed))
             lowered = found.precisions if self.mixed else lowered
+        notes += _divided(graph, lowered)
         static.build(graph, ranges, lowered, self.io_dtype, imported)
         factors.write(graph, draft.factors)
         return graph, notes, tried
@@ -268,6 +269,21 @@ def _joined(lowered: Sequence[Precision], asked: Sequence[Precision]) -> list[st
         return []
     note = "outputs of different ranges are joined as float32, behind DEQUANTIZE, so that each has"
     return [f"{note} a scale of its own"]
+
+
+def _divided(graph: Graph, precisions: Sequence[Precision]) -> list[str]:
+    """Say which quotients have 16 bits inside."""
+    quotients = quotient.find(graph)
+    names = [
+        graph.label(operator).partition(";")[0]
+        for operator, precision in zip(graph.operators, precisions, strict=True)
+        if precision == "int8" and quotients.keys() & set(operator.outputs)
+    ]
+    if not names:
+        return []
+    first = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    what = "quotients of int8 tensors are computed in 16 bits and rounded to int8"
+    return [f"{what}, for LiteRT has no int8 DIV: {first}"]
 
 
 def _disabled(names: Sequence[str]) -> set[str]:
