@@ -25,7 +25,7 @@ _SHARES = (0.7, 0.4)
 _MOST = 12
 """At most as many tensors are tried."""
 
-_EFFORT = 2e11
+_EFFORT = 5e10
 """A model for which they take more than as many operations is too large for that: seconds."""
 
 _PER_VALUE = 16

@@ -150,7 +150,8 @@ def test_onnx_that_computes_in_integers_is_refused(lab: Any) -> None:
     onnx_file = lab.folder / "integers.onnx"
     onnx.save(onnx.parser.parse_model(_QLINEAR), onnx_file)
     for mode in ("int8", "int16x8"):
-        with pytest.raises(InvalidModel, match=r"^integers.onnx: .* quantized already: .*QLinearMatMul(.|\n)*QDQ"):
+        said = r"^integers.onnx: .* quantized already: .*QLinearMatMul(.|\n)*QDQ"
+        with pytest.raises(InvalidModel, match=said):
             lab.quantize(_relu(lab), _ROWS, mode, onnx=str(onnx_file))
     lab.quantize(_relu(lab), mode="fp16", onnx=str(onnx_file))
 

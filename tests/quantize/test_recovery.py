@@ -11,10 +11,13 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import UsageError
 from edgeconv.quantize import localise
+from edgeconv.quantize.calibrators import CALIBRATORS
 from edgeconv.quantize.engine import quantize
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import keep
-from edgeconv.quantize.recovery import RECOVERIES
+from edgeconv.quantize.precision import Precision, keep
+from edgeconv.quantize.recovery import RECOVERIES, clipping
+from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.clipping import Clipping, effort
 
 _NAMES = {method.name for method in RECOVERIES}
 
@@ -176,6 +179,21 @@ def test_a_range_is_clipped_where_the_outputs_gain(lab: Any) -> None:
     steep = model.op("MUL", model.input(1, 256), model.constant(20.0))
     artifact = lab.save(model, model.op("TANH", steep))
     assert gain(lab, artifact, rows(0, 16, 1, 256), "clipping") > 4
+
+
+def test_ranges_of_large_models_are_not_tried_one_by_one(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = rows(0, 4, 1, 6, 6, 4)
+    graph = Graph(tflite.load(spread_net(lab).path))
+    precisions: list[Precision] = ["int8"] * len(graph.operators)
+    draft = Draft(graph, known, CALIBRATORS["mse"], precisions).watched()
+    # At each of 6x6 places products with 4 channels, with a window of 3x3, and with 16 channels.
+    products = 36 * (16 * 4 + 16 * 9 + 4 * 16)
+    assert effort(graph) == products + 16 * 36 * (16 + 16 + 4)
+    assert {part.name for part in Clipping().parts(draft)} == {"clipping"}
+    monkeypatch.setattr(clipping, "_EFFORT", effort(graph))
+    assert Clipping().parts(draft) == []
 
 
 def linear_attention(lab: Any) -> Any:
