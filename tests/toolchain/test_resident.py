@@ -9,9 +9,16 @@ import pytest
 from edgeconv.toolchain import resident
 from edgeconv.toolchain.resident import Frugal, give_back_libraries
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/smaps").exists(), reason="only Linux says what is mapped"
-)
+
+def _told() -> bool:
+    """Tell whether this system says what is mapped, and what of it is changed."""
+    listed = Path("/proc/self/smaps")
+    return (
+        listed.exists() and "Anonymous:" in listed.read_text() and resident.mapped_files() > 4 << 20
+    )
+
+
+pytestmark = pytest.mark.skipif(not _told(), reason="this system does not say what is mapped")
 
 _LARGE = """
 import sys
