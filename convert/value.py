@@ -217,8 +217,8 @@ def _aligned_to_lead(values: Sequence[Value], shape: Shape) -> tuple[list[Tensor
     for value in values:
         if value.constant is not None:
             tensors.append(_constant_like(value.constant, lead.view))
-        elif value.view == lead.view:
-            tensors.append(value.tensor)
+        elif (value.view.sizes, value.view.axes) == (lead.view.sizes, lead.view.axes):
+            tensors.append(reshaped(value.tensor, lead.view.stored_shape))
         else:
             return None
     return tensors, lead.view

@@ -20,6 +20,7 @@ from edgeconv.convert.passes.graph import constant_of, new_constant
 from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.passes.min_cut import Energy, minimise
 from edgeconv.convert.passes.row_frames import (
+    ELEMENTWISE,
     VIEWS,
     Link,
     Regions,
@@ -32,6 +33,7 @@ from edgeconv.convert.passes.row_frames import (
 )
 from edgeconv.convert.value import channels_last
 from edgeconv.convert.view import View
+from edgeconv.convert.view_cut import cut_of, resized
 
 _MOST_ORDERS = 12
 _MOST_ROWS = 1 << 18
@@ -175,7 +177,7 @@ class _Region:
         order = self._order(value, label)
         if order is None:
             return math.inf if label != self._own[self._numbers[value]] else 0.0
-        steps = 0 if value in self._made else self._steps_to(value, order)
+        steps: float = 0 if value in self._made else self._steps_to(value, order)
         stored = View.of(tuple(order.shape[axis] for axis in order.permutation), order.permutation)
         view = stored.reshape(sizes(value) or ())
         if view is None:
@@ -253,8 +255,11 @@ def _steps(view: View, permutation: Sequence[int]) -> int:
     return len(movement.steps()) if movement.moves else 0
 
 
-def _steps_from(node: ir.Node, index: int, view: View | None) -> int:
-    """Count the movements that an operator outside the region needs of a value."""
+def _steps_from(node: ir.Node, index: int, view: View | None) -> float:
+    """Count the movements that an operator outside the region needs of a value, whole or in parts.
+
+    What is moved after a split counts with its share of the bytes.
+    """
     if view is None:
         return 1
     rank = len(view.axes)
@@ -264,6 +269,10 @@ def _steps_from(node: ir.Node, index: int, view: View | None) -> int:
         if _is_cut_first(node):
             return 1 if after is None else _steps(after, range(len(after.axes)))
         return max((_steps_from(use.node, use.idx, after) for use in uses), default=0)
+    if node.op_type in ELEMENTWISE and _is_scaled(node):
+        return max((_steps_from(u.node, u.idx, view) for u in node.outputs[0].uses()), default=0)
+    if node.op_type == "Split" and _splits_stored(node, view):
+        return _steps_from_parts(node, view)
     if node.op_type in CHANNEL_OPS and index == 0:
         return _steps(view, channels_last(rank))
     if node.op_type == "MatMul" and rank > 1:
@@ -271,7 +280,52 @@ def _steps_from(node: ir.Node, index: int, view: View | None) -> int:
             return 0 if view.as_rows() is not None else 1
         swapped = (*range(rank - 2), rank - 1, rank - 2)
         return min(_steps(view, range(rank)), _steps(view, swapped))
+    if node.op_type == "Einsum" and (orders := _matrix_orders(node, index)):
+        return min(_steps(view, order) for order in orders)
     return 0 if view.natural_permutation() is not None else 1
+
+
+def _matrix_orders(node: ir.Node, index: int) -> list[Shape]:
+    """Return the orders in which a product of batches of matrices takes an operand."""
+    terms = node.attributes["equation"].as_string().replace(" ", "").replace("->", ",").split(",")
+    if len(terms) != 3 or any(len(set(term)) != len(term) or "." in term for term in terms):
+        return []
+    own, other = terms[index], terms[1 - index]
+    batch = [letter for letter in own if letter in other and letter in terms[2]]
+    inner = [letter for letter in own if letter in other and letter not in terms[2]]
+    lone = [letter for letter in own if letter not in other]
+    return [
+        tuple(own.index(letter) for letter in letters)
+        for letters in (batch + lone + inner, batch + inner + lone)
+    ]
+
+
+def _is_scaled(node: ir.Node) -> bool:
+    """Tell whether an element-wise operator has one operand, and beside it only numbers."""
+    others = [constant_of(value) for value in node.inputs]
+    return sum(other is None or other.size != 1 for other in others) == 1
+
+
+def _split_axis(node: ir.Node, rank: int) -> int:
+    axis = node.attributes.get("axis")
+    return 0 if axis is None else axis.as_int() % rank
+
+
+def _splits_stored(node: ir.Node, view: View) -> bool:
+    """Tell whether a split cuts its operand as it is stored, so that only the parts are moved."""
+    known = all(sizes(output) is not None for output in node.outputs)
+    return known and cut_of(view, _split_axis(node, len(view.axes))) is not None
+
+
+def _steps_from_parts(node: ir.Node, view: View) -> float:
+    axis = _split_axis(node, len(view.axes))
+    total = 0.0
+    for output in node.outputs:
+        size = (sizes(output) or view.shape)[axis]
+        part = resized(view, axis, size)
+        steps = (_steps_from(use.node, use.idx, part) for use in output.uses())
+        total += max(steps, default=0) * size / view.shape[axis]
+    return total
 
 
 def _is_cut_first(node: ir.Node) -> bool:

@@ -67,6 +67,25 @@ def attend(g: Graph, x: str, windows: int, rows: int, heads: int, size: int) -> 
     return g.linear(g.reshape(merged, windows, rows, width), width, width)
 
 
+def split_attention(g: Graph, x: str, windows: int, rows: int, width: int, by: str) -> str:
+    """Attention with two heads, its scores by one operator or the other."""
+    qkv = g.linear(x, width, 3 * width)
+    parts = [f"{qkv}.{n}" for n in range(3)]
+    g.nodes.append(helper.make_node("Split", [qkv], parts, axis=3, num_outputs=3))
+    q, k, v = (
+        g.transpose(g.reshape(part, 1, windows, rows, 2, width // 2), 0, 1, 3, 2, 4)
+        for part in parts
+    )
+    k = g.add("Mul", k, g.constant(np.float32(0.25)))
+    if by == "Einsum":
+        scores = g.add("Einsum", q, k, equation="B G H I D, B G H J D -> B G H I J")
+    else:
+        scores = g.add("MatMul", q, g.transpose(k, 0, 1, 2, 4, 3))
+    heads = g.add("MatMul", g.add("Softmax", scores, axis=-1), v)
+    merged = g.reshape(g.transpose(heads, 0, 1, 3, 2, 4), 1, windows, rows, width)
+    return g.linear(merged, width, width)
+
+
 def block(g: Graph, x: str) -> str:
     """A block of the Swin Transformer: x and the result are [1, 8, 8, 6], windows are 4 by 4."""
     cut = g.transpose(g.reshape(x, 1, 2, 4, 2, 4, 6), 0, 1, 3, 2, 4, 5)
@@ -96,6 +115,26 @@ def test_an_unfolded_image(assert_parity: Any) -> None:
     weight = g.constant(g.random.standard_normal((2, 6, 1, 1)).astype(np.float32))
     model = g.model((g.add("Conv", image, weight), (1, 2, 8, 8)))
     assert assert_parity(model, rtol=1e-4, atol=1e-5).count("TRANSPOSE") == 3
+
+
+@pytest.mark.parametrize("by", ["Einsum", "MatMul"])
+def test_parts_of_a_split(assert_parity: Any, by: str) -> None:
+    """MaxViT: windows of an image; queries, keys and values are split before heads are moved.
+
+    Each of the three is moved once, which cuts the windows too, and the result once, back.
+    """
+    g = Graph(1, 8, 8, 8)
+    width, windows, rows = 32, 4, 16
+    first = g.constant(g.random.standard_normal((width, 8, 1, 1)).astype(np.float32))
+    cut = g.reshape(g.add("Conv", "x", first), 1, width, 2, 4, 2, 4)
+    x = g.reshape(g.transpose(cut, 0, 2, 4, 3, 5, 1), 1, windows, rows, width)
+    y = g.add("Add", x, split_attention(g, x, windows, rows, width, by))
+    y = g.add("Add", y, g.add("Relu", g.linear(y, width, width)))
+    joined = g.transpose(g.reshape(y, 1, 2, 2, 4, 4, width), 0, 5, 1, 3, 2, 4)
+    last = g.constant(g.random.standard_normal((8, width, 1, 1)).astype(np.float32))
+    image = g.add("Conv", g.reshape(joined, 1, width, 8, 8), last)
+    parity = assert_parity(g.model((image, (1, 8, 8, 8))), rtol=1e-3, atol=1e-4)
+    assert parity.count("TRANSPOSE") == 4
 
 
 def test_values_that_others_read_too(assert_parity: Any) -> None:
