@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from tensorflow.lite.python.interpreter import Interpreter, OpResolverType
 
 from edgeconv import tflite
 
@@ -38,7 +38,7 @@ def _interpreter(content: bytes) -> Any:
     # TensorFlow announces that the class moves to LiteRT; both plan shapes alike.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return tf.lite.Interpreter(
+        return Interpreter(
             model_content=content,
-            experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_REF,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
         )

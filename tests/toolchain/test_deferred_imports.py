@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import edgeconv
 from edgeconv.toolchain.deferred_imports import Deferring
 
 
@@ -62,9 +65,34 @@ import tensorflow as tf
 assert float(tf.nn.relu(tf.constant(-1.0))) == 0 and float(tf.math.abs(tf.constant(-1.0))) == 1
 for name in ("tensorflow.python.keras.engine", "sympy.core", "tensorflow.python.tpu.tpu_embedding"):
     assert name not in sys.modules, name
+import edgeconv.convert.single_batch, edgeconv.toolchain.runtimes.tensorflow
+edgeconv.toolchain.runtimes.tensorflow.Interpreter, edgeconv.convert.single_batch.OpResolverType
 import sympy
 assert sympy.sympify("a + a") == 2 * sympy.Symbol("a")
 """
+
+
+def test_no_module_in_a_worker_takes_the_public_interface_of_tflite() -> None:
+    root = Path(edgeconv.__file__).parent
+    sources = [
+        path
+        for part in ("", "convert", "quantize", "targets", "toolchain", "layers")
+        for path in (root / part).rglob("*.py")
+    ]
+    assert len(sources) > 100
+    named = re.compile(r"(?<!`)\btf\.(lite|xla|distribute|keras)\b(?!`)")
+    assert not [path.name for path in sources if named.search(_code(path))]
+
+
+def _code(path: Path) -> str:
+    """Return a module without its texts and comments."""
+    with path.open("rb") as file:
+        tokens = [
+            item
+            for item in tokenize.tokenize(file.readline)
+            if item.type not in (tokenize.STRING, tokenize.COMMENT, tokenize.ENCODING)
+        ]
+    return "".join(item.string for item in tokens)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.lite.python.interpreter import Interpreter
 
 from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
 from edgeconv.errors import InvalidModel
@@ -55,7 +56,7 @@ def run_tflite(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         milliseconds = run_interpreter(
-            tf.lite.Interpreter, "TensorFlow Lite", artifact, feeds, results, progress
+            Interpreter, "TensorFlow Lite", artifact, feeds, results, progress
         )
     return {"runtime": f"tensorflow-lite {tf.__version__}", "milliseconds": milliseconds}
 
