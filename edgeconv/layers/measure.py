@@ -33,7 +33,7 @@ from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 LAYER_SAMPLES = 4
 """How many samples layers are measured on; more of them hardly change a ratio of so many values."""
 
-_MOST_BYTES = 256 * 2**20
+_MOST_BYTES = 384 * 2**20
 """What the reference's values may take on disk; where they take more, fewer samples are used."""
 
 FLOAT_STAGES = ("tflite_fp32", "tflite_legalised", "tflite_approximated")
