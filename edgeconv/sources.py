@@ -242,7 +242,7 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
     wanted = options.calibration_samples + options.parity_samples
     few = options.parity_samples if options.verify else min(options.parity_samples, _UNVERIFIED)
     pool = _given(job, "--calibration-data", job.calibration_data, inputs, wanted)
-    given = _given(job, "--verify-data", job.verify_data, inputs, few)
+    given = _given(job, "--verify-data", job.verify_data, inputs, options.parity_samples)
     if pool is None:
         calibrates = options.verify or options.quantize != "none"
         count = min(wanted, _GENERATED + options.parity_samples) if calibrates else few

@@ -32,9 +32,9 @@ def gemm(
     if c is None or beta == 0:
         return Value.of(y)
     bias = c if beta == 1 else c.map(lambda t: t * np.asarray(beta, c.dtype))
-    columns = bias.constant is not None and bias.shape in ((y.shape[1],), (1, y.shape[1]))
-    if columns and is_float(bias):
-        return Value.of(tf.nn.bias_add(y, np.ravel(bias.tensor)))
+    if is_float(bias) and bias.shape in ((y.shape[1],), (1, y.shape[1])):
+        # Of one dimension: oneDNN's product of a transposed matrix takes no other.
+        return Value.of(tf.nn.bias_add(y, arranged(bias, range(bias.rank), (y.shape[1],))))
     return binary(tf.add, Value.of(y), bias)
 
 
