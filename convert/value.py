@@ -17,6 +17,10 @@ Tensor = Any
 """A ``tf.Tensor`` of the graph being built, or a numpy array for a constant."""
 
 
+MOST_DIMENSIONS = 5
+"""What all kernels that broadcast take."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Value:
     """One ONNX value.
@@ -217,11 +221,19 @@ def _aligned_to_lead(values: Sequence[Value], shape: Shape) -> tuple[list[Tensor
     for value in values:
         if value.constant is not None:
             tensors.append(_constant_like(value.constant, lead.view))
-        elif (value.view.sizes, value.view.axes) == (lead.view.sizes, lead.view.axes):
+        elif value.view == lead.view:
+            tensors.append(value.tensor)
+        elif _is_stored_alike(value.view, lead.view):
             tensors.append(reshaped(value.tensor, lead.view.stored_shape))
         else:
             return None
     return tensors, lead.view
+
+
+def _is_stored_alike(view: View, lead: View) -> bool:
+    """Tell whether the elements have the same order, in dimensions that all kernels take."""
+    alike = (view.sizes, view.axes) == (lead.sizes, lead.axes)
+    return alike and len(lead.stored) <= MOST_DIMENSIONS
 
 
 def _constant_like(array: Array, view: View) -> Array:

@@ -10,10 +10,9 @@ import tensorflow as tf
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import widened
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, canonical, reshaped
+from edgeconv.convert.value import MOST_DIMENSIONS, Tensor, Value, canonical, reshaped
 from edgeconv.convert.view_cut import separated
 
-_MOST_DIMENSIONS = 5  # what all kernels that broadcast take
 _LEAST_ROW = 16  # with shorter rows kernels are slower than with a transpose on either side
 
 
@@ -35,7 +34,7 @@ def with_dimensions(x: Value, axes: Sequence[int]) -> Value:
         return x
     if x.constant is None and x.view.natural_permutation() is None:
         view = separated(x.view)
-        if len(view.stored) <= _MOST_DIMENSIONS and view.stored_shape[-1] >= _LEAST_ROW:
+        if len(view.stored) <= MOST_DIMENSIONS and view.stored_shape[-1] >= _LEAST_ROW:
             return Value(reshaped(x.tensor, view.stored_shape), view, x.nonnegative)
     return Value.of(*canonical(x))
 
