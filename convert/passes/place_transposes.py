@@ -134,9 +134,17 @@ class _Region:
         energy = Energy(unary, self._groups())
         start = self._lazy()
         chosen = minimise(energy, start)
-        if energy.of(chosen) > _WORTH * energy.of(start):
+        if energy.of(chosen) > _WORTH * energy.of(start) or not self._can_insert(chosen):
             return 0
         return self._insert(chosen)
+
+    def _can_insert(self, chosen: Sequence[int]) -> bool:
+        """Tell whether every value that is moved can be, as axes that are split and permuted."""
+        return all(
+            self._order(link.before, chosen[self._numbers[link.after]]) is not None
+            for link in self._links
+            if chosen[self._numbers[link.after]] != chosen[self._numbers[link.before]]
+        )
 
     def _groups(self) -> list[tuple[list[int], float]]:
         readers: dict[ir.Value, list[int]] = {}
