@@ -145,6 +145,25 @@ def test_values_that_others_read_too(assert_parity: Any) -> None:
     assert_parity(model, rtol=1e-4, atol=1e-5)
 
 
+def test_rows_that_no_axes_describe_stay(assert_parity: Any) -> None:
+    """Queries of a halo network (Vaswani et al. 2021): the two linear layers want other rows."""
+    g = Graph(1, 12, 4, 4)
+    first = g.constant(g.random.standard_normal((12, 12, 1, 1)).astype(np.float32))
+    heads = g.reshape(g.add("Conv", "x", first), 2, 6, 1, 4, 1, 4)
+    blocks = g.transpose(heads, 0, 1, 3, 5, 2, 4)
+    queries = g.transpose(g.reshape(blocks, 2, 6, 16, 1), 0, 3, 2, 1)
+    rows = g.reshape(queries, 2, 4, 4, 6)
+    weight = g.random.standard_normal((6, 7)).astype(np.float32)
+    one = g.reshape(g.add("MatMul", rows, g.constant(weight)), 8, 4, 7)
+    other = g.add("MatMul", g.transpose(rows, 0, 2, 1, 3), g.constant(weight + 1))
+    pads = g.constant(np.array([0, 0, 0, 0, 0, 1], np.int64))
+    found = (g.add("Pad", one, pads), g.add("Pad", g.reshape(other, 8, 4, 7), pads))
+    scores = g.add("MatMul", queries, g.transpose(queries, 0, 1, 3, 2))
+    shapes = ((8, 4, 8), (8, 4, 8), (2, 1, 16, 16))
+    model = g.model(*zip((*found, scores), shapes, strict=True))
+    assert_parity(model, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["Relu", "Softmax"])
 def test_where_nothing_is_won_nothing_changes(kind: str) -> None:
     g = Graph(1, 8, 8, 6)
