@@ -133,17 +133,15 @@ def _passed(parity: Mapping[str, Any]) -> str:
 
 
 def _blame(parity: Mapping[str, Any]) -> str:
-    """Return the first stage that failed, and its worst layer where layers were measured."""
+    """Return the first stage that failed, and its first layer to blame where one is known."""
     failed = [stage for stage in parity["stages"] if stage["status"] == "fail"]
     if not failed:
         return ""
-    layers = failed[0].get("worst_layers", ())
-    if not layers:
+    layer = failed[0].get("first_layer")
+    if not layer:
         return f" at {failed[0]['stage']}"
-    module = layers[0].get("module")
-    return f" at {failed[0]['stage']}, layer {layers[0]['name']}" + (
-        f" ({module})" if module else ""
-    )
+    module = layer.get("module")
+    return f" at {failed[0]['stage']}, layer {layer['name']}" + (f" ({module})" if module else "")
 
 
 def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:

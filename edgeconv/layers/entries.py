@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -91,10 +92,14 @@ def with_trials_of(
 
 
 def entries(found: StageLayers, stage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is said of one stage: all layers, the worst ones, and the first to blame."""
+    """Return what is said of one stage: all layers, the worst ones, and the first to blame.
+
+    A stage that passes blames nobody.
+    """
     if found.note:
         return {"layers_note": found.note}
-    limit = stage["gate"].get("sqnr_db", 0.0) + _MARGIN_DB
+    passed = stage.get("status") == "pass"
+    limit = -math.inf if passed else stage["gate"].get("sqnr_db", 0.0) + _MARGIN_DB
     blamed = [layer for layer in found.layers if _blamed(layer, limit)]
     name = str(stage["stage"])
     worst = [_advised(layer, limit, name) for layer in ranked(found.layers, WORST)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -32,20 +33,23 @@ def matched(
     """Return the ONNX value of each tensor that is known to hold one.
 
     The converter names a tensor after the nodes that went into it, and an output of the file has
-    the value's own name. Only a tensor of the value's stored shape is taken.
+    the value's own name. The outputs of an operator with several, such as SPLIT, all have its
+    node's name, with a number behind: those go by their place, which the converter keeps. Only a
+    tensor of the value's stored shape is taken.
     """
     names = _Names(held)
     results = {spec.name: spec for spec in outputs}
     by_value = {value.value: value for value in held}
     found: dict[str, tuple[int, HeldValue]] = {}
     for operator in graph.operators:
-        for index in operator.outputs:
+        several = len(operator.outputs) > 1
+        for place, index in enumerate(operator.outputs):
             name, value = graph.name(index), None
             if name in results and name in by_value:
                 spec = results[name]
                 value = HeldValue(name, name, spec.permutation, graph.shape(index))
             else:
-                value = names.value_of(name)
+                value = names.value_of(name, place if several else None)
             if value is not None and value.fits(graph.shape(index)) and graph.is_float(index):
                 found[value.value] = (index, value)
     return dict(found.values())
@@ -64,15 +68,26 @@ class _Names:
         self._held = held
         self._nodes = {value.node: number for number, value in enumerate(held)}
         self._scopes = {scope_name(value.value): number for number, value in enumerate(held)}
+        self._outputs = {value.tensor: value for value in held}
+        self._counts = Counter(value.node for value in held)
 
-    def value_of(self, name: str) -> HeldValue | None:
+    def value_of(self, name: str, place: int | None = None) -> HeldValue | None:
+        """Return the value that a tensor holds.
+
+        Args:
+            name: The tensor's name.
+            place: Which output of its operator it is, of an operator with several.
+        """
         parts = name.split(";")
         ends = [parts[-1][: len(parts[-1]) - count] for count in _digits(parts[-1])]
         parts[-1] = next((end for end in ends if end in self._nodes), parts[-1])
         last = max((self._scope(part) for part in parts), default=-1)
-        if last >= 0 and self._held[last].node in parts:
-            return self._held[last]
-        return None
+        if last < 0 or self._held[last].node not in parts:
+            return None
+        node = self._held[last].node
+        if place is not None:
+            return self._outputs.get(f"{node}:{place}")
+        return self._held[last] if self._counts[node] == 1 else None
 
     def _scope(self, part: str) -> int:
         """Return the number of the value that a node is a part of, -1 where it is none."""

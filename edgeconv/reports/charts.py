@@ -19,7 +19,9 @@ Place = Callable[[float, float], tuple[float, float]]
 """Returns where a layer, by its number, and a figure in dB are in the drawing."""
 
 
-def layer_chart(layers: Sequence[Mapping[str, Any]], limit: float | None) -> str:
+def layer_chart(
+    layers: Sequence[Mapping[str, Any]], limit: float | None, *, passed: bool = False
+) -> str:
     """Return the error along the depth of the network, both figures; ``""`` without layers.
 
     The drawing is stretched to the width that there is, in both directions by itself; dots and
@@ -28,6 +30,7 @@ def layer_chart(layers: Sequence[Mapping[str, Any]], limit: float | None) -> str
     Args:
         layers: Entries of ``layers`` in ``parity.json``.
         limit: SQNR that the stage's outputs must have, drawn as a line; ``None`` for none.
+        passed: Whether the stage passed; then no layer is marked.
     """
     shown = [item for item in layers if _db(item, "carried_db") is not None]
     if not shown:
@@ -51,7 +54,7 @@ def layer_chart(layers: Sequence[Mapping[str, Any]], limit: float | None) -> str
     lines.append(
         '<polyline class="carried" points="' + " ".join(f"{x},{y}" for x, y in carried) + '"/>'
     )
-    bad = -400.0 if limit is None else limit + _MARGIN_DB
+    bad = -400.0 if passed or limit is None else limit + _MARGIN_DB
     lines += _dots(shown, bad, place)
     many = " many" if len(shown) > _MANY else ""
     return (

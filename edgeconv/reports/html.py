@@ -103,7 +103,7 @@ def _hop(stage: Mapping[str, Any]) -> dict[str, Any]:
         "stage": stage["stage"],
         "status": stage["status"],
         "note": stage.get("layers_note", ""),
-        "chart": layer_chart(stage.get("layers", ()), limit),
+        "chart": layer_chart(stage.get("layers", ()), limit, passed=stage["status"] == "pass"),
         "samples": stage.get("layer_samples"),
         "count": len(stage.get("layers", ())),
         "first": stage.get("first_layer"),

@@ -20,10 +20,12 @@ from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Artifact
 from edgeconv.convert.onnx_file import describe_onnx
 from edgeconv.convert.value_map import HeldValue, read_map
+from edgeconv.layer_errors import LayerError
 from edgeconv.layers.entries import entries
-from edgeconv.layers.measure import _some, measure_layers
+from edgeconv.layers.measure import StageLayers, _some, measure_layers
 from edgeconv.options import ConvertOptions
 from edgeconv.parity import store
+from edgeconv.reports.charts import layer_chart
 from edgeconv.stages import ConvertToTflite, TranslateToSavedModel
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.stage import StageContext
@@ -95,6 +97,47 @@ def test_every_value_is_measured_or_accounted_for(workers: WorkerPool, tmp_path:
     layer = {layer.name: layer for layer in found["tflite_fp32"].layers}["act"]
     assert layer.op == "CONV_2D"
     assert layer.onnx_node
+
+
+SEVERAL = """<ir_version: 8, opset_import: ["": 17]>
+g (float[1,8,6,6] x) => (float[1,12,6,6] y)
+{
+    act = Relu(x)
+    a, b, c = Split <axis = 1> (act, sizes)
+    d = Sigmoid(b)
+    e, f = Split <axis = 2> (d)
+    g = Tanh(f)
+    h = Concat <axis = 2> (g, e)
+    i = Neg(c)
+    y = Concat <axis = 1> (h, a, i, b, d)
+}"""
+
+
+@pytest.mark.slow
+def test_each_output_of_an_operator_is_matched_to_its_own_tensor(
+    workers: WorkerPool, tmp_path: Path
+) -> None:
+    proto = onnx.parser.parse_model(SEVERAL)
+    sizes = numpy_helper.from_array(np.array([2, 2, 4], np.int64), "sizes")
+    proto.graph.initializer.append(sizes)
+    path = tmp_path / "m.onnx"
+    onnx.save(proto, path)
+    inputs = {"x": np.random.default_rng(1).normal(size=(2, 1, 8, 6, 6)).astype(np.float32)}
+    found = measure_layers(workers, stages(workers, tmp_path, path, path), inputs, tmp_path)
+    for stage in ("saved_model", "tflite_fp32"):
+        layers = {layer.name: layer for layer in found[stage].layers}
+        assert {"a", "b", "c", "e", "f", "g", "i"} <= layers.keys()
+        assert min(layer.here_db or 0 for layer in layers.values()) > 100, stage
+
+
+def test_a_stage_that_passes_blames_nobody() -> None:
+    layers = StageLayers((LayerError("x", "CONV_2D", here_db=3.0, carried_db=2.0),), samples=1)
+    stage = {"stage": "tflite_int8", "gate": {"sqnr_db": 12.0}}
+    assert entries(layers, {**stage, "status": "pass"})["first_layer"] is None
+    assert entries(layers, {**stage, "status": "fail"})["first_layer"]["name"] == "x"
+    drawn = {"name": "x", "op": "CONV_2D", "here_db": 3.0, "carried_db": 2.0}
+    assert "bad" not in layer_chart([drawn], 12.0, passed=True)
+    assert "bad" in layer_chart([drawn], 12.0)
 
 
 @pytest.mark.slow
