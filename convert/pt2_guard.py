@@ -17,18 +17,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from edgeconv.convert.pt2_operators import is_known
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
 # Module keys may hold almost anything, but not what ends a Python string literal.
 _PATH = re.compile(r"[^\"'\\\x00-\x1f]*")
-_OPERATOR = re.compile(r"torch\.ops\.([A-Za-z]\w*)((?:\.[A-Za-z]\w*|\._[A-Za-z]\w*){1,2})")
-_SIMPLE_TARGET = re.compile(r"(?:_operator|math)\.[a-z]\w*|torch\.sym_[a-z]\w*")
-_NAMESPACES = frozenset(
-    {"aten", "prims", "prim", "higher_order", "quantized", "quantized_decomposed", "torchvision"}
-)
-# Operators of PyTorch that read or write files.
-_FILE_OPERATORS = ("from_file", "save", "load")
-# operator.* that call what they are given.
-_CALLERS = frozenset({"_operator.call", "_operator.methodcaller", "_operator.attrgetter"})
 # Tables whose keys are names of values; everything else in a program has fixed keys.
 _TABLES = frozenset(
     {
@@ -237,22 +230,7 @@ def _refuse_object(name: str) -> None:
 
 
 def _scan_target(target: str) -> None:
-    if match := _OPERATOR.fullmatch(target):
-        namespace, rest = match.groups()
-        operator = rest.split(".")[1]
-        _require(
-            namespace in _NAMESPACES
-            and "__" not in rest.replace(".__and__", "").replace(".__or__", "")
-            and operator not in _FILE_OPERATORS,
-            "operator",
-            target,
-        )
-        return
-    _require(
-        _SIMPLE_TARGET.fullmatch(target) is not None and target not in _CALLERS,
-        "operator",
-        target,
-    )
+    _require(is_known(target), "operator", target)
 
 
 def _scan_symbolic(text: str) -> None:
