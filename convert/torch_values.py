@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgeconv.arrays import sample_of
 from edgeconv.artifacts import Arrays
 from edgeconv.convert.quiet import quiet
 from edgeconv.convert.torch_model import TorchModel
@@ -101,8 +102,7 @@ class TorchValues:
         numbers = {name: number for number, name in enumerate(names)}
         with closing(SampleWriter(path)) as writer:
             for index in range(len(next(iter(inputs.values())))):
-                sample = {name: array[index] for name, array in inputs.items()}
-                self._run(sample, partial(_write, writer, index, numbers))
+                self._run(sample_of(inputs, index), partial(_write, writer, index, numbers))
 
     def _run(self, sample: Arrays, see: Callable[[str, Any], None]) -> None:
         """Show what every node computes."""

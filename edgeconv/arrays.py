@@ -28,6 +28,11 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
                 _write(file, np.asanyarray(array))
 
 
+def sample_of(arrays: Mapping[str, Array], index: int) -> Arrays:
+    """Return one sample of arrays ``[sample, ...]``; a single number stays an array, of rank 0."""
+    return {name: array[index, ...] for name, array in arrays.items()}
+
+
 def map_npz(path: Path) -> Arrays:
     """Return the arrays of a file that `write_npz` wrote, on disk until they are used.
 

@@ -84,20 +84,23 @@ class TensorSpec:
         return "nhwc" if self.permutation == (0, 2, 3, 1) else "source"
 
     def store(self, array: Array) -> Array:
-        """Turn an array of the source model (its layout, real numbers) into the stored form."""
+        """Turn an array of the source model (its layout, real numbers) into the stored form.
+
+        A single number becomes an array of rank 0, as the runtimes want it.
+        """
         moved = np.transpose(array, self.permutation)
         if self.quantization is None:
-            return np.asarray(moved.astype(self.dtype, copy=False), order="C")
+            return np.asarray(moved, self.dtype, order="C")
         limits = np.iinfo(self.dtype)
         steps = np.rint(moved / self.quantization.scale) + self.quantization.zero_point
-        return np.asarray(np.clip(steps, limits.min, limits.max).astype(self.dtype), order="C")
+        return np.asarray(np.clip(steps, limits.min, limits.max), self.dtype, order="C")
 
     def restore(self, array: Array) -> Array:
         """Turn a stored array back into the source model's layout, in real numbers."""
         if self.quantization is not None:
             shifted = array.astype(np.float32) - np.float32(self.quantization.zero_point)
             array = shifted * np.float32(self.quantization.scale)
-        return np.transpose(array, np.argsort(self.permutation))
+        return np.asarray(np.transpose(array, np.argsort(self.permutation)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's form."""

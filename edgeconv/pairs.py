@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeconv.arrays import sample_of
 from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.bundle import COMPLETE, describe_file
@@ -293,10 +294,7 @@ def _run_torch(model: Candidate, inputs: Mapping[str, Any]) -> Arrays:
     assert model.torch is not None
     feeds = _in_order(inputs, Artifact(Format.TORCH, Path(), tuple(model.torch.inputs), ()))
     count = len(next(iter(feeds.values())))
-    rows = [
-        model.torch.run({name: array[index] for name, array in feeds.items()})
-        for index in range(count)
-    ]
+    rows = [model.torch.run(sample_of(feeds, index)) for index in range(count)]
     names = [spec.name for spec in model.artifact.outputs]
     names = names or [f"output{index}" for index in range(len(rows[0]))]
     return {name: np.stack([row[index] for row in rows]) for index, name in enumerate(names)}

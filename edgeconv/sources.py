@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgeconv import targets
+from edgeconv.arrays import sample_of
 from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
 from edgeconv.batches import run_in_batches
 from edgeconv.convert.shapes import as_input_shapes
@@ -116,7 +117,7 @@ class TorchSource:
         count = len(next(iter(inputs.values())))
         outputs: list[Array] = []
         for index in range(count):
-            row = self.model.run({name: array[index] for name, array in inputs.items()})
+            row = self.model.run(sample_of(inputs, index))
             if len(row) != len(onnx.outputs):
                 raise ConversionError(
                     f"the export has {len(onnx.outputs)} outputs",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeconv.arrays import write_npz
+from edgeconv.arrays import sample_of, write_npz
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.errors import InvalidData
 from edgeconv.quantize.conform import conform, conform_sample, shape_text
@@ -68,7 +68,7 @@ class Samples:
     def __iter__(self) -> Iterator[Arrays]:
         """Yield each sample: arrays of the inputs' own shapes, by name."""
         for index in range(self.count):
-            yield {name: array[index] for name, array in self.arrays.items()}
+            yield sample_of(self.arrays, index)
 
     def select(self, start: int, stop: int | None = None) -> Samples:
         """Return the samples from ``start`` up to ``stop``, without copying them."""

@@ -353,7 +353,7 @@ def _load_samples(path: Path, specs: tuple[TensorSpec, ...], graph: Graph) -> li
             "the inputs have different numbers of samples", where=str(path), why=str(sorted(counts))
         )
     feeds = [
-        [_store(spec, array[count]) for spec, array in zip(specs, arrays, strict=True)]
+        [spec.store(array[count, ...]) for spec, array in zip(specs, arrays, strict=True)]
         for count in range(max(counts, default=1))
     ]
     for spec, array, index in zip(specs, feeds[0] if feeds else [], graph.inputs, strict=False):
@@ -364,12 +364,6 @@ def _load_samples(path: Path, specs: tuple[TensorSpec, ...], graph: Graph) -> li
                 why=f"stored shape {array.shape}, expected {graph.shape(index)}",
             )
     return feeds
-
-
-def _store(spec: TensorSpec, array: Array) -> Array:
-    """Return one sample in the stored form; a single number keeps its empty shape."""
-    stored = spec.store(array)
-    return stored if np.ndim(array) else stored.reshape(())
 
 
 def _describe(source: Artifact, graph: Graph, path: Path) -> Artifact:

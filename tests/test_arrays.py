@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv.arrays import map_npz, read_npz, write_npz
-from edgeconv.artifacts import Array, Arrays
+from edgeconv.arrays import map_npz, read_npz, sample_of, write_npz
+from edgeconv.artifacts import Array, Arrays, Quantization, TensorSpec
 from edgeconv.errors import InvalidData
 
 
@@ -67,3 +67,21 @@ def test_pickled_objects_are_refused(tmp_path: Path) -> None:
     np.savez(path, x=np.array([{}], dtype=object))
     with pytest.raises(InvalidData, match="plain numpy arrays"):
         read_npz(path)
+
+
+def test_single_numbers_stay_arrays() -> None:
+    """Runtimes refuse numpy's scalars, which indexing a vector yields."""
+    found = sample_of({"gain": np.array([1.5, 2.5], np.float32), "x": np.ones((2, 3))}, 1)
+    assert isinstance(found["gain"], np.ndarray)
+    assert found["gain"].shape == ()
+    assert found["gain"] == 2.5
+    assert found["x"].shape == (3,)
+    for scale in (None, Quantization(0.5, 3)):
+        spec = TensorSpec("gain", (), "float32" if scale is None else "int8", (), scale)
+        stored = spec.store(found["gain"])
+        assert isinstance(stored, np.ndarray)
+        assert stored.dtype == spec.dtype
+        back = spec.restore(stored)
+        assert isinstance(back, np.ndarray)
+        assert back.shape == ()
+        assert back == 2.5

@@ -97,7 +97,7 @@ def _samples(artifact: Artifact, feeds: str) -> list[Arrays]:
     arrays = read_npz(Path(feeds))
     count = len(next(iter(arrays.values())))
     names = [spec.name for spec in artifact.inputs]
-    return [{name: arrays[name][index] for name in names} for index in range(count)]
+    return [{name: arrays[name][index, ...] for name in names} for index in range(count)]
 
 
 def _floats(names: Sequence[str], found: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.function_def_to_graph import function_def_to_graph_def
 
-from edgeconv.arrays import read_npz
+from edgeconv.arrays import read_npz, sample_of
 from edgeconv.artifacts import Array, Arrays, Artifact
 from edgeconv.convert.saved_model import SIGNATURE
 from edgeconv.convert.value_map import HeldValue
@@ -83,7 +83,7 @@ def _measured(
             whole = network.function(piece.numbers, range(piece.numbers[0]))
             apart = network.function(piece.numbers, range(len(network.values)))
             for index in range(count):
-                inputs = {name: array[index] for name, array in arrays.items()}
+                inputs = sample_of(arrays, index)
                 given = {number: own[index][number] for number in whole.fed}
                 found = whole.run(inputs, given)
                 for number, array in found.items():

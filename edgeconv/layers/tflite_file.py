@@ -126,7 +126,7 @@ def measure(
     carried = {index: Ratio() for index in pairs}
     arrays = read_npz(Path(feeds))
     count = len(next(iter(arrays.values())))
-    rows = [[arrays[spec.name][index] for spec in artifact.inputs] for index in range(count)]
+    rows = [[arrays[spec.name][index, ...] for spec in artifact.inputs] for index in range(count)]
     with closing(SampleReader(Path(reference))) as reader:
 
         def expected(sample: int, index: int) -> Array:
@@ -209,7 +209,7 @@ def of_quantized(
     first, second = Artifact.from_dict(before), Artifact.from_dict(after)
     arrays = read_npz(Path(feeds))
     count = len(next(iter(arrays.values())))
-    rows = [[arrays[spec.name][index] for spec in first.inputs] for index in range(count)]
+    rows = [[arrays[spec.name][index, ...] for spec in first.inputs] for index in range(count)]
     names = _values_of(first, held)
     return [
         LayerError(
@@ -244,5 +244,5 @@ def write_quantized(
     names = _values_of(first, held)
     tensor = next((own for own, value in names.items() if value == name), name)
     arrays = read_npz(Path(feeds))
-    feed = [arrays[spec.name][0] for spec in first.inputs]
+    feed = [arrays[spec.name][0, ...] for spec in first.inputs]
     return excerpt.write(first.path, second.path, feed, tensor, Path(directory))

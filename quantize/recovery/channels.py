@@ -241,7 +241,8 @@ def _move(graph: Graph, operator: OperatorT, ids: Sequence[Ids]) -> Ids | None:
     name, shape = graph.op(operator), graph.shape(operator.outputs[0])
     floats = [index for index in operator.inputs if graph.is_float(index)]
     arrays = [
-        np.broadcast_to(found, graph.shape(index)) for found, index in zip(ids, floats, strict=True)
+        np.broadcast_to(found, graph.shape(index) or 1).reshape(graph.shape(index))
+        for found, index in zip(ids, floats, strict=True)
     ]
     if name == "CONCATENATION":
         return np.concatenate(arrays, operator.builtinOptions.axis)

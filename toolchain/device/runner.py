@@ -204,7 +204,7 @@ def measure(interpreter: Any, job: Json, folder: Path) -> Json:
     collected = [[] for _ in outputs]  # type: List[List[Any]]
     first = 0.0
     for sample in range(len(feeds[0]) if feeds else 1):
-        _feed(interpreter, inputs, [array[sample] for array in feeds])
+        _feed(interpreter, inputs, [array[sample, ...] for array in feeds])
         seconds = _timed(interpreter.invoke)
         first = first if sample else seconds
         for kept, index in zip(collected, outputs):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeconv.arrays import read_npz, write_npz
+from edgeconv.arrays import read_npz, sample_of, write_npz
 from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
 from edgeconv.errors import InvalidData, InvalidModel
 from edgeconv.toolchain.worker import ProgressCallback
@@ -60,7 +60,7 @@ def run_samples(
     seconds: list[float] = []
     for index in range(count):
         began = time.perf_counter()
-        outputs = infer({spec.name: arrays[spec.name][index] for spec in artifact.inputs})
+        outputs = infer(sample_of(arrays, index))
         seconds.append(time.perf_counter() - began)
         for spec, kept, array in zip(artifact.outputs, collected, outputs, strict=True):
             check_tensor(artifact, "output", spec, array.shape, array.dtype.name)

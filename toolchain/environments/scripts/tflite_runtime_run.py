@@ -73,7 +73,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     for index in range(len(next(iter(feeds.values())))):
         _resize(interpreter, feeds)
         for item in interpreter.get_input_details():
-            interpreter.set_tensor(item["index"], feeds[item["name"]][index])
+            interpreter.set_tensor(item["index"], feeds[item["name"]][index, ...])
         began = time.perf_counter()
         interpreter.invoke()
         seconds.append(time.perf_counter() - began)
