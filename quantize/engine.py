@@ -14,7 +14,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
 from edgeconv.errors import InvalidData, UsageError
 from edgeconv.options import MaxDrop
-from edgeconv.quantize import check, factors, qdq, quotient, static, weights
+from edgeconv.quantize import apart, check, factors, qdq, quotient, static, weights
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
@@ -34,9 +34,8 @@ from edgeconv.quantize.precision import (
 from edgeconv.quantize.qdq import Imported
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.recover import Step, recover
-from edgeconv.quantize.recovery import RECOVERIES
+from edgeconv.quantize.recovery import RECOVERIES, RETIRED
 from edgeconv.quantize.recovery.base import Draft
-from edgeconv.quantize.recovery.concat import SplitConcat
 from edgeconv.quantize.search import Found, Search
 from edgeconv.tflite import OperatorT
 
@@ -160,6 +159,9 @@ class _Static:
             imported = Imported()
         check.supported(graph, lowered)
         notes = [*_left_float(graph, asked, lowered), *unused]
+        if self.io_dtype == "float32":
+            lowered, said = apart.joined_in_float(graph, lowered, self.feeds, imported.affine)
+            notes += said
         draft, tried = self._recovered(Draft(graph, self.feeds, self.calibrator, lowered), imported)
         graph, lowered = draft.graph, list(draft.precisions)
         if self.max_drop is not None:  # it asks for the ranges of all activations
@@ -176,7 +178,7 @@ class _Static:
             progress=report,
         )
         ranges = dict(draft.ranged(ranges).ranges)
-        notes += [*_used(graph, imported, ranges), *_joined(lowered, self.precisions)]
+        notes += _used(graph, imported, ranges)
         notes += _untold(graph, self.feeds, ranges)
         if self.max_drop is not None:
             limit = MaxDrop.parse(self.max_drop)
@@ -199,13 +201,10 @@ class _Static:
 
     def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step]]:
         """Try what wins accuracy back, where int8 is and the scales are ours to choose."""
-        disabled = set(self.disabled)
         idle = imported.affine or "int8" not in draft.precisions or not self.feeds
-        if idle or disabled >= {method.name for method in RECOVERIES}:
+        if idle or set(self.disabled) >= {method.name for method in RECOVERIES}:
             return draft, []
-        if self.io_dtype != "float32" or not self.mixed:
-            disabled.add(SplitConcat.name)
-        return recover(draft, disabled)
+        return recover(draft, self.disabled)
 
 
 def _used(graph: Graph, imported: Imported, ranges: Mapping[int, Range]) -> list[str]:
@@ -263,14 +262,6 @@ def _kept(graph: Graph, found: Found, limit: MaxDrop, origins: Origins, *, mixed
     return f"{asked} {verb} {len(found.kept)} layers in 16 bits: {names}; {reached}{missed}"
 
 
-def _joined(lowered: Sequence[Precision], asked: Sequence[Precision]) -> list[str]:
-    """Say that concatenations at the end have become float32."""
-    if "float" not in lowered or "float" in asked or set(asked) != {"int8"}:
-        return []
-    note = "outputs of different ranges are joined as float32, behind DEQUANTIZE, so that each has"
-    return [f"{note} a scale of its own"]
-
-
 def _divided(graph: Graph, precisions: Sequence[Precision]) -> list[str]:
     """Say which quotients have 16 bits inside."""
     quotients = quotient.find(graph)
@@ -289,7 +280,7 @@ def _divided(graph: Graph, precisions: Sequence[Precision]) -> list[str]:
 def _disabled(names: Sequence[str]) -> set[str]:
     known = [method.name for method in RECOVERIES]
     for name in names:
-        if name not in (*known, "all"):
+        if name not in (*known, *RETIRED, "all"):
             raise UsageError(
                 f"--disable-recovery {name} is not known", hint="use " + ", ".join((*known, "all"))
             )

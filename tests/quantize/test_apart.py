@@ -1,0 +1,156 @@
+"""Outputs that join values of different ranges keep what each of them says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeconv import tflite
+from edgeconv.artifacts import Array
+from edgeconv.quantize.engine import quantize
+from edgeconv.quantize.graph import Graph
+
+_STEP = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
+
+
+def samples(count: int = 12, seed: int = 0, size: int = 6) -> list[list[Array]]:
+    rng = np.random.default_rng(seed)
+    return [[rng.uniform(0, 1, (1, size, size, 3)).astype(np.float32)] for _ in range(count)]
+
+
+def conv(model: Any, source: int, into: int, gain: float, seed: int, outof: int = 3) -> int:
+    rng = np.random.default_rng(seed)
+    weight = model.constant(gain * rng.standard_normal((into, 1, 1, outof)))
+    return int(model.op("CONV_2D", source, weight, model.constant(np.zeros(into)), **_STEP))
+
+
+def head(model: Any, source: int, seed: int = 0) -> tuple[int, int]:
+    """Return boxes of hundreds and scores below one."""
+    boxes = conv(model, source, 4, 200.0, seed)
+    return boxes, model.op("LOGISTIC", conv(model, source, 10, 1.5, seed + 1))
+
+
+def flat(model: Any, source: int, rows: int, count: int = 36) -> int:
+    """Return what is stored channels last as ``[1, rows, count]``."""
+    x = model.op("RESHAPE", source, model.constant([1, count, rows], "int32"))
+    return int(model.op("TRANSPOSE", x, model.constant([0, 2, 1], "int32")))
+
+
+def simple(model: Any) -> tuple[int, list[slice]]:
+    boxes, scores = head(model, model.input(1, 6, 6, 3))
+    x = model.op("CONCATENATION", boxes, scores, axis=3)
+    return flat(model, x, 14), [slice(0, 4), slice(4, 14)]
+
+
+def levels(model: Any) -> tuple[int, list[slice]]:
+    """Join boxes and scores of each level, then the levels."""
+    source = model.input(1, 6, 6, 3)
+    parts = []
+    for seed in (0, 10, 20):
+        x = model.op("CONCATENATION", *head(model, source, seed), axis=3)
+        parts.append(flat(model, x, 14))
+    return model.op("CONCATENATION", *parts, axis=2), [slice(0, 4), slice(4, 14)]
+
+
+def scaled(model: Any) -> tuple[int, list[slice]]:
+    """Join values of like range, and tell them apart by a constant vector behind."""
+    x = conv(model, model.input(1, 6, 6, 3), 14, 1.5, 0)
+    parts = model.op(
+        "SPLIT_V", x, model.constant([4, 10], "int32"), model.constant(3, "int32"),
+        dtypes=["float32"] * 2, numSplits=2,
+    )  # fmt: skip
+    x = model.op("CONCATENATION", parts[0], model.op("LOGISTIC", parts[1]), axis=3)
+    gains = model.constant(np.r_[np.full(4, 320.0), np.ones(10)])
+    return flat(model, model.op("MUL", x, gains), 14), [slice(0, 4), slice(4, 14)]
+
+
+def keypoints(model: Any) -> tuple[int, list[slice]]:
+    """Join places and how sure each is, interleaved: x, y, sure, x, y, sure, ..."""
+    source = model.input(1, 6, 6, 3)
+    x = flat(model, conv(model, source, 10, 200.0, 0), 10)
+    places = model.op("RESHAPE", x, model.constant([1, 5, 2, 36], "int32"))
+    x = flat(model, model.op("LOGISTIC", conv(model, source, 5, 1.5, 1)), 5)
+    sure = model.op("RESHAPE", x, model.constant([1, 5, 1, 36], "int32"))
+    x = model.op("CONCATENATION", places, sure, axis=2)
+    x = model.op("RESHAPE", x, model.constant([1, 15, 36], "int32"))
+    boxes, scores = head(model, source, 30)
+    parts = flat(model, boxes, 4), flat(model, scores, 10), x
+    rows = [slice(0, 4), slice(4, 14), slice(16, 29, 3)]
+    return model.op("CONCATENATION", *parts, axis=1), rows
+
+
+def packed(model: Any) -> tuple[int, list[slice]]:
+    source = model.input(1, 6, 6, 3)
+    first = flat(model, conv(model, source, 1, 300.0, 0), 1)
+    second = flat(model, model.op("LOGISTIC", conv(model, source, 1, 1.5, 1)), 1)
+    x = model.op("PACK", first, second, valuesCount=2, axis=1)
+    return model.op("RESHAPE", x, model.constant([1, 2, 36], "int32")), [slice(0, 1), slice(1, 2)]
+
+
+HEADS = (simple, levels, scaled, keypoints, packed)
+
+
+def parted(lab: Any, reference: Array, found: Array, rows: list[slice]) -> list[float]:
+    return [lab.sqnr(reference[:, :, part], found[:, :, part]) for part in rows]
+
+
+@pytest.mark.parametrize("build", HEADS)
+@pytest.mark.parametrize("disabled", [[], ["all"]])
+@pytest.mark.parametrize("mode", ["int8", "int16x8"])
+def test_float_outputs_are_joined_behind_dequantize(
+    lab: Any, build: Any, disabled: list[str], mode: str
+) -> None:
+    model = lab.model()
+    output, rows = build(model)
+    artifact = lab.save(model, output)
+    unseen = samples(8, 99)
+    quantized = lab.quantize(artifact, samples(), mode, disable_recovery=disabled)
+    (reference,), (found,) = lab.run(artifact.path, unseen), lab.run(quantized.path, unseen)
+    assert min(parted(lab, reference, found, rows)) > (30 if mode == "int8" else 40)
+
+
+def test_the_report_says_what_is_joined_in_float(lab: Any) -> None:
+    model = lab.model()
+    artifact = lab.save(model, simple(model)[0])
+    answer = quantize(
+        artifact.to_dict(),
+        str(lab.folder / "int8.tflite"),
+        "int8",
+        samples=lab.samples(artifact, samples()),
+    )
+    assert any("output y0 joins values of different ranges" in note for note in answer["notes"])
+
+
+def test_parts_of_like_range_stay_in_one_scale(lab: Any) -> None:
+    model = lab.model()
+    source = model.input(1, 6, 6, 3)
+    parts = conv(model, source, 4, 1.0, 0), conv(model, source, 10, 2.0, 1)
+    artifact = lab.save(model, model.op("CONCATENATION", *parts, axis=3))
+    quantized = lab.quantize(artifact, samples(), disable_recovery=["all"])
+    graph = Graph(tflite.load(quantized.path))
+    assert graph.op(graph.operators[-1]) == "DEQUANTIZE"
+    assert [graph.op(operator) for operator in graph.operators].count("DEQUANTIZE") == 1
+
+
+def test_the_name_of_what_recovery_did_is_still_taken(lab: Any) -> None:
+    model = lab.model()
+    artifact = lab.save(model, simple(model)[0])
+    lab.quantize(artifact, samples(4), disable_recovery=["split-concat"])
+
+
+def test_integers_that_are_joined_with_real_numbers_stay_exact(lab: Any) -> None:
+    """Join scores with the numbers of their classes, as end-to-end detectors do."""
+    model = lab.model()
+    x = conv(model, model.input(1, 6, 6, 3), 90, 1.5, 0)
+    x = model.op("RESHAPE", model.op("LOGISTIC", x), model.constant([36, 90], "int32"))
+    best = model.op("ARG_MAX", x, model.constant(1, "int32"), dtypes=["int32"], outputType=2)
+    classes = model.op("CAST", best, inDataType=2, outDataType=0)
+    classes = model.op("RESHAPE", classes, model.constant([36, 1], "int32"))
+    artifact = lab.save(model, model.op("CONCATENATION", x, classes, axis=1))
+    quantized = lab.quantize(artifact, samples())
+    unseen = samples(8, 99)
+    (reference,), (found,) = lab.run(artifact.path, unseen), lab.run(quantized.path, unseen)
+    np.testing.assert_array_equal(found[:, :, 90], found[:, :, :90].argmax(2))
+    assert lab.sqnr(reference[:, :, :90], found[:, :, :90]) > 30
