@@ -41,7 +41,7 @@ from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.trials import try_next_steps
-from edgeconv.verification import SKIPPED, ParityReport, Verifier, with_converters
+from edgeconv.verification import FAIL, SKIPPED, ParityReport, Verifier, with_converters
 
 # The first artifact that can be deployed: worth keeping when a later stage fails.
 _USABLE = "tflite_fp32"
@@ -176,11 +176,15 @@ class _Conversion:
     def _tried(
         self, found: Mapping[str, StageLayers], verifier: Verifier
     ) -> dict[str, StageLayers]:
-        """Return the layers of the quantized stage with what was tried for the worst of them."""
-        if self._quantized is None or not self._job.options.explain:
+        """Return the layers of the quantized stage with what was tried against its loss.
+
+        A stage that failed always ends with a next step that was tried.
+        """
+        if self._quantized is None:
             return {}
         stage, before, context = self._quantized
-        if stage.name not in found or self._job.options.max_drop is not None:
+        failed = any(item.status == FAIL for item in verifier.stages if item.stage == stage.name)
+        if stage.name not in found or not (failed or self._job.options.explain):
             return {}
         layers = found[stage.name]
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -49,6 +50,8 @@ def explain(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
             lines += _table(rows, tuple(rows[0]))
             for layer in layers:
                 lines += _next(layer)
+        for trial in stage.get("trials", ()):
+            lines.append(_trial(trial))
     for entry in manifest["stages"]:
         for step in entry.get("recovery", ()):
             verdict = "kept" if step["kept"] else "not worth it"
@@ -68,6 +71,14 @@ def _next(layer: Mapping[str, Any]) -> list[str]:
     if layer.get("gain_db") is None:
         return []
     return textwrap.wrap(text, WIDTH - 2, initial_indent="  ", subsequent_indent="    ")
+
+
+def _trial(trial: Mapping[str, Any]) -> str:
+    option = _ending(shlex.join(trial["options"]), 44)
+    if trial["failed"]:
+        return f"tried {option}: {trial['failed']}"[:WIDTH]
+    holds = "passes" if trial["passes"] else "not enough"
+    return f"tried {option}: {trial['gain_db']:+.1f} dB, {holds}"
 
 
 def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:
@@ -152,7 +163,7 @@ def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
         if stage["status"] == "fail"
         for reason in stage["reasons"]
     ]
-    found += [*_to_blame(parity), *_lost(parity)]
+    found += [*_to_blame(parity), *_next_steps(manifest, parity), *_lost(parity)]
     if is_uncalibrated(manifest):
         found.append(
             f"uncalibrated: the {manifest['options']['quantize']} ranges come from generated "
@@ -183,6 +194,33 @@ def _to_blame(parity: Mapping[str, Any]) -> list[str]:
                 f"{format_db(layer['here_db'])} dB alone"
             )
     return found
+
+
+def _next_steps(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
+    """Return of each stage that failed what was tried, and the command that cures it."""
+    found = []
+    for stage in parity["stages"]:
+        trials = stage.get("trials", ()) if stage["status"] == "fail" else ()
+        step = stage.get("next_step")
+        if trials and step is None:
+            tried = ", ".join(shlex.join(trial["options"]) for trial in trials)
+            found.append(f"next: of what was tried for {stage['stage']} nothing gains: {tried}")
+        elif trials:
+            holds = "and the gate holds" if step["passes"] else "which is not enough"
+            found.append(
+                f"next, tried for {stage['stage']}: {shlex.join(step['options'])} gives "
+                f"{format_db(step['reached_db'])} dB on the worst output "
+                f"({step['gain_db']:+.1f} dB), {holds}: {_command(manifest, step['options'])}"
+            )
+    return found
+
+
+def _command(manifest: Mapping[str, Any], options: Sequence[str]) -> str:
+    """Return the conversion's call with further options, which win over earlier ones."""
+    command = [part for part in manifest["command"] if part != "--force"]
+    if command[:1] != ["edgeconv"]:
+        return "the same options of edgeconv.convert"
+    return shlex.join([*command, *options, "--force"])
 
 
 def _lost(parity: Mapping[str, Any]) -> list[str]:

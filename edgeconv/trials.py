@@ -1,15 +1,17 @@
-"""The next step against int8's loss, tried: each of the worst layers kept in float, and measured.
+"""The next steps against int8's loss, tried: what is kept in float, what else is chosen, measured.
 
-A trial is what ``--keep-float`` does in a conversion of its own, so that its gain is what a user
-gets who takes the advice.
+A trial is what its options do in a conversion of its own, so that its figures are what a user gets
+who takes the advice. What loses the most lies together more often than not: the largest module that
+holds the worst layers is tried first, then smaller ones, the layers from the first to the last of
+the worst, and each by itself.
 """
 
 from __future__ import annotations
 
 import glob
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,25 @@ from edgeconv.artifacts import Artifact
 from edgeconv.disk import sha256_of
 from edgeconv.errors import EdgeconvError
 from edgeconv.layer_errors import LayerError, ranked
-from edgeconv.layers.measure import StageLayers
-from edgeconv.options import CALIBRATED_MODES
-from edgeconv.parity import compare, worst_sqnr
-from edgeconv.quantize.precision import keep
+from edgeconv.layers.measure import StageLayers, Trial
+from edgeconv.options import CALIBRATED_MODES, ConvertOptions
+from edgeconv.parity import OutputFigures, compare, failures, worst_sqnr
+from edgeconv.quantize.precision import Rule, keep
 from edgeconv.stages import Quantize
 from edgeconv.toolchain.stage import StageContext
-from edgeconv.verification import Verifier
+from edgeconv.verification import FAIL, StageParity, Verifier
 
-MOST = 3
-"""As many layers are tried."""
+MOST_LAYERS = 3
+"""As many layers are tried one by one; their common modules are, too."""
+
+_WIDER = 5
+"""The modules of so many of the worst layers are looked at."""
+
+_LONGEST_RANGE = 12
+"""A range of more layers is no longer written as one option for each."""
+
+_MOST_OF_ALL = 0.8
+"""A module with a larger share of the layers is the network: in float nothing is left of int8."""
 
 _SECONDS = 120.0
 """No trial begins that would end later than this after the first one began, going by the others."""
@@ -34,10 +45,34 @@ _SECONDS = 120.0
 _WORTH_DB = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """What may be tried.
+
+    Attributes:
+        options: What a user would write.
+        keep_float: Patterns of what stays in float.
+        changed: Options with other values.
+        layer: The layer that it is about, where it is one.
+    """
+
+    options: tuple[str, ...]
+    keep_float: tuple[str, ...] = ()
+    changed: tuple[tuple[str, Any], ...] = ()
+    layer: str = ""
+
+    def rules(self) -> tuple[Rule, ...]:
+        """Return the precisions that it asks for."""
+        return tuple(keep(pattern, "float", "--keep-float") for pattern in self.keep_float)
+
+
 def try_next_steps(
     found: StageLayers, stage: Quantize, source: Artifact, context: StageContext, verifier: Verifier
 ) -> StageLayers:
-    """Return the layers of a stage, the worst ones with what keeping them in float gains.
+    """Return the layers of a stage with what was tried against its loss.
+
+    Of a stage that failed the trials end with the first that passes, unless all were asked for
+    (`ConvertOptions.explain`).
 
     Args:
         found: The layers of the stage.
@@ -46,71 +81,146 @@ def try_next_steps(
         context: What it was given.
         verifier: Has the samples, and the figures of the stage.
     """
-    before = _reached(stage.name, verifier)
-    if before is None or stage.mode not in CALIBRATED_MODES or not stage.mixed:
+    entry = next((item for item in verifier.stages if item.stage == stage.name), None)
+    before = None if entry is None else worst_sqnr(entry.outputs)
+    if entry is None or before is None or stage.mode not in CALIBRATED_MODES:
         return found
-    tried: dict[str, LayerError] = {}
+    bench = _Bench(stage, source, context, verifier, entry)
+    trials: list[Trial] = []
     began = time.monotonic()
-    for layer in _candidates(found.layers):
-        longest = (time.monotonic() - began) / max(1, len(tried))
-        if tried and time.monotonic() - began + longest > _SECONDS:
+    for candidate in _candidates(found.layers, stage, context.options):
+        longest = (time.monotonic() - began) / max(1, len(trials))
+        if trials and time.monotonic() - began + longest > _SECONDS:
             break
-        tried[layer.name] = _tried(layer, before, stage, source, context, verifier)
-    layers = tuple(tried.get(layer.name, layer) for layer in found.layers)
-    return replace(found, layers=layers, digest=sha256_of(stage.path(context)))
+        trials.append(bench.measured(candidate, before))
+        if trials[-1].passes and entry.status == FAIL and not context.options.explain:
+            break
+    told = {trial.layer: trial for trial in trials if trial.layer}
+    layers = tuple(
+        _advised(layer, told[layer.name]) if layer.name in told else layer for layer in found.layers
+    )
+    digest = sha256_of(stage.path(context))
+    return replace(found, layers=layers, digest=digest, trials=tuple(trials))
 
 
-def _reached(stage: str, verifier: Verifier) -> float | None:
-    figures = [entry.outputs for entry in verifier.stages if entry.stage == stage]
-    return worst_sqnr(figures[0]) if figures else None
+def _candidates(
+    layers: Sequence[LayerError], stage: Quantize, options: ConvertOptions
+) -> Iterator[_Candidate]:
+    """Yield what may help, the largest first."""
+    if stage.mixed and options.max_drop is None:
+        worst = [layer for layer in ranked(layers) if layer.op not in ("QUANTIZE", "DEQUANTIZE")]
+        seen: set[tuple[str, ...]] = set()
+        for candidate in (*_modules(layers, worst), *_ranges(layers, worst), *_each(worst)):
+            if candidate.keep_float not in seen:
+                seen.add(candidate.keep_float)
+                yield candidate
+        if stage.mode == "int8" and options.io_dtype == "float32":
+            yield _Candidate(("--quantize", "int16x8"), changed=(("quantize", "int16x8"),))
+        return
+    if options.max_drop is None:
+        for name in ("minmax", "mse", "percentile"):
+            if name != options.calibrator:
+                yield _Candidate(("--calibrator", name), changed=(("calibrator", name),))
+        if "all" not in options.disable_recovery:
+            yield _Candidate(
+                ("--disable-recovery", "all"), changed=(("disable_recovery", ("all",)),)
+            )
 
 
-def _candidates(layers: Sequence[LayerError]) -> list[LayerError]:
-    """Return the worst layers that are operators of the float model."""
-    return [layer for layer in ranked(layers) if layer.op != "QUANTIZE"][:MOST]
+def _modules(layers: Sequence[LayerError], worst: Sequence[LayerError]) -> Iterator[_Candidate]:
+    """Yield the modules that hold several of the worst layers, then those of the worst one."""
+    names = [layer.module for layer in worst[:_WIDER] if layer.module]
+    common = [_common(names[:count]) for count in range(len(names), 1, -1)]
+    for module in (*common, *names[:1]):
+        inside = sum(_holds(module, layer.module) for layer in layers)
+        if module and 1 < inside <= _MOST_OF_ALL * len(layers):
+            pattern = f"{glob.escape(module)}*"
+            yield _Candidate(("--keep-float", pattern), (pattern,))
 
 
-def _tried(
-    layer: LayerError,
-    before: float,
-    stage: Quantize,
-    source: Artifact,
-    context: StageContext,
-    verifier: Verifier,
-) -> LayerError:
-    name = layer.onnx_node or layer.name.split(";")[-1]
-    pattern = f"*{glob.escape(name)}"
-    option = f"--keep-float '{pattern}'"
-    path = context.directory / ".work" / "trial.tflite"
-    try:
-        after = _measured(pattern, path, stage, source, context, verifier)
-    except EdgeconvError as error:
-        return replace(layer, advice=f"{option} was tried, and failed: {_line(error)}")
-    finally:
-        path.unlink(missing_ok=True)
-    if after is None:
+def _common(modules: Sequence[str]) -> str:
+    """Return the innermost module that holds all of some modules, ``""`` for none."""
+    shared: list[str] = []
+    for parts in zip(*(module.split(".") for module in modules), strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return ".".join(shared)
+
+
+def _holds(outer: str, inner: str) -> bool:
+    return inner == outer or inner.startswith(f"{outer}.")
+
+
+def _ranges(layers: Sequence[LayerError], worst: Sequence[LayerError]) -> Iterator[_Candidate]:
+    """Yield all layers from the first to the last of the worst ones."""
+    places = [index for index, layer in enumerate(layers) if layer in worst[:MOST_LAYERS]]
+    if len(places) > 1 and places[-1] - places[0] < min(_LONGEST_RANGE, len(layers) - 1):
+        between = layers[places[0] : places[-1] + 1]
+        patterns = tuple(dict.fromkeys(map(_pattern, between)))
+        options = tuple(part for pattern in patterns for part in ("--keep-float", pattern))
+        yield _Candidate(options, patterns)
+
+
+def _each(worst: Sequence[LayerError]) -> Iterator[_Candidate]:
+    for layer in worst[:MOST_LAYERS]:
+        pattern = _pattern(layer)
+        yield _Candidate(("--keep-float", pattern), (pattern,), layer=layer.name)
+
+
+def _pattern(layer: LayerError) -> str:
+    return f"*{glob.escape(layer.onnx_node or layer.name.split(';')[-1])}"
+
+
+class _Bench:
+    """Where candidates are tried: as the stage was made, but for what they change."""
+
+    def __init__(
+        self,
+        stage: Quantize,
+        source: Artifact,
+        context: StageContext,
+        verifier: Verifier,
+        entry: StageParity,
+    ) -> None:
+        self._stage, self._source, self._context = stage, source, context
+        self._verifier, self._entry = verifier, entry
+        self._path = context.directory / ".work" / "trial.tflite"
+
+    def measured(self, candidate: _Candidate, before: float) -> Trial:
+        """Quantize as a candidate says, and compare with what the stage reached."""
+        try:
+            figures = self._figures(candidate, self._path)
+        except EdgeconvError as error:
+            failed = str(error).splitlines()[0]
+            return Trial(candidate.options, layer=candidate.layer, failed=failed)
+        finally:
+            self._path.unlink(missing_ok=True)
+        reached = worst_sqnr(figures)
+        return Trial(
+            candidate.options,
+            reached_db=reached,
+            gain_db=None if reached is None else round(reached - before, 2),
+            passes=not any(failures(item, self._entry.gate) for item in figures),
+            layer=candidate.layer,
+        )
+
+    def _figures(self, candidate: _Candidate, path: Path) -> tuple[OutputFigures, ...]:
+        changed = dict(candidate.changed)
+        options = replace(self._context.options, **changed)
+        stage = replace(self._stage, mode=options.quantize)
+        context = replace(self._context, options=options)
+        answer = stage.quantized(self._source, context, path, candidate.rules())
+        outputs = self._verifier.run(Artifact.from_dict(answer), self._verifier.inputs)
+        return compare(self._verifier.reference, outputs)
+
+
+def _advised(layer: LayerError, trial: Trial) -> LayerError:
+    option = f"--keep-float '{trial.options[1]}'"
+    if trial.failed:
+        return replace(layer, advice=f"{option} was tried, and failed: {trial.failed}")
+    if trial.gain_db is None:
         return layer
-    gain = after - before
-    advice = f"keep it in float: {option}"
-    if gain < _WORTH_DB:
-        advice = f"{option} was tried, and is not worth it"
-    return replace(layer, advice=advice, gain_db=round(gain, 2))
-
-
-def _measured(
-    pattern: str,
-    path: Path,
-    stage: Quantize,
-    source: Artifact,
-    context: StageContext,
-    verifier: Verifier,
-) -> float | None:
-    """Return the SQNR of the worst output with what the pattern names in float."""
-    rule = keep(pattern, "float", "--keep-float")
-    answer: dict[str, Any] = stage.quantized(source, context, path, (rule,))
-    outputs = verifier.run(Artifact.from_dict(answer), verifier.inputs)
-    return worst_sqnr(compare(verifier.reference, outputs))
-
-
-def _line(error: EdgeconvError) -> str:
-    return str(error).splitlines()[0]
+    worth = trial.gain_db >= _WORTH_DB
+    advice = f"keep it in float: {option}" if worth else f"{option} was tried, and is not worth it"
+    return replace(layer, advice=advice, gain_db=trial.gain_db)

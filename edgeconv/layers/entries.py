@@ -25,6 +25,7 @@ _ENTRIES = (
     "layers_of",
     "unmatched_layers",
 )
+_TRIALS = ("trials", "next_step", "layers_of")
 _NO_PROGRAM = (
     "the bundle does not hold the PyTorch program; edgeconv verify MODEL.pt2 BUNDLE/MODEL.onnx "
     "compares it with the ONNX file"
@@ -70,17 +71,26 @@ def with_trials_of(
         parity: The content.
         digests: SHA-256 of each stage's file. What was tried on another file is not taken.
     """
+    unchanged = [
+        stage
+        for stage in before["stages"]
+        if stage.get("layers_of") == digests.get(stage["stage"], "")
+    ]
+    steps = {
+        stage["stage"]: {name: stage[name] for name in _TRIALS if name in stage}
+        for stage in unchanged
+    }
     known = {
         stage["stage"]: {
             layer["name"]: {name: layer[name] for name in ("advice", "gain_db")}
             for layer in stage["worst_layers"]
             if layer.get("gain_db") is not None
         }
-        for stage in before["stages"]
-        if stage.get("layers_of") == digests.get(stage["stage"], "")
+        for stage in unchanged
     }
     stages = []
     for stage in parity["stages"]:
+        stage = {**stage, **steps.get(stage["stage"], {})}  # noqa: PLW2901 - with what was tried
         tried = known.get(stage["stage"])
         if tried and stage["worst_layers"]:
             layers = [{**layer, **tried.get(layer["name"], {})} for layer in stage["worst_layers"]]
@@ -113,6 +123,17 @@ def entries(found: StageLayers, stage: Mapping[str, Any]) -> dict[str, Any]:
         "unmatched_layers": [
             {"name": name, "op": op, "why": why} for name, op, why in found.unmatched
         ],
+        **_tried(found),
+    }
+
+
+def _tried(found: StageLayers) -> dict[str, Any]:
+    if not found.trials:
+        return {}
+    best = found.next_step
+    return {
+        "trials": [trial.to_dict() for trial in found.trials],
+        "next_step": None if best is None else best.to_dict(),
     }
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgeconv import parity
 from edgeconv.arrays import write_npz
@@ -47,6 +48,31 @@ _UNKNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """A next step that was tried against a stage's loss.
+
+    Attributes:
+        options: What a user writes for it, ``("--keep-float", "mel*")``.
+        reached_db: SQNR of the worst output with it; ``None`` where it failed.
+        gain_db: How much that is more than without it.
+        passes: Whether the stage's gate holds with it.
+        layer: The layer that it is about, where it is one.
+        failed: Why it cannot be done, ``""`` where it can.
+    """
+
+    options: tuple[str, ...]
+    reached_db: float | None = None
+    gain_db: float | None = None
+    passes: bool = False
+    layer: str = ""
+    failed: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry in ``trials`` of ``parity.json``."""
+        return asdict(self) | {"options": list(self.options)}
+
+
+@dataclass(frozen=True, slots=True)
 class StageLayers:
     """The layers of one stage.
 
@@ -56,6 +82,7 @@ class StageLayers:
         note: Why layers could not be measured, ``""`` where they were.
         samples: How many samples they were measured on.
         digest: SHA-256 of the file, where it cannot be measured again from the bundle.
+        trials: What was tried against the stage's loss, in that order.
     """
 
     layers: tuple[LayerError, ...] = ()
@@ -63,6 +90,16 @@ class StageLayers:
     note: str = ""
     samples: int = 0
     digest: str = ""
+    trials: tuple[Trial, ...] = ()
+
+    @property
+    def next_step(self) -> Trial | None:
+        """The trial to take: the first that passes, else that which gains most, if any does."""
+        passing = [trial for trial in self.trials if trial.passes]
+        gaining = [trial for trial in self.trials if (trial.gain_db or 0.0) > 0]
+        return next(
+            iter(passing), max(gaining, key=lambda trial: trial.gain_db or 0.0, default=None)
+        )
 
 
 NOT_RECORDED = StageLayers(
