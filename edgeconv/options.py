@@ -70,6 +70,8 @@ class ConvertOptions:
         io_layout: ``nhwc`` stores image inputs and outputs channels last; ``nchw`` keeps them.
         calibration_samples: Largest number of calibration samples used.
         calibrator: How a tensor's range is chosen from what calibration saw.
+        input_range: What inputs of an integer model range over, ``"0,1"`` or ``"name=0,1"``; by the
+            samples where nothing is said. See `edgeconv.quantize.input_scales`.
         disable_recovery: Methods of winning accuracy back that are left out; names of
             `edgeconv.quantize.recovery.RECOVERIES`, or ``all``.
         target: What the model is converted for; a name of `edgeconv.targets.TARGETS`.
@@ -103,6 +105,7 @@ class ConvertOptions:
     io_layout: IoLayout = "nhwc"
     calibration_samples: int = 200
     calibrator: CalibratorName = "mse"
+    input_range: tuple[str, ...] = ()
     disable_recovery: tuple[str, ...] = ()
     target: str = "cpu"
     allow_approximate: bool = False
@@ -122,6 +125,8 @@ class ConvertOptions:
     timeout: float = 1800.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.input_range, str):
+            object.__setattr__(self, "input_range", (self.input_range,))
         _require("quantize", self.quantize, get_args(QuantizeMode))
         _require("io_dtype", self.io_dtype, get_args(IoDtype))
         _require("io_layout", self.io_layout, get_args(IoLayout))
@@ -129,6 +134,7 @@ class ConvertOptions:
         _require("converter", self.converter, get_args(ConverterName))
         _require("runtime", self.runtime, get_args(RuntimeName))
         self._check_quantization()
+        self._check_ranges()
         for name in ("calibration_samples", "parity_samples"):
             _at_least(name, getattr(self, name), 1)
         _at_least("seed", self.seed, 0)
@@ -147,7 +153,7 @@ class ConvertOptions:
                 why=f"--quantize is {self.quantize}",
                 hint=f"add --quantize {wide}, or leave --io-dtype at float32",
             )
-        for name in ("keep_float", "keep_int16", "cut", "disable_recovery"):
+        for name in ("keep_float", "keep_int16", "cut", "disable_recovery", "input_range"):
             if isinstance(getattr(self, name), str):
                 raise UsageError(f"{name} is a list of texts, not one text")
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -165,10 +171,39 @@ class ConvertOptions:
                     "--max-drop needs --quantize int8", why=f"--quantize is {self.quantize}"
                 )
 
+    def _check_ranges(self) -> None:
+        for text in self.input_range:
+            parse_range(text)
+        if self.input_range and self.quantize not in CALIBRATED_MODES:
+            raise UsageError(
+                "--input-range needs a model with integer activations",
+                why=f"--quantize is {self.quantize}",
+                hint="add --quantize int8",
+            )
+
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's form."""
         data = asdict(self)
         return data | {name: list(value) for name, value in data.items() if type(value) is tuple}
+
+
+def parse_range(text: str) -> tuple[str, float, float]:
+    """Return what ``LO,HI`` or ``NAME=LO,HI`` means: a name, which may be empty, and the ends.
+
+    Raises:
+        UsageError: The text is neither, or the ends are no range.
+    """
+    name, _, ends = text.rpartition("=")
+    try:
+        low, high = (float(end) for end in ends.split(","))
+    except ValueError:
+        low, high = math.nan, math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(
+            f"--input-range {text} is not understood",
+            hint="write the lowest and the highest value, as 0,1 or image=-1,1",
+        )
+    return name.strip(), low, high
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -206,6 +206,7 @@ class _Conversion:
                 self._directory,
                 self._job.name,
                 calibration,
+                data.input_scales,
                 lambda done, total, step=stage.name: self._steps.observer.advanced(  # type: ignore[misc]
                     step, done, total
                 ),

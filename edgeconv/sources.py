@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,7 +18,10 @@ from edgeconv.convert.shapes import as_input_shapes
 from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
+from edgeconv.options import CALIBRATED_MODES
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
+from edgeconv.quantize.images import Normalisation
+from edgeconv.quantize.input_scales import input_scales, stated_ranges
 from edgeconv.remote_torch import RemoteTorch
 from edgeconv.stages import AdoptOnnx, ExportOnnx
 from edgeconv.toolchain.pool import WorkerPool
@@ -209,10 +212,13 @@ class Data:
     Attributes:
         calibration: What ranges are taken from.
         verification: What parity is measured on.
+        input_scales: What inputs can hold, as far as it is known, by name; see
+            `edgeconv.quantize.input_scales`.
     """
 
     calibration: Samples
     verification: Samples
+    input_scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def calibrated(self) -> bool:
@@ -249,7 +255,23 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
         count = min(wanted, _GENERATED + options.parity_samples) if calibrates else few
         pool = generate_samples(inputs, count, options.seed)
     calibration, rest = _split(pool, options.calibration_samples, options.parity_samples)
-    return Data(calibration, rest.select(0, few) if given is None else given)
+    verification = rest.select(0, few) if given is None else given
+    return Data(calibration, verification, _scales(job, inputs, calibration))
+
+
+def _scales(
+    job: Job, inputs: tuple[TensorSpec, ...], calibration: Samples
+) -> dict[str, dict[str, Any]]:
+    """Return what inputs can hold, where activations become integers."""
+    if job.options.quantize not in CALIBRATED_MODES:
+        return {}
+    found = input_scales(
+        inputs,
+        calibration.arrays,
+        stated_ranges(job.options.input_range, inputs),
+        Normalisation.of(job.image_mean, job.image_std),
+    )
+    return {name: scale.to_dict() for name, scale in found.items()}
 
 
 def _given(

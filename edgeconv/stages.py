@@ -191,6 +191,7 @@ class Quantize:
             samples=str(context.calibration),
             calibrator=context.options.calibrator,
             disable_recovery=list(context.options.disable_recovery),
+            input_scales=context.input_scales,
             rules=[rule.to_dict() for rule in (*self.rules, *rules_of(context.options), *more)],
             max_drop=context.options.max_drop,
             mixed=self.mixed,

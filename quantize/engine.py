@@ -8,17 +8,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-
 from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
-from edgeconv.errors import InvalidData, UsageError
+from edgeconv.errors import UsageError
 from edgeconv.options import MaxDrop
 from edgeconv.quantize import apart, check, factors, qdq, quotient, static, weights
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
+from edgeconv.quantize.feeds import feeds_of, held_of, read_samples
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.input_scales import Held
 from edgeconv.quantize.lower import lower
 from edgeconv.quantize.precision import (
     BITS,
@@ -56,6 +56,7 @@ def quantize(
     onnx: str | None = None,
     origins: Origins | None = None,
     disable_recovery: Sequence[str] = (),
+    input_scales: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Quantize a float TFLite model, and check that the result loads and runs.
@@ -78,6 +79,8 @@ def quantize(
         onnx: The ONNX file that the model was made from, for the scales that it may state.
         origins: Names of the ONNX nodes and PyTorch modules, for rules and notes.
         disable_recovery: Methods of `recovery` that are left out; ``all`` for every one.
+        input_scales: What the inputs can hold, by name, as `InputScale.to_dict` gives it; what the
+            samples tell where ``None``.
         progress: Called with the number of calibrated samples and their total.
 
     Returns:
@@ -102,7 +105,8 @@ def quantize(
         check.fixed_shapes(graph, str(artifact.path))
         if onnx is not None:
             qdq.require_real(Path(onnx))
-        feeds = _load_samples(_required(samples, mode), artifact.inputs, graph)
+        arrays = read_samples(_required(samples, mode), artifact.inputs)
+        feeds = feeds_of(arrays, artifact.inputs, graph)
         request = _Static(
             graph,
             precisions,
@@ -114,6 +118,7 @@ def quantize(
             imported,
             origins or {},
             disabled,
+            held_of(artifact.inputs, arrays, input_scales),
         )
         graph, notes, tried = request.run(progress)
     else:
@@ -142,6 +147,7 @@ class _Static:
     imported: Imported
     origins: Origins
     disabled: Collection[str]
+    held: Held
 
     def run(self, progress: Progress | None) -> tuple[Graph, list[str], list[Step]]:
         """Return the quantized graph, the notes, and what was tried to win accuracy back."""
@@ -162,7 +168,9 @@ class _Static:
         if self.io_dtype == "float32":
             lowered, said = apart.joined_in_float(graph, lowered, self.feeds, imported.affine)
             notes += said
-        draft, tried = self._recovered(Draft(graph, self.feeds, self.calibrator, lowered), imported)
+        draft, tried = self._recovered(
+            Draft(graph, self.feeds, self.calibrator, lowered, held=self.held), imported
+        )
         graph, lowered = draft.graph, list(draft.precisions)
         if self.max_drop is not None:  # it asks for the ranges of all activations
             draft = replace(draft, feeds=self.feeds, seen={})
@@ -174,21 +182,30 @@ class _Static:
             draft.calibrator,
             seen=draft.seen,
             imported=imported,
+            held=self.held,
             everything=everything,
             progress=report,
         )
         ranges = dict(draft.ranged(ranges).ranges)
         notes += _used(graph, imported, ranges)
-        notes += _untold(graph, self.feeds, ranges)
+        notes += _untold(graph, self.feeds, ranges) + self._input_notes(imported)
         if self.max_drop is not None:
             limit = MaxDrop.parse(self.max_drop)
-            found = Search(graph, ranges, lowered, self.feeds, limit).run(progress)
+            found = Search(graph, ranges, lowered, self.feeds, limit, self.held).run(progress)
             notes.append(_kept(graph, found, limit, self.origins, mixed=self.mixed))
             lowered = found.precisions if self.mixed else lowered
         notes += _divided(graph, lowered)
-        static.build(graph, ranges, lowered, self.io_dtype, imported)
+        static.build(graph, ranges, lowered, self.io_dtype, imported, self.held)
         factors.write(graph, draft.factors)
         return graph, notes, tried
+
+    def _input_notes(self, imported: Imported) -> list[str]:
+        """Say which inputs have the scale of their source, and why."""
+        return [
+            scale.note(self.graph.name(index))
+            for index, scale in zip(self.graph.inputs, self.held, strict=False)
+            if scale is not None and self.graph.is_float(index) and index not in imported.affine
+        ]
 
     def _counted(self, left: int, progress: Progress | None) -> Progress | None:
         """Tell that all samples but those left are done, and return what counts these."""
@@ -327,34 +344,6 @@ def _left_float(graph: Graph, asked: Chosen, lowered: Sequence[Precision]) -> li
         f"no kernel takes int16 activations for {names}: they compute in float32, at {first}"
         + (", ..." if len(left) > _NAMED else "")
     ]
-
-
-def _load_samples(path: Path, specs: tuple[TensorSpec, ...], graph: Graph) -> list[list[Array]]:
-    """Return per sample the graph's inputs in the stored form."""
-    with np.load(path, allow_pickle=False) as archive:
-        missing = [spec.name for spec in specs if spec.name not in archive.files]
-        if missing:
-            raise InvalidData(
-                "the calibration samples lack inputs", where=str(path), why=", ".join(missing)
-            )
-        arrays = [archive[spec.name] for spec in specs]
-    counts = {len(array) for array in arrays}
-    if len(counts) > 1:
-        raise InvalidData(
-            "the inputs have different numbers of samples", where=str(path), why=str(sorted(counts))
-        )
-    feeds = [
-        [spec.store(array[count, ...]) for spec, array in zip(specs, arrays, strict=True)]
-        for count in range(max(counts, default=1))
-    ]
-    for spec, array, index in zip(specs, feeds[0] if feeds else [], graph.inputs, strict=False):
-        if array.shape != graph.shape(index):
-            raise InvalidData(
-                "the calibration samples do not fit the model's input",
-                where=spec.name,
-                why=f"stored shape {array.shape}, expected {graph.shape(index)}",
-            )
-    return feeds
 
 
 def _describe(source: Artifact, graph: Graph, path: Path) -> Artifact:

@@ -67,7 +67,7 @@ class Plan:
         graph: The float graph, lowered to operators of the rules' table.
         bits: 8 or 16 for each activation concerned; all of them, with 8, where ``None``. An
             operator's activations have the same number of bits.
-        given: Scales and zero points that are known already, of activations of 8 bits.
+        given: Scales and zero points that are known already; those for other bits do not count.
     """
 
     def __init__(
@@ -81,6 +81,11 @@ class Plan:
             bits = dict.fromkeys(graph.activations(), 8)
         self._bits = bits
         self._needed: dict[int, Range] = {}
+        self._given = {
+            index: affine
+            for index, affine in (given or {}).items()
+            if bits.get(index) == affine.bits
+        }
         self._parent = {index: index for index in bits}
         self._producers = graph.producers()
         for operator in graph.operators:
@@ -90,9 +95,8 @@ class Plan:
         for position, operator in enumerate(graph.operators):
             self._prescribe(operator, readers)
             self._note_reads(position, operator)
-        for index, affine in (given or {}).items():
-            if self._bits.get(index) == affine.bits:
-                self._tree(index).fixed = affine
+        for index, affine in self._given.items():
+            self._tree(index).fixed = affine
         for index in graph.outputs:
             if index in self._parent:
                 self._tree(index).returned = True
@@ -187,6 +191,7 @@ class Plan:
         """Tell whether an operator pads a tree of prescribed scale with what that cannot hold."""
         producer = self._producers.get(root)
         prescribed = self._fixed(producer, root) if producer is not None else None
+        prescribed = self._given.get(root, prescribed)
         limits = EVERYTHING if prescribed is None else prescribed.limits
         pads = needs.pads(self._graph, operator, ())
         return any(not limits.low <= pad <= limits.high for pad in pads)

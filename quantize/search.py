@@ -20,6 +20,7 @@ from edgeconv.options import MaxDrop
 from edgeconv.parity import compare_output
 from edgeconv.quantize import static
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.input_scales import Held
 from edgeconv.quantize.precision import Precision, takes_int16
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.rules import RULES, Scaling
@@ -59,6 +60,7 @@ class Search:
         precisions: The precision of each operator; those in int8 may change.
         feeds: Per sample the graph's inputs, in the stored form.
         limit: The most that may be lost.
+        held: What the graph's inputs can hold, in order.
 
     Raises:
         UsageError: The limit is in points, and no output looks like class scores.
@@ -71,11 +73,13 @@ class Search:
         precisions: Sequence[Precision],
         feeds: Sequence[Sequence[Array]],
         limit: MaxDrop,
+        held: Held = (),
     ) -> None:
         self._graph = graph
         self._ranges = ranges
         self._base = list(precisions)
         self._limit = limit
+        self._held = held
         step = max(1, len(feeds) // _SAMPLES) if limit.unit == "dB" else 1
         self._feeds = feeds[::step][: _SAMPLES if limit.unit == "dB" else None]
         self._layers = _layers(graph, precisions)
@@ -128,7 +132,7 @@ class Search:
 
     def _outputs(self, precisions: Sequence[Precision]) -> Outputs:
         trial = self._graph.copy()
-        static.build(trial, self._ranges, precisions, "float32")
+        static.build(trial, self._ranges, precisions, "float32", held=self._held)
         return _run(trial, self._feeds)
 
     def _drop(self, kept: Sequence[int]) -> float:

@@ -10,6 +10,7 @@ from edgeconv.quantize.calibrate import Progress, ranges_of, watch
 from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.input_scales import Held, affine_of
 from edgeconv.quantize.int8 import rewrite
 from edgeconv.quantize.plan import Plan
 from edgeconv.quantize.precision import BITS, Precision, chooser
@@ -31,11 +32,18 @@ def observe(
     everything: bool,
     seen: Mapping[int, Seen] | None = None,
     imported: Imported | None = None,
+    held: Held = (),
     progress: Progress | None = None,
 ) -> dict[int, Range]:
     """Return the ranges of a lowered float graph's activations; the arguments are `watched`'s."""
     found = watched(
-        graph, feeds, everything=everything, seen=seen, imported=imported, progress=progress
+        graph,
+        feeds,
+        everything=everything,
+        seen=seen,
+        imported=imported,
+        held=held,
+        progress=progress,
     )
     return ranges_of(graph, found, calibrator)
 
@@ -47,6 +55,7 @@ def watched(
     everything: bool,
     seen: Mapping[int, Seen] | None = None,
     imported: Imported | None = None,
+    held: Held = (),
     progress: Progress | None = None,
 ) -> dict[int, Seen]:
     """Return what a lowered float graph's activations hold.
@@ -58,10 +67,14 @@ def watched(
             operators have the same precision.
         seen: What was seen of the same activations over other samples, which is added to.
         imported: The scales that the model brought; none where ``None``.
+        held: What the graph's inputs can hold, in order; nothing is watched of those.
         progress: Told (samples done, samples in all).
     """
-    plan = Plan(graph, given=imported.affine if imported else None)
+    bits = dict.fromkeys(graph.activations(), 8)
+    known = affine_of(graph, held, bits)
+    plan = Plan(graph, given=known | (imported.affine if imported else {}))
     tensors = graph.activations() if everything else plan.calibrated()
+    tensors = [index for index in tensors if index not in known]
     if not tensors:
         return {}
     return watch(graph, tensors, feeds, seen=seen, views=plan.views(), progress=progress)
@@ -73,6 +86,7 @@ def build(
     precisions: Sequence[Precision],
     io_dtype: IoDtype,
     imported: Imported | None = None,
+    held: Held = (),
 ) -> dict[str, Range]:
     """Quantize a lowered float graph in place.
 
@@ -82,6 +96,7 @@ def build(
         precisions: The precision of each operator.
         io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
         imported: The scales that the model brought; none where ``None``.
+        held: What the graph's inputs can hold, in order.
 
     Returns:
         By name, beyond what the values of a tensor do not matter to its readers.
@@ -94,12 +109,13 @@ def build(
     chosen = chooser(graph, precisions)
     if uniform(precisions) and _edges_fit(precisions[0], io_dtype):
         bits = dict.fromkeys(graph.activations(), BITS[precisions[0]])
-        plan = Plan(graph, bits, imported.affine)
+        plan = Plan(graph, bits, affine_of(graph, held, bits) | imported.affine)
     else:
         parts = split(graph, precisions, io_dtype)
         copies = {copy: imported.affine.get(index) for copy, index in parts.origin.items()}
         given = {copy: affine for copy, affine in copies.items() if affine is not None}
-        plan = Plan(graph, parts.bits, imported.affine | given)
+        known = affine_of(graph, held, parts.bits, parts.origin)
+        plan = Plan(graph, parts.bits, known | imported.affine | given)
         ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
     affine = plan.choose(ranges)
     needed = {graph.name(index): found for index, found in plan.needed().items()}

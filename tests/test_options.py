@@ -22,6 +22,9 @@ from edgeconv.options import ConvertOptions
         ({"recipe": "r.toml"}, "--recipe needs a model that is quantized"),
         ({"max_drop": "3dB", "quantize": "fp16"}, "--max-drop needs --quantize int8"),
         ({"max_drop": "3", "quantize": "int8"}, "3dB"),
+        ({"input_range": "0,1"}, "--input-range needs a model with integer"),
+        ({"input_range": "1,0", "quantize": "int8"}, "0,1 or image=-1,1"),
+        ({"input_range": "0,inf", "quantize": "int8"}, "lowest and the highest"),
         ({"io_layout": "nwhc"}, "nhwc, nchw"),
         ({"calibration_samples": 0}, "at least 1"),
         ({"seed": -1}, "at least 0"),
@@ -36,7 +39,11 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
 
 def test_options_are_json() -> None:
     options = ConvertOptions(
-        quantize="int8", io_dtype="uint8", keep_float=("ADD",), gates={"all": {"cosine": 0.9}}
+        quantize="int8",
+        io_dtype="uint8",
+        keep_float=("ADD",),
+        input_range=("image=-1,1",),
+        gates={"all": {"cosine": 0.9}},
     )
     data = json.loads(json.dumps(options.to_dict()))
     assert ConvertOptions(**data) == options

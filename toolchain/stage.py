@@ -6,7 +6,7 @@ needs to know of it, as long as `edgeconv.toolchain.runtimes` can run what it ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,8 @@ class StageContext:
         name: The model's name, which the artifact's file name starts with.
         calibration: ``.npz`` of calibration inputs by name, ``[sample, ...]``, in the source
             model's layout; ``None`` where no stage calibrates.
+        input_scales: What inputs can hold, by name, as `edgeconv.quantize.input_scales` says it;
+            ``None`` where the calibration samples are to tell.
         progress: Told (done, total) while the stage runs.
         details: What the manifest shall say of the stage beside its artifact, JSON-ready;
             sentences under ``notes`` are shown in reports too.
@@ -41,6 +43,7 @@ class StageContext:
     directory: Path
     name: str
     calibration: Path | None = None
+    input_scales: Mapping[str, Mapping[str, Any]] | None = None
     progress: Callable[[int, int], None] = _unheard
     details: dict[str, Any] = field(default_factory=dict)
 

@@ -91,6 +91,12 @@ def _choice(kind: Any) -> click.Choice[str]:
     help="How ranges are chosen.",
 )
 @click.option(
+    "--input-range",
+    multiple=True,
+    metavar="[NAME=]LO,HI",
+    help="What an input ranges over, such as 0,1 for images; else the samples tell. Repeatable.",
+)
+@click.option(
     "--disable-recovery",
     multiple=True,
     metavar="NAME|all",

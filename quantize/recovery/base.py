@@ -12,6 +12,7 @@ from edgeconv.quantize.calibrate import ranges_of
 from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.factors import Factors
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.input_scales import Held, limit
 from edgeconv.quantize.precision import Precision
 from edgeconv.quantize.qparams import Range
 
@@ -29,6 +30,7 @@ class Draft:
         ranges: The ranges of all activations that decide; found by calibration.
         factors: What the channels of tensors were multiplied with.
         shares: What is kept of the ranges that the calibrator finds, by tensor.
+        held: What the graph's inputs can hold, in order; no method changes these.
     """
 
     graph: Graph
@@ -39,6 +41,7 @@ class Draft:
     ranges: Mapping[int, Range] = field(default_factory=dict)
     factors: Factors = field(default_factory=dict)
     shares: Mapping[int, float] = field(default_factory=dict)
+    held: Held = ()
 
     def calibrated(self) -> Draft:
         """Return the draft with the ranges that its calibrator finds in what was seen."""
@@ -47,7 +50,7 @@ class Draft:
     def ranged(self, ranges: Mapping[int, Range]) -> Draft:
         """Return the draft with what is kept of ranges that a calibrator found."""
         kept = {index: found.scaled(self.shares.get(index, 1.0)) for index, found in ranges.items()}
-        return replace(self, ranges=kept)
+        return replace(self, ranges=limit(self.graph, self.held, kept))
 
     def clipped(self, index: int, share: float) -> Draft:
         """Return the draft with a share of one tensor's range."""
@@ -58,7 +61,7 @@ class Draft:
     def watched(self) -> Draft:
         """Return the draft, calibrated on its samples."""
         everything = not static.uniform(self.precisions)
-        seen = static.watched(self.graph, self.feeds, everything=everything)
+        seen = static.watched(self.graph, self.feeds, everything=everything, held=self.held)
         return replace(self, seen=seen).calibrated()
 
     def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Draft:
@@ -69,7 +72,7 @@ class Draft:
     def built(self) -> Graph:
         """Return the quantized graph, with float32 inputs and outputs."""
         graph = self.graph.copy()
-        static.build(graph, dict(self.ranges), self.precisions, "float32")
+        static.build(graph, dict(self.ranges), self.precisions, "float32", held=self.held)
         return graph
 
 
