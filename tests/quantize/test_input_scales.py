@@ -124,7 +124,7 @@ def test_any_mean_and_deviation_are_found(
     mean: float, std: float, seed: int, shape: tuple[int, ...]
 ) -> None:
     bytes_ = pixels(seed, shape=shape)
-    found = held(np.float32((bytes_ / 255 - mean) / std))
+    found = held(np.asarray((bytes_ / 255 - mean) / std, np.float32))
     assert found == pytest.approx((-mean / std, (1 - mean) / std), rel=1e-4, abs=1e-4)
 
 
@@ -172,7 +172,7 @@ def dark(seed: int, count: int = 24) -> list[list[Array]]:
     rng = np.random.default_rng(seed)
     images = np.minimum(rng.integers(0, 90, (count, 1, 8, 8, 3)), 200)
     images[::4, 0, 2, 2] = rng.integers(120, 240, (len(images[::4]), 3))
-    return [[np.float32(image / 255)] for image in images]
+    return [[np.asarray(image / 255, np.float32)] for image in images]
 
 
 @pytest.mark.parametrize("io_dtype", ["uint8", "int8", "float32"])
