@@ -12,9 +12,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from edgeconv.errors import (
     ConversionError,
@@ -121,16 +122,42 @@ def _convert(
     return pipeline.convert(job)
 
 
+def _signature() -> inspect.Signature:
+    """Return the signature of `_convert` with the fields of `ConvertOptions` one by one."""
+    bare = inspect.signature(_convert)
+    options = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for parameter in inspect.signature(ConvertOptions).parameters.values()
+    ]
+    own = [one for one in bare.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    return bare.replace(parameters=[*own, *options])
+
+
 class _CallablePackage(ModuleType):
-    """A package that is also a function."""
+    """A package that is also a function, for those who look it up as well."""
 
     __call__ = staticmethod(_convert)
+    __wrapped__ = staticmethod(_convert)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return _signature()
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        from edgeconv.result import Result
+
+        known = get_type_hints(_convert, localns={"Result": Result})
+        return {**get_type_hints(ConvertOptions), **known}
 
 
 def _make_callable(name: str) -> ModuleType:
     """Importing a package sets it as an attribute here, over any function of that name."""
     package = importlib.import_module(name)
+    about = inspect.getdoc(package)
     package.__class__ = _CallablePackage
+    parts = (inspect.getdoc(_convert), inspect.getdoc(ConvertOptions), f"The package: {about}")
+    package.__doc__ = "\n\n".join(map(str, parts))
     return package
 
 

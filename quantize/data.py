@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,11 @@ import numpy as np
 from edgeconv.arrays import sample_of, write_npz
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.errors import InvalidData
-from edgeconv.quantize.conform import conform, conform_sample, shape_text
+from edgeconv.quantize.conform import conform, shape_text
 from edgeconv.quantize.data_files import read_npy, read_npz_inputs
 from edgeconv.quantize.images import Normalisation, read_images
-from edgeconv.toolchain.user_code import (
-    failed,
-    import_function,
-    importable_from_here,
-    is_reference,
-)
+from edgeconv.quantize.iterables import as_array, from_iterable, wrong_names
+from edgeconv.toolchain.user_code import import_function, is_reference
 
 Source = str | Path | Array | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
 """Where samples come from; see `load_samples`."""
@@ -109,8 +104,9 @@ def load_samples(
               ``y``, ``labels``, ...) are left out; any other name is an error;
             - an ``.npy`` file, for models with one input;
             - a directory of images, for models with one image input; see `read_images`;
-            - ``package.module:function``, or a function, or an iterable: it yields one sample at
-              a time, an array, a tuple in the order of the inputs, or a mapping by name;
+            - ``package.module:function``, or a function, or an iterable, such as a DataLoader: it
+              yields samples or batches of samples, each an array, a tuple in the order of the
+              inputs, or a mapping by name; see `edgeconv.quantize.iterables`;
             - an array, or a mapping of arrays by input name.
 
             Arrays of many samples have a leading sample axis, then the shape of the input; a
@@ -130,11 +126,12 @@ def load_samples(
     if isinstance(source, (str, Path)):
         return _from_text(str(source), inputs, limit, Normalisation.of(mean, std), option)
     if isinstance(source, Mapping):
-        arrays = {str(name): _as_array(array) for name, array in source.items()}
+        arrays = {str(name): as_array(array) for name, array in source.items()}
         return _checked(arrays, inputs, limit, "arrays in memory")
     if isinstance(source, np.ndarray) or hasattr(source, "detach"):
-        return _checked(_only(inputs, _as_array(source), option), inputs, limit, "array in memory")
-    return _from_iterable(source, inputs, limit, "function in memory")
+        return _checked(_only(inputs, as_array(source), option), inputs, limit, "array in memory")
+    where = "function in memory" if callable(source) else f"{type(source).__name__} in memory"
+    return Samples(from_iterable(source, inputs, limit, where), where)
 
 
 def generate_samples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Samples:
@@ -172,7 +169,7 @@ def _from_text(
         return _checked({name: images}, inputs, None, text)
     if not path.exists() and is_reference(text):
         function = import_function(text, option)
-        return _from_iterable(function, inputs, limit, text, f"{option} {text}")
+        return Samples(from_iterable(function, inputs, limit, text, f"{option} {text}"), text)
     head = _head(path, option)
     if head.startswith(b"PK"):
         return _checked(read_npz_inputs(path, [spec.name for spec in inputs]), inputs, limit, text)
@@ -236,87 +233,3 @@ def _checked(
         array = arrays[spec.name]
         checked[spec.name] = conform(spec, array[:limit] if array.ndim else array, where)
     return Samples(checked, where)
-
-
-def wrong_names(expected: Sequence[str], found: Sequence[str], where: str) -> InvalidData:
-    """Return the error for arrays that are not the inputs."""
-    return InvalidData(
-        "the arrays are not named like the inputs of the model",
-        where=where,
-        why=f"expected {', '.join(expected)}; found {', '.join(found) or 'none'}",
-        hint="name them like the inputs, or in0, in1, ... in order",
-    )
-
-
-def _from_iterable(
-    source: Any, inputs: Sequence[TensorSpec], limit: int | None, where: str, shown: str = ""
-) -> Samples:
-    """Collect samples one by one; user code runs here, and only as far as it is needed."""
-    rows: list[list[Array]] = []
-    with importable_from_here():
-        iterator = _iterator(source, where, shown or where)
-        while limit is None or len(rows) < limit:
-            try:
-                items = list(islice(iterator, 1))
-            except Exception as error:
-                raise failed("the function failed", shown or where, error) from error
-            if not items:
-                break
-            rows.append(_row(items[0], inputs, f"{where}, sample {len(rows)}"))
-    if not rows:
-        raise InvalidData("there are no samples", where=where, hint="yield at least one")
-    columns = zip(*rows, strict=True)
-    arrays = {spec.name: np.stack(column) for spec, column in zip(inputs, columns, strict=True)}
-    return Samples(arrays, where)
-
-
-def _iterator(source: Any, where: str, shown: str) -> Iterator[Any]:
-    if callable(source):
-        try:
-            source = source()
-        except Exception as error:
-            raise failed("the function failed", shown, error) from error
-    try:
-        return iter(source)
-    except TypeError as error:
-        raise InvalidData(
-            f"this gave a {type(source).__name__}, not samples",
-            where=where,
-            hint="yield one sample at a time, or return a list of them",
-        ) from error
-
-
-def _row(item: Any, inputs: Sequence[TensorSpec], where: str) -> list[Array]:
-    names = [spec.name for spec in inputs]
-    if isinstance(item, Mapping):
-        if set(item) != set(names):
-            raise wrong_names(names, [str(name) for name in item], where)
-        values = [item[name] for name in names]
-    elif isinstance(item, (tuple, list)):
-        values = list(item)
-    else:
-        values = [item]
-    if len(values) != len(inputs):
-        raise InvalidData(
-            f"a sample has {len(values)} arrays, the model {len(inputs)} inputs",
-            where=where,
-            why=f"its inputs are {', '.join(names)}",
-            hint="yield inputs only, without labels: an array, a tuple, or a mapping by name",
-        )
-    return [
-        conform_sample(spec, _as_array(value), where)
-        for spec, value in zip(inputs, values, strict=True)
-    ]
-
-
-def _as_array(value: Any) -> Array:
-    """Return an array or a tensor of any library as an array."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-    array = np.asarray(value)
-    if array.dtype == np.object_:
-        raise InvalidData(
-            f"a {type(value).__name__} is not an array of numbers",
-            hint="give numpy arrays or tensors",
-        )
-    return array

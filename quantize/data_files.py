@@ -17,6 +17,11 @@ _OUTPUT = re.compile(r"(?:out|output|outputs|y|label|labels|target|targets|expec
 _POSITIONAL = ("in{}", "arr_{}", "in_{}", "input_{}")
 
 
+def is_output(name: str) -> bool:
+    """Tell whether nobody gives an input this name: it is an expected output, or a label."""
+    return _OUTPUT.fullmatch(name) is not None
+
+
 def read_npz_inputs(path: Path, names: Sequence[str]) -> Arrays:
     """Return the arrays of an ``.npz`` file that are the inputs of a model, by input name.
 
@@ -85,11 +90,11 @@ def _keys(found: list[str], names: Sequence[str], where: str) -> list[str]:
         rest = [key for key in found if key not in names]
         keys = list(names)
     else:
-        inputs = [key for key in found if not _OUTPUT.fullmatch(key)]
+        inputs = [key for key in found if not is_output(key)]
         patterns = ([pattern.format(n) for n in range(len(names))] for pattern in _POSITIONAL)
         keys = next((keys for keys in patterns if set(keys) == set(inputs)), [])
         rest = []
-    if not keys or any(not _OUTPUT.fullmatch(key) for key in rest):
+    if not keys or any(not is_output(key) for key in rest):
         raise _wrong_keys(found, names, where)
     return keys
 

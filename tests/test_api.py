@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,19 @@ def test_a_module_needs_example_inputs(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="example inputs"):
         edgeconv.convert(torch.nn.ReLU(), output=tmp_path / "m")
+
+
+def test_convert_can_be_looked_up() -> None:
+    signature = inspect.signature(edgeconv.convert)
+    assert list(signature.parameters)[:2] == ["model", "example_inputs"]
+    assert signature.parameters["quantize"].default == "none"
+    assert signature.parameters["calibration_data"].kind is inspect.Parameter.KEYWORD_ONLY
+    hints = typing.get_type_hints(edgeconv.convert)
+    assert hints["return"] is edgeconv.Result
+    assert hints["seed"] is int
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        help(edgeconv.convert)
+    for word in ("example_inputs", "calibration_data", "io_dtype"):
+        assert word in text.getvalue()
+    assert (edgeconv.convert.__doc__ or "").startswith("Convert a model into a bundle")

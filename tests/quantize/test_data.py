@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, TensorDataset
 
 from edgeconv.arrays import read_npz
 from edgeconv.artifacts import TensorSpec
@@ -167,11 +168,11 @@ FUNCTIONS = """
     def named():
         return [{"ids": np.full((1, 7), n), "image": np.ones((3, 4, 5))} for n in range(3)]
     def labelled():
-        yield np.ones((3, 4, 5), np.float32), 3
+        yield np.ones((3, 4, 5), np.float32), 3, 4
     def misnamed():
         yield {"picture": np.ones((3, 4, 5))}
     def batched():
-        yield np.ones((8, 3, 4, 5), np.float32)
+        yield np.ones((8, 2, 4, 5), np.float32)
     def broken():
         yield np.ones((3, 4, 5), np.float32)
         raise RuntimeError("the disk is gone")
@@ -207,9 +208,9 @@ def test_functions() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("labelled", "a sample has 2 arrays, the model 1 inputs"),
+        ("labelled", "a sample has 3 arrays, the model 1 inputs"),
         ("misnamed", "expected image; found picture"),
-        ("batched", r"expected 1x3x4x5 or 3x4x5, found 8x3x4x5"),
+        ("batched", r"expected 1x3x4x5 or 3x4x5, found 8x2x4x5"),
         ("broken", r"RuntimeError: the disk is gone"),
         ("number", "gave a int, not samples"),
         ("nothing", "no samples"),
@@ -220,6 +221,35 @@ def test_functions() -> None:
 def test_functions_that_do_not_fit(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_samples(f"calibration_here:{name}", [IMAGE])
+
+
+def test_batches_are_taken_apart_and_labels_left_out() -> None:
+    pictures, classes = torch.from_numpy(images(10, axis=False)), torch.arange(10)
+    pairs = TensorDataset(pictures, classes)
+    named: Any = [{"image": x, "labels": y} for x, y in zip(pictures, classes, strict=True)]
+    expected = load_samples(images(10), [IMAGE])
+    sources: list[Any] = [
+        DataLoader(TensorDataset(pictures), batch_size=4),
+        DataLoader(pairs, batch_size=4),
+        DataLoader(pairs, batch_size=1),
+        DataLoader(pairs, batch_size=None),
+        pairs,
+        DataLoader(named, batch_size=3),
+        lambda: (images(10)[start : start + 5] for start in (0, 5)),
+    ]
+    for source in sources:
+        assert load_samples(source, [IMAGE]).digest == expected.digest
+    assert load_samples(sources[0], [IMAGE], limit=6).digest == expected.select(0, 6).digest
+
+
+def test_batches_of_several_inputs() -> None:
+    ids = torch.arange(70).reshape(10, 7)
+    both = TensorDataset(torch.from_numpy(images(10, axis=False)), ids)
+    samples = load_samples(DataLoader(both, batch_size=4), [IMAGE, IDS])
+    np.testing.assert_array_equal(samples.arrays["ids"][:, 0], ids)
+    assert samples.count == 10
+    fixed = load_samples([np.zeros((4, 2, 6), np.float32)], [BATCH])
+    assert fixed.count == 4
 
 
 def test_data_in_memory() -> None:
