@@ -11,6 +11,7 @@ from edgeconv.convert.value_map import scope_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from onnx import NodeProto
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _STACK = "pkg.torch.onnx.stack_trace"
@@ -22,6 +23,12 @@ def origin_of(node: ir.Node) -> tuple[str, str]:
     return _module(node.metadata_props.get(_SCOPES, "")), _source(
         node.metadata_props.get(_STACK, "")
     )
+
+
+def module_of(node: NodeProto) -> str:
+    """Return the path of the PyTorch module of a node as a file has it, ``""`` where unknown."""
+    scopes = (item.value for item in node.metadata_props if item.key == _SCOPES)
+    return _module(next(scopes, ""))
 
 
 def origins_of(onnx: Path) -> dict[str, list[str]]:

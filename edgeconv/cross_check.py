@@ -157,9 +157,8 @@ class _CrossCheck:
 def held_to_previous(stage: StageParity) -> StageParity:
     """Return the stage, failed where its outputs are not those of the stage before it."""
     reasons = tuple(
-        f"output {item.name}: {text} (against {stage.previous_stage})"
-        for item in stage.previous
-        for text in parity.failures(item, stage.gate)
+        f"{text} (against {stage.previous_stage})"
+        for text in parity.reasons(stage.previous, stage.gate)
     )
     if not reasons:
         return stage

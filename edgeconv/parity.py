@@ -20,6 +20,20 @@ Figures of one output, over all elements of all samples, with ``err = candidate 
 ``exact``           share of equal elements, for integer and boolean outputs; else ``None``
 ==================  ============================================================================
 
+Each part of an output (`edgeconv.parts`) has the same figures, and a gate holds for the worst part.
+Of the whole and of each part also:
+
+====================  ==========================================================================
+``levels``            distinct values over all samples
+``reference_levels``  distinct values of the reference
+``lost``              whether fewer than `FEW` values are left of a part that has more than `MANY`
+                      in the reference, where values closer than 1/1024 of its range count as one:
+                      that a softmax is sure of itself is no loss
+``worst_sample``      index and ``sqnr_db`` of the sample with the lowest
+``note``              ``zero``, ``denormal`` or ``constant``, of a part that is so in the reference.
+                      It has no scale of its own: its error is judged as a share of the whole
+====================  ==========================================================================
+
 Where the reference is NaN or infinite the candidate must be the same; those elements are left out
 of the figures. Anything else that cannot be measured makes every figure ``None`` and the output
 fails with a reason. JSON has no NaN and no infinity, and none is ever written.
@@ -27,56 +41,34 @@ fails with a reason. JSON has no NaN and no infinity, and none is ever written.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeconv.artifacts import Array, Arrays, TensorSpec
-from edgeconv.gates import AT_LEAST, AT_MOST
+from edgeconv.figures import FEW, MANY, OutputFigures
+from edgeconv.judging import failures, reasons
+from edgeconv.parts import Anatomy, Part, divide
+from edgeconv.sums import MAX_DB, Sums, decibel, largest, levels, resolved_levels
 
-MAX_DB = 300.0
-"""Bound of ``sqnr_db``; double precision cannot tell more."""
+__all__ = [
+    "MAX_DB",
+    "OutputFigures",
+    "Reference",
+    "compare",
+    "compare_output",
+    "failures",
+    "histogram",
+    "reasons",
+    "restore",
+    "store",
+    "worst_sqnr",
+]
 
-_NEXT_TO_ZERO = 1e-3
-
-# With a reference of zeros there is no scale to compare with: this much is float32 noise.
-_ZERO_NOISE = 1e-6
-
-# Squares of larger values may overflow double precision; only float64 tensors hold such values.
-_COMPARABLE = 1e140
-
-_INTEGER_METRICS = ("exact", "max_abs", "mean_abs", "max_rel")
-
-
-@dataclass(frozen=True, slots=True)
-class OutputFigures:
-    """The figures of one output, as the module's docstring defines them.
-
-    Attributes:
-        reason: Why the output cannot be compared; ``""`` where it can.
-    """
-
-    name: str
-    max_abs: float | None = None
-    mean_abs: float | None = None
-    max_rel: float | None = None
-    peak_error: float | None = None
-    cosine: float | None = None
-    sqnr_db: float | None = None
-    top1_agreement: float | None = None
-    exact: float | None = None
-    reason: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the form that ``parity.json`` has; ``reason`` is left out where empty."""
-        data = asdict(self)
-        if not self.reason:
-            del data["reason"]
-        return data
+_DENORMAL = float(np.finfo(np.float32).tiny)
 
 
 def restore(stored: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Arrays:
@@ -94,30 +86,150 @@ def store(arrays: Mapping[str, Array], specs: Sequence[TensorSpec]) -> Arrays:
     }
 
 
-def compare(reference: Arrays, candidate: Arrays) -> tuple[OutputFigures, ...]:
-    """Compare every output, in the reference's order.
+def compare(
+    reference: Arrays, candidate: Arrays, anatomy: Anatomy | None = None
+) -> tuple[OutputFigures, ...]:
+    """Compare every output and its parts, in the reference's order.
 
     Args:
         reference: Arrays by output name, ``[sample, ...]``, in the source model's form.
         candidate: The same of the artifact under test.
+        anatomy: What the graph tells of the outputs.
     """
-    if list(reference) != list(candidate):
-        reason = f"outputs are {', '.join(candidate)}, expected {', '.join(reference)}"
-        return tuple(OutputFigures(name, reason=reason) for name in reference)
-    return tuple(compare_output(name, reference[name], candidate[name]) for name in reference)
+    return Reference(reference, anatomy).compare(candidate)
 
 
-def compare_output(name: str, reference: Array, candidate: Array) -> OutputFigures:
-    """Compare one output over all samples; both are ``[sample, ...]``."""
+class Reference:
+    """What candidates are compared with, and what need be known of it only once.
+
+    Args:
+        arrays: Arrays by output name, ``[sample, ...]``, in the source model's form.
+        anatomy: What the graph tells of the outputs.
+        parts: The parts of each output, where they are known already.
+    """
+
+    def __init__(
+        self,
+        arrays: Arrays,
+        anatomy: Anatomy | None = None,
+        parts: Mapping[str, tuple[Part, ...]] | None = None,
+    ) -> None:
+        self.arrays = arrays
+        pieces = {} if anatomy is None else anatomy.parts
+        self.parts = (
+            {
+                name: divide(array, _fitting(array, pieces.get(name, ())))
+                for name, array in arrays.items()
+            }
+            if parts is None
+            else parts
+        )
+        self._counts: dict[tuple[str, Part], tuple[int, int]] = {}
+
+    def compare(self, candidate: Arrays) -> tuple[OutputFigures, ...]:
+        """Compare every output of a candidate and its parts."""
+        if list(self.arrays) != list(candidate):
+            reason = f"outputs are {', '.join(candidate)}, expected {', '.join(self.arrays)}"
+            return tuple(OutputFigures(name, reason=reason) for name in self.arrays)
+        return tuple(self._output(name, candidate[name]) for name in self.arrays)
+
+    def _output(self, name: str, candidate: Array) -> OutputFigures:
+        reference = self.arrays[name]
+        found = compare_output(name, reference, candidate, self.parts.get(name, ()))
+        if found.reason or reference.dtype.kind != "f":
+            return found
+        parts = [
+            self._counted(name, part, figures, candidate)
+            for part, figures in zip(self.parts.get(name, ()), found.parts, strict=True)
+        ]
+        return replace(self._counted(name, _WHOLE, found, candidate), parts=tuple(parts))
+
+    def _counted(
+        self, name: str, part: Part, figures: OutputFigures, candidate: Array
+    ) -> OutputFigures:
+        """Return the figures with the number of distinct values."""
+        if (name, part) not in self._counts:
+            expected = part.select(self.arrays[name])
+            self._counts[name, part] = levels(expected), resolved_levels(expected)
+        before, resolved = self._counts[name, part]
+        count = before if figures.max_abs == 0 else levels(part.select(candidate))
+        lost = count < FEW and resolved > MANY
+        return replace(figures, levels=count, reference_levels=before, lost=lost)
+
+
+_WHOLE = Part(())
+
+
+def _fitting(array: Array, pieces: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Return the pieces, none where the array is not of the shape that the graph speaks of."""
+    fits = all(
+        item.axis + 1 < array.ndim and item.stop <= array.shape[item.axis + 1]
+        for piece in pieces
+        for item in piece.slices
+    )
+    return pieces if fits else ()
+
+
+def compare_output(
+    name: str, reference: Array, candidate: Array, parts: Sequence[Part] = ()
+) -> OutputFigures:
+    """Compare one output, and parts of it, over all samples; both are ``[sample, ...]``."""
     reason = _mismatch(reference, candidate)
     if reason:
         return OutputFigures(name, reason=reason)
-    sums = _Sums()
-    for expected, actual in zip(reference, candidate, strict=True):
+    sums, figures = _measure(name, reference, candidate)
+    if figures.reason:
+        return figures
+    rank = reference.ndim - 1
+    return replace(
+        figures,
+        top1_agreement=_top1(reference, candidate),
+        parts=tuple(
+            _part(part.words(rank), part, part.select(reference), part.select(candidate), sums)
+            for part in parts
+        ),
+    )
+
+
+def _measure(name: str, reference: Array, candidate: Array) -> tuple[Sums, OutputFigures]:
+    sums = Sums()
+    worst: tuple[float, int] | None = None
+    for index, (expected, actual) in enumerate(zip(reference, candidate, strict=True)):
+        before = sums.reference2, sums.error2
         reason = sums.add(np.asarray(expected), np.asarray(actual))
         if reason:
-            return OutputFigures(name, reason=reason)
-    return sums.figures(name, reference, candidate)
+            return sums, OutputFigures(name, reason=reason)
+        signal, noise = sums.reference2 - before[0], sums.error2 - before[1]
+        if signal > 0:
+            worst = min(worst or (MAX_DB, index), (decibel(signal, noise), index))
+    return sums, OutputFigures(
+        name,
+        max_abs=sums.max_abs,
+        mean_abs=sums.mean_abs,
+        max_rel=sums.max_rel,
+        peak_error=sums.peak_error,
+        cosine=sums.cosine,
+        sqnr_db=sums.sqnr_db,
+        exact=None if _kind(reference) == "f" else _share(reference == candidate),
+        worst_sample=None if worst is None else {"index": worst[1], "sqnr_db": worst[0]},
+        note=_note(reference) if _kind(reference) == "f" else "",
+    )
+
+
+def _part(words: str, part: Part, reference: Array, candidate: Array, whole: Sums) -> OutputFigures:
+    sums, figures = _measure(words, reference, candidate)
+    within = sums.sqnr_within(whole) if figures.note else None
+    return replace(figures, slice=part.to_dict(), within_db=within)
+
+
+def _note(array: Array) -> str:
+    """Return why an array has no scale; ``""`` where it has one."""
+    if not array.size:
+        return ""
+    peak = largest(array)
+    if peak < _DENORMAL:
+        return "zero" if peak == 0 else "denormal"
+    return "constant" if array.min() == array.max() else ""
 
 
 def _mismatch(reference: Array, candidate: Array) -> str:
@@ -132,92 +244,6 @@ def _kind(array: Array) -> str:
     return {"u": "i"}.get(array.dtype.kind, array.dtype.kind)
 
 
-def _largest(array: npt.NDArray[np.float64]) -> float:
-    return float(np.abs(array).max()) if array.size else 0.0
-
-
-class _Sums:
-    """What is added up over samples, in double precision."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.max_abs = self.sum_abs = self.max_rel = self.peak = 0.0
-        self.error2 = self.reference2 = self.candidate2 = self.dot = 0.0
-
-    def add(self, expected: Array, actual: Array) -> str:
-        """Add one sample; return why it cannot be compared, or ``""``."""
-        ref = np.ravel(expected).astype(np.float64)
-        got = np.ravel(actual).astype(np.float64)
-        finite = np.isfinite(ref)
-        strange = int(np.count_nonzero(~np.isfinite(got[finite])))
-        if strange:
-            return f"{strange} values are NaN or infinite where the reference has none"
-        if not np.array_equal(ref[~finite], got[~finite], equal_nan=True):
-            return "NaN or infinite values of the reference are missing"
-        if max(_largest(ref[finite]), _largest(got[finite])) > _COMPARABLE:
-            return f"values beyond {_COMPARABLE:g} cannot be compared"
-        self._add_finite(ref[finite], got[finite])
-        return ""
-
-    def _add_finite(self, ref: npt.NDArray[np.float64], got: npt.NDArray[np.float64]) -> None:
-        if not ref.size:
-            return
-        error = np.abs(got - ref)
-        size = np.abs(ref)
-        peak = float(size.max())
-        self.count += ref.size
-        self.peak = max(self.peak, peak)
-        self.max_abs = max(self.max_abs, float(error.max()))
-        self.sum_abs += float(error.sum())
-        if peak > 0:
-            relative = error / np.maximum(size, peak * _NEXT_TO_ZERO)
-            self.max_rel = max(self.max_rel, float(relative.max()))
-        elif error.any():
-            self.max_rel = max(self.max_rel, 1.0)
-        self.error2 += _dot(error, error)
-        self.reference2 += _dot(ref, ref)
-        self.candidate2 += _dot(got, got)
-        self.dot += _dot(ref, got)
-
-    def figures(self, name: str, reference: Array, candidate: Array) -> OutputFigures:
-        """Return the figures of everything added."""
-        return OutputFigures(
-            name,
-            max_abs=self.max_abs,
-            mean_abs=self.sum_abs / max(self.count, 1),
-            max_rel=self.max_rel,
-            peak_error=self._peak_error(),
-            cosine=self._cosine(),
-            sqnr_db=_decibel(self.reference2, self.error2),
-            top1_agreement=_top1(reference, candidate),
-            exact=None if _kind(reference) == "f" else _share(reference == candidate),
-        )
-
-    def _peak_error(self) -> float:
-        if self.peak > 0:
-            return self.max_abs / self.peak
-        return 0.0 if self.max_abs == 0 else 1.0
-
-    def _cosine(self) -> float:
-        if self.reference2 == 0 or self.candidate2 == 0:
-            return 1.0 if self.reference2 == self.candidate2 else 0.0
-        norm = math.sqrt(self.reference2) * math.sqrt(self.candidate2)
-        return max(-1.0, min(1.0, self.dot / norm)) if norm > 0 else 1.0
-
-
-def _dot(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
-    """Return the sum of products, by this thread alone: BLAS would take every core for it."""
-    return float(np.einsum("i,i->", first, second))
-
-
-def _decibel(signal: float, noise: float) -> float:
-    if noise == 0:
-        return MAX_DB
-    if signal == 0:
-        return -MAX_DB
-    return max(-MAX_DB, min(MAX_DB, 10 * (math.log10(signal) - math.log10(noise))))
-
-
 def _top1(reference: Array, candidate: Array) -> float | None:
     scores = reference.ndim == 3 and reference.shape[2] >= 2 and reference.dtype.kind == "f"
     if not scores or reference.size == 0 or np.isnan(reference).any():
@@ -227,41 +253,6 @@ def _top1(reference: Array, candidate: Array) -> float | None:
 
 def _share(equal: npt.NDArray[np.bool_]) -> float:
     return float(equal.mean()) if equal.size else 1.0
-
-
-def failures(figures: OutputFigures, gate: Mapping[str, float]) -> tuple[str, ...]:
-    """Return what of the gate the output misses, in words; nothing where it passes.
-
-    ``sqnr_db``, ``cosine`` and ``peak_error`` do not judge integer and boolean outputs, whose
-    values are indices or classes more often than quantities; ``exact`` does. An output whose
-    reference is all zero has no scale, and passes those three when it is zero up to float noise.
-    """
-    if figures.reason:
-        return (figures.reason,)
-    missed = []
-    for metric, limit in gate.items():
-        value: float | None = getattr(figures, metric)
-        if value is None or _holds(metric, value, limit) or _beside_the_point(metric, figures):
-            continue
-        relation = "below" if metric in AT_LEAST else "above"
-        missed.append(f"{metric} {value:.4g} is {relation} {limit:g}")
-    return tuple(missed)
-
-
-def _holds(metric: str, value: float, limit: float) -> bool:
-    assert metric in AT_LEAST or metric in AT_MOST
-    return value >= limit if metric in AT_LEAST else value <= limit
-
-
-def _beside_the_point(metric: str, figures: OutputFigures) -> bool:
-    if figures.exact is not None:
-        return metric not in _INTEGER_METRICS
-    return (
-        metric in ("sqnr_db", "cosine", "peak_error")
-        and figures.sqnr_db == -MAX_DB
-        and figures.max_abs is not None
-        and figures.max_abs <= _ZERO_NOISE
-    )
 
 
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -10, 3
@@ -289,7 +280,7 @@ def histogram(name: str, reference: Array, candidate: Array) -> dict[str, Any] |
 
 
 def worst_sqnr(figures: Iterable[OutputFigures]) -> float | None:
-    """Return the lowest ``sqnr_db`` of float outputs; ``None`` where there is none."""
-    values = [item.sqnr_db for item in figures if item.exact is None]
+    """Return the lowest ``sqnr_db`` of float outputs and their parts; ``None`` without any."""
+    values = [item.worst_part.sqnr_db for item in figures if item.exact is None]
     known = [value for value in values if value is not None]
     return min(known) if known else None

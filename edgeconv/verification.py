@@ -14,9 +14,11 @@ from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format
 from edgeconv.batches import run_in_batches
 from edgeconv.convert.onnx_file import simulates_quantization
+from edgeconv.convert.onnx_parts import read_anatomy
 from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.parity import OutputFigures
+from edgeconv.parts import Anatomy
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, Runtimes
 
@@ -273,6 +275,8 @@ class Verifier:
         self._gates = gates
         self._simulated = False
         self._scratch = scratch
+        self._anatomy = Anatomy()
+        self._expected: parity.Reference | None = None
         self._previous_stage = reference
         self._previous: Arrays = {}
 
@@ -320,8 +324,9 @@ class Verifier:
             return
         self._look_at(artifact)
         gate = self._gate(stage)
-        figures = parity.compare(self.reference, outputs)
-        reasons = _reasons(figures, gate)
+        expected = self._known_reference()
+        figures = expected.compare(outputs)
+        reasons = parity.reasons(figures, gate)
         self.stages.append(
             StageParity(
                 stage,
@@ -331,7 +336,7 @@ class Verifier:
                 runtime,
                 figures,
                 self._previous_stage,
-                parity.compare(self._previous, outputs),
+                self._against_previous(expected, figures, outputs),
                 reasons,
                 _histograms(self.reference, outputs),
                 milliseconds,
@@ -339,15 +344,40 @@ class Verifier:
         )
         self._previous_stage, self._previous = stage, outputs
 
+    def _known_reference(self) -> parity.Reference:
+        """Return the reference with its parts, which are looked for once."""
+        if self._expected is None:
+            self._expected = parity.Reference(self.reference, self._anatomy)
+        return self._expected
+
+    def _against_previous(
+        self, expected: parity.Reference, figures: tuple[OutputFigures, ...], outputs: Arrays
+    ) -> tuple[OutputFigures, ...]:
+        """Return the figures against the stage before; of the first stage that is the reference."""
+        if self._previous is self.reference:
+            return figures
+        if list(self._previous) != list(outputs):
+            return parity.compare(self._previous, outputs)
+        return tuple(
+            parity.compare_output(name, array, outputs[name], expected.parts.get(name, ()))
+            for name, array in self._previous.items()
+        )
+
     def _gate(self, stage: str) -> Gate:
         return gate_for(
             stage, self._gates, simulated=self._simulated, reference=self._reference_stage
         )
 
     def _look_at(self, artifact: Artifact) -> None:
-        """Note whether the model simulates quantization, which its ONNX file tells."""
+        """Note what an ONNX file tells: what it joins, and whether it simulates quantization."""
         if artifact.format is Format.ONNX:
             self._simulated |= simulates_quantization(artifact.path)
+            self.know(artifact.path)
+
+    def know(self, onnx: Path) -> None:
+        """Take what the outputs are made of from an ONNX file of the same model."""
+        if not self._anatomy.parts:
+            self._anatomy = read_anatomy(onnx)
 
 
 def _histograms(reference: Arrays, outputs: Arrays) -> tuple[Mapping[str, Any], ...]:
@@ -357,12 +387,6 @@ def _histograms(reference: Arrays, outputs: Arrays) -> tuple[Mapping[str, Any], 
         if name in outputs
     )
     return tuple(item for item in found if item is not None)
-
-
-def _reasons(figures: tuple[OutputFigures, ...], gate: Mapping[str, float]) -> tuple[str, ...]:
-    return tuple(
-        f"output {item.name}: {text}" for item in figures for text in parity.failures(item, gate)
-    )
 
 
 def _one_line(error: EdgeconvError) -> str:

@@ -73,7 +73,7 @@ def judge(
     gate = gate_for(stage, gates)
     figures = parity.compare(outcome.reference, outcome.there)
     before = parity.compare(outcome.here, outcome.there)
-    reasons = [f"output {f.name}: {text}" for f in figures for text in parity.failures(f, gate)]
+    reasons = list(parity.reasons(figures, gate))
     reasons += [
         f"output {item.name}: {item.max} LSB from this CPU, more than {max_lsb}"
         for item in outcome.steps

@@ -1,0 +1,93 @@
+"""What of a gate outputs and their parts miss, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from edgeconv.figures import OutputFigures, counted
+from edgeconv.gates import AT_LEAST, AT_MOST
+
+# With a reference of zeros there is no scale to compare with: this much is float32 noise.
+_ZERO_NOISE = 1e-6
+
+_INTEGER_METRICS = ("exact", "max_abs", "mean_abs", "max_rel")
+_OF_SCALE = ("sqnr_db", "cosine", "peak_error")
+
+
+def reasons(figures: Iterable[OutputFigures], gate: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what of the gate the outputs and their parts miss, each as a sentence.
+
+    Of parts that miss the same limit the worst is named:
+    ``output y, rows 4 to 83 (sigmoid): sqnr_db 0 is below 12, 1 of 3,214 values``.
+    """
+    found: list[str] = []
+    for item in figures:
+        whole = {} if item.reason else _missed(item, gate)
+        parts = [(part, _missed(part, gate)) for part in item.parts]
+        if item.reason:
+            found.append(f"output {item.name}: {item.reason}")
+        for metric in dict.fromkeys((*whole, *(name for _, missed in parts for name in missed))):
+            bad = [part for part, missed in parts if metric in missed]
+            worst = min(bad, key=lambda part: _rank(part, metric)) if bad else item
+            place = f"{item.name}, {worst.name}" if bad else item.name
+            more = f" (and {len(bad) - 1} other parts)" if len(bad) > 1 else ""
+            found.append(f"output {place}: {_missed(worst, gate)[metric]}{more}")
+    return tuple(found)
+
+
+def failures(figures: OutputFigures, gate: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what of the gate the output or part misses, in words; nothing where it passes.
+
+    ``sqnr_db``, ``cosine`` and ``peak_error`` do not judge integer and boolean outputs, whose
+    values are indices or classes more often than quantities; ``exact`` does. An output whose
+    reference is all zero has no scale, and passes those three when it is zero up to float noise.
+    """
+    return (figures.reason,) if figures.reason else tuple(_missed(figures, gate).values())
+
+
+def _missed(figures: OutputFigures, gate: Mapping[str, float]) -> dict[str, str]:
+    """Return what is missed by metric; what is lost misses ``sqnr_db``, whatever that is."""
+    missed = {}
+    for metric, limit in gate.items():
+        value: float | None = getattr(figures, metric)
+        if figures.within_db is not None and metric in _OF_SCALE:
+            value = figures.within_db if metric == "sqnr_db" else None
+        if value is None or _holds(metric, value, limit) or _beside_the_point(metric, figures):
+            continue
+        relation = "below" if metric in AT_LEAST else "above"
+        missed[metric] = f"{metric} {told_from(value, limit)} is {relation} {limit:g}"
+    if figures.lost and gate:
+        first = missed.pop("sqnr_db", "")
+        missed = {"sqnr_db": f"{first}, lost: {counted(figures)}".lstrip(", "), **missed}
+    elif "sqnr_db" in missed and counted(figures):
+        missed["sqnr_db"] += f", {counted(figures)}"
+    return missed
+
+
+def told_from(value: float, limit: float) -> str:
+    """Return a figure with as many digits as tell it from a limit: at least four."""
+    texts = (f"{value:.{digits}g}" for digits in range(4, 18))
+    return next((text for text in texts if float(text) != float(f"{limit:g}")), repr(value))
+
+
+def _rank(figures: OutputFigures, metric: str) -> float:
+    value: float | None = getattr(figures, metric)
+    if value is None:
+        return 0.0
+    return -value if metric in AT_MOST else value
+
+
+def _holds(metric: str, value: float, limit: float) -> bool:
+    assert metric in AT_LEAST or metric in AT_MOST
+    return value >= limit if metric in AT_LEAST else value <= limit
+
+
+def _beside_the_point(metric: str, figures: OutputFigures) -> bool:
+    if figures.exact is not None:
+        return metric not in _INTEGER_METRICS
+    return (
+        metric in _OF_SCALE
+        and figures.note in ("zero", "denormal")
+        and figures.max_abs is not None
+        and figures.max_abs <= _ZERO_NOISE
+    )
