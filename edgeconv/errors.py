@@ -26,8 +26,9 @@ The command line alone turns the classes into exit codes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Any
 
 
@@ -185,6 +186,20 @@ class WorkerCrashed(WorkerError):
 
 class WorkerTimeout(WorkerError):
     """The worker process did not answer in time and was stopped."""
+
+
+def meant(text: str, known: Iterable[str]) -> str:
+    """Return the next step after a name that is not known: what is close, and all that are."""
+    names = list(known)
+    return " ".join(filter(None, (close_to(text, names), "use one of " + ", ".join(names))))
+
+
+def close_to(text: str, known: Iterable[str]) -> str:
+    """Return a question after the names that are close to another one, ``""`` without any."""
+    folded = {name.casefold(): name for name in known}
+    same = [text.casefold()] if text.casefold() in folded else []
+    found = same or get_close_matches(text.casefold(), folded, 2, 0.6)
+    return f"did you mean {' or '.join(folded[name] for name in found)}?" if found else ""
 
 
 _BY_NAME: dict[str, type[EdgeconvError]] = {

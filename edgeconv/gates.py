@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edgeconv.errors import UsageError
+from edgeconv.errors import UsageError, meant
 
 Gate = dict[str, float]
 """Limits by metric."""
@@ -110,12 +110,12 @@ def check_gate(stage: str, metric: str, limit: float) -> None:
     if stage != EVERY_STAGE and stage not in DEFAULT_GATES:
         raise UsageError(
             f"--gate names the stage {stage}, which is not known",
-            hint="use one of " + ", ".join((*DEFAULT_GATES, EVERY_STAGE)),
+            hint=meant(stage, (*DEFAULT_GATES, EVERY_STAGE)),
         )
     if metric not in (*AT_LEAST, *AT_MOST):
         raise UsageError(
             f"--gate names the metric {metric}, which is not known",
-            hint="use one of " + ", ".join((*AT_LEAST, *AT_MOST)),
+            hint=meant(metric, (*SHORT_NAMES, *AT_LEAST, *AT_MOST)),
         )
     if math.isnan(limit):
         raise UsageError(f"--gate {stage}:{metric} must be a number, not {limit}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from edgeconv.errors import UsageError
+from edgeconv.errors import UsageError, meant
 from edgeconv.gates import check_gate
 
 QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x8"]
@@ -208,16 +208,12 @@ def parse_range(text: str) -> tuple[str, float, float]:
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise UsageError(f"{_option(name)} {value} is not known", hint=_one_of(allowed))
+        raise UsageError(f"{_option(name)} {value} is not known", hint=meant(value, allowed))
 
 
 def _at_least(name: str, value: int, least: int) -> None:
     if value < least:
         raise UsageError(f"{_option(name)} must be at least {least}, not {value}")
-
-
-def _one_of(allowed: tuple[str, ...]) -> str:
-    return "use one of " + ", ".join(allowed)
 
 
 def _option(name: str) -> str:

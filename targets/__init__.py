@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeconv.errors import UsageError
+from edgeconv.errors import UsageError, meant
 from edgeconv.targets.base import Target
 from edgeconv.targets.coral.target import Coral
 from edgeconv.targets.cpu import Cpu
@@ -18,5 +18,7 @@ def find(name: str) -> Target:
         UsageError: There is none.
     """
     if name not in TARGETS:
-        raise UsageError(f"--target {name} is not known", hint="use one of " + ", ".join(TARGETS))
+        known = {other: target.name for target in TARGETS.values() for other in target.also_called}
+        hint = f"did you mean {known[name]}?" if name in known else meant(name, TARGETS)
+        raise UsageError(f"--target {name} is not known", hint=hint)
     return TARGETS[name]

@@ -33,6 +33,10 @@ class Target(Protocol):
         """What ``--target`` calls it."""
 
     @property
+    def also_called(self) -> Sequence[str]:
+        """What else people call it, for a hint."""
+
+    @property
     def mixed_precision(self) -> bool:
         """Whether an int8 model may have operators with float or 16-bit activations."""
 

@@ -15,6 +15,7 @@ class Cpu:
     """Any CPU that LiteRT runs on. Takes every model and adds no stage."""
 
     name = "cpu"
+    also_called = ("litert", "tflite", "xnnpack")
     mixed_precision = True
     precision_rules = ()
     fixed_shapes = False

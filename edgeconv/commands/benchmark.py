@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
+from edgeconv.commands.choice import choice
 from edgeconv.commands.devices import device_of, device_options, run_options
 from edgeconv.console import Display, reported
 from edgeconv.options import RuntimeName
@@ -21,7 +22,7 @@ _COLUMNS = ("stage", "size", "median ms", "p90 ms", "first ms", "memory", "ran o
 @device_options
 @click.option(
     "--runtime",
-    type=click.Choice(get_args(RuntimeName)),
+    type=choice(RuntimeName),
     help="What runs the model.  [default: litert; on a board what is installed there]",
 )
 @click.option(

@@ -50,7 +50,11 @@ _WIDTH = 80
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Class names to put into that folder.",
 )
-@click.option("--force", is_flag=True, help="Also deploy a bundle that was not verified.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also deploy a bundle that was not verified; replace an earlier --export.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Log in detail, with tracebacks.")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from edgeconv import options as choices
+from edgeconv.commands.choice import choice
 from edgeconv.console import EXIT_GATE, Display, reported
 from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import UsageError
@@ -18,10 +19,6 @@ from edgeconv.options import ConvertOptions
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
 _DEFAULTS = ConvertOptions()
-
-
-def _choice(kind: Any) -> click.Choice[str]:
-    return click.Choice(get_args(kind))
 
 
 @click.command()
@@ -44,7 +41,7 @@ def _choice(kind: Any) -> click.Choice[str]:
 )
 @click.option(
     "--quantize",
-    type=_choice(choices.QuantizeMode),
+    type=choice(choices.QuantizeMode),
     default=_DEFAULTS.quantize,
     show_default=True,
     help="fp16, dynamic, weight-only: weights. int8: everything. int16x8: int16 activations.",
@@ -85,7 +82,7 @@ def _choice(kind: Any) -> click.Choice[str]:
 )
 @click.option(
     "--calibrator",
-    type=_choice(choices.CalibratorName),
+    type=choice(choices.CalibratorName),
     default=_DEFAULTS.calibrator,
     show_default=True,
     help="How ranges are chosen.",
@@ -106,14 +103,14 @@ def _choice(kind: Any) -> click.Choice[str]:
 @click.option("--image-std", metavar="S,S,S", help="What they are divided by then.")
 @click.option(
     "--io-dtype",
-    type=_choice(choices.IoDtype),
+    type=choice(choices.IoDtype),
     default=_DEFAULTS.io_dtype,
     show_default=True,
     help="Type of an integer model's inputs and outputs.",
 )
 @click.option(
     "--io-layout",
-    type=_choice(choices.IoLayout),
+    type=choice(choices.IoLayout),
     default=_DEFAULTS.io_layout,
     show_default=True,
     help="Layout of image inputs and outputs.",
@@ -153,14 +150,14 @@ def _choice(kind: Any) -> click.Choice[str]:
 @click.option("--bisect", is_flag=True, help="Search the operator that the compiler fails on.")
 @click.option(
     "--converter",
-    type=_choice(choices.ConverterName),
+    type=choice(choices.ConverterName),
     default=_DEFAULTS.converter,
     show_default=True,
     help="What turns ONNX into a SavedModel. auto: onnx-tf where native lacks an operator.",
 )
 @click.option(
     "--runtime",
-    type=_choice(choices.RuntimeName),
+    type=choice(choices.RuntimeName),
     default=_DEFAULTS.runtime,
     show_default=True,
     help="What runs .tflite files for parity.",
@@ -222,15 +219,18 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
         WorkerPool(timeout=values["timeout"]) as workers,
         Display(quiet=quiet, verbose=verbose) as display,
     ):
+        explained = bool(values["explain"])
+        job = _job(values)
         _start(workers, values["model"])
         from edgeconv import pipeline, report
 
-        explained = bool(values["explain"])
-        result = pipeline.convert(_job(values), display, workers)
+        result = pipeline.convert(job, display, workers)
     if as_json:
         click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False))
     else:
-        click.echo(report.render_text(result.manifest, result.parity))
+        # Warnings went to stderr, unless that was to be quiet.
+        shown: dict[str, Any] = {} if quiet else {"warnings": []}
+        click.echo(report.render_text({**result.manifest, **shown}, result.parity))
         if explained:
             click.echo(report.explain(result.manifest, result.parity))
         click.echo(f"\nbundle: {result.path}\nmodel:  {result.model.path}")

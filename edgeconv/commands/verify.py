@@ -6,11 +6,12 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeconv.baseline import TOLERANCE_DB
+from edgeconv.commands.choice import Choice, choice
 from edgeconv.console import EXIT_GATE, Display, reported
 from edgeconv.errors import UsageError
 from edgeconv.options import RuntimeName
@@ -76,7 +77,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 )
 @click.option(
     "--layout",
-    type=click.Choice(["nhwc", "nchw", "source"]),
+    type=Choice(["nhwc", "nchw", "source"]),
     help="A B: how B stores images, where shapes leave it open; source: as A does.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated inputs.")
@@ -89,7 +90,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 )
 @click.option(
     "--runtime",
-    type=click.Choice(get_args(RuntimeName)),
+    type=choice(RuntimeName),
     default="litert",
     show_default=True,
     help="BUNDLE: what runs .tflite files.",

@@ -6,6 +6,7 @@ import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeconv import parity
@@ -13,7 +14,7 @@ from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
 from edgeconv.bundle import Bundle
 from edgeconv.errors import UsageError
-from edgeconv.toolchain.device.job import EXPECTED, TAIL_EXPECTED, Job, Tail
+from edgeconv.toolchain.device.job import EXPECTED, RUNNER, TAIL_EXPECTED, Job, Tail
 
 if TYPE_CHECKING:
     from edgeconv.deploy.run import DeployOptions
@@ -71,14 +72,12 @@ def export(
         options: Where to, and what else to put there.
 
     Raises:
-        UsageError: The folder exists, or cannot be written.
+        UsageError: The folder exists and is not to be replaced, or is something else than an
+            earlier export; or it cannot be written.
     """
     assert options.export is not None
     target = options.export.absolute()
-    if target.exists():
-        raise UsageError(
-            "the folder exists already", where=str(target), hint="choose another --export"
-        )
+    _require_place(target, replace_it=options.force)
     partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
@@ -91,13 +90,41 @@ def export(
         if options.labels is not None:
             shutil.copyfile(options.labels, partial / "labels.txt")
         (partial / "README.md").write_text(_readme(bundle, model, job))
-        partial.rename(target)
+        _put(partial, target)
     except OSError as error:
         raise UsageError(
             "the folder cannot be written", where=str(target), why=error.strerror or str(error)
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _require_place(target: Path, *, replace_it: bool) -> None:
+    if not target.exists():
+        return
+    if not (target / RUNNER).is_file():
+        raise UsageError(
+            "the folder exists already, and is no earlier export",
+            where=str(target),
+            hint="choose another --export; it is not overwritten, even with --force",
+        )
+    if not replace_it:
+        raise UsageError(
+            "the folder exists already",
+            where=str(target),
+            hint="add --force to replace it, or choose another --export",
+        )
+
+
+def _put(partial: Path, target: Path) -> None:
+    """Give a finished folder its name; an earlier one is there until then."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    earlier = target.with_name(f".{target.name}.earlier-{secrets.token_hex(4)}")
+    target.rename(earlier)
+    partial.rename(target)
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _tail(model: Artifact) -> Tail | None:

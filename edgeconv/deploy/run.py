@@ -43,7 +43,7 @@ class DeployOptions:
         run: How the model is run.
         gates: Overrides of the default gates.
         max_lsb: Steps of its quantization that an output may be away from this CPU's.
-        force: Also deploy a bundle that was not verified.
+        force: Also deploy a bundle that was not verified, and replace an earlier export.
         image: Container image that holds the Edge TPU's compiler.
         export: Write a self-contained folder there instead of running anything on a device.
         labels: A file of class names that goes into that folder.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeconv.artifacts import Artifact, Format
 from edgeconv.errors import CompilerError
 from edgeconv.options import ConvertOptions
-from edgeconv.targets.coral.compiler.find import HOW_TO_GET, PROGRAM, Compiler, find
+from edgeconv.targets.coral.compiler.find import PROGRAM, Compiler, find
 from edgeconv.toolchain.stage import StageContext
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def _options(options: ConvertOptions) -> CompileOptions:
 def skipped() -> str:
     """Return the sentence that says why nothing was compiled, and what to do."""
     return (
-        f"not compiled: {PROGRAM} is not installed; the int8 model is ready for it. To get it, "
-        f"{HOW_TO_GET}. Then run edgeconv deploy --target coral, or this command again"
+        f"not compiled: {PROGRAM} is not installed; edgeconv doctor --target coral says how to "
+        "get it"
     )
 
 

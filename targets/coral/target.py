@@ -77,6 +77,7 @@ class Coral:
     """The Coral Edge TPU: int8 activations and weights, fixed shapes, images channels last."""
 
     name = "coral"
+    also_called = ("edgetpu", "edge-tpu", "edge_tpu", "tpu")
     mixed_precision = False
     fixed_shapes = True
 
@@ -113,13 +114,17 @@ class Coral:
                 why="the transpose that it takes would be refused, and everything after it",
                 hint="leave --io-layout at nhwc",
             )
+        changed: dict[str, Any] = {}
         if options.quantize == "none":
-            _LOG.warning("--target coral needs an integer model: --quantize int8 is used")
-            options = replace(options, quantize="int8")
+            changed["quantize"] = "int8"
         if options.io_dtype == "float32":
-            _LOG.warning("--target coral takes integer inputs and outputs: --io-dtype int8 is used")
-            options = replace(options, io_dtype="int8")
-        return options
+            changed["io_dtype"] = "int8"
+        if changed:
+            used = ", ".join(
+                f"--{name.replace('_', '-')} {value} is used" for name, value in changed.items()
+            )
+            _LOG.warning("--target coral needs integers throughout: %s", used)
+        return replace(options, **changed)
 
     def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:
         """Return the rewriting."""
@@ -133,9 +138,10 @@ class Coral:
         """Say where the operators of an integer model will run, and why some will not map."""
         if model.format is not Format.TFLITE:
             return Assessment()
+        from edgeconv.targets.coral.followed import for_converted
         from edgeconv.targets.coral.predict import predict
 
-        prediction = predict(model.path)
+        prediction = for_converted(predict(model.path))
         data = prediction.to_dict()
         del data["ops"]
         # Only an int8 model that no compiler took is still a TFLite file here.

@@ -186,6 +186,16 @@ def test_an_exported_folder_runs_by_itself(
     again = _edgeconv("deploy", bundle, f"--export={folder}")
     assert again.returncode == 2
     assert "exists already" in again.stderr
+    assert _edgeconv("deploy", bundle, f"--export={folder}", "--force").returncode == 0
+    assert (folder / "runner.py").is_file()
+    assert not (folder / "labels.txt").exists()
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("three years")
+    kept = _edgeconv("deploy", bundle, f"--export={other}", "--force")
+    assert kept.returncode == 2
+    assert "no earlier export" in kept.stderr
+    assert (other / "thesis.txt").read_text() == "three years"
 
 
 def test_benchmark_of_a_bundle(bundle: Path) -> None:

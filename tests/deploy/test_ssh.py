@@ -163,7 +163,7 @@ def test_a_wrong_key(server: Server, job: Job) -> None:
 
 
 def test_nobody_answers(server: Server, job: Job) -> None:
-    with pytest.raises(WorkerError, match="nothing answers on that port"):
+    with pytest.raises(ToolMissing, match="nothing answers on that port"):
         replace(server.board, port=1).run(job, RunOptions())
 
 

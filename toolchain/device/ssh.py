@@ -86,6 +86,7 @@ SSH_FAILURES = (
     ("Connection refused", "nothing answers on that port", "check --port, and sshd on the board"),
     ("Connection timed out", "it does not answer", "check the network, and that the board is on"),
     ("No route to host", "there is no way to it", "check the network, and that the board is on"),
+    ("Network is unreachable", "there is no way to it", "check this machine's network"),
     ("Identity file", "the key file cannot be read", "check --identity"),
     ("Can't open user config file", "the ssh configuration cannot be read", "check --ssh-config"),
     (
@@ -94,6 +95,16 @@ SSH_FAILURES = (
         "install Python 3.7 or later there, with numpy and a TFLite runtime",
     ),
 )
+
+_ABSENT = (
+    "Could not resolve hostname",
+    "Connection refused",
+    "Connection timed out",
+    "No route to host",
+    "Network is unreachable",
+    "not found",
+)
+"""What ssh says where the board, or its Python, is not there."""
 
 _REFUSALS = {
     "interrupted": ("the connection broke while the files were copied", "run it again"),
@@ -265,7 +276,7 @@ class _Session:
             return WorkerTimeout("no answer in time", where=where, hint="raise --timeout")
         for text, why, hint in SSH_FAILURES:
             if text in said:
-                kind = ToolMissing if text == "not found" else WorkerError
+                kind = ToolMissing if text in _ABSENT else WorkerError
                 return kind("cannot use the board", where=where, why=why, hint=hint, details=said)
         return WorkerError(
             "the connection to the board broke",
