@@ -18,6 +18,10 @@ Arrays = dict[str, Array]
 """Arrays by input or output name."""
 
 
+_HALF = 0.5 + 1e-3
+"""What is a half but for the rounding of float32 counts as one."""
+
+
 class Format(StrEnum):
     """The file format of an artifact."""
 
@@ -92,7 +96,8 @@ class TensorSpec:
         if self.quantization is None:
             return np.asarray(moved, self.dtype, order="C")
         limits = np.iinfo(self.dtype)
-        steps = np.rint(moved / self.quantization.scale) + self.quantization.zero_point
+        # Halves go up, so that bytes whose zero lies between two integers stay apart.
+        steps = np.floor(moved / self.quantization.scale + _HALF) + self.quantization.zero_point
         return np.asarray(np.clip(steps, limits.min, limits.max), self.dtype, order="C")
 
     def restore(self, array: Array) -> Array:

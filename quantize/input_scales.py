@@ -7,6 +7,7 @@ its own inputs can see it. Calibration must neither widen such an input nor cut 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,13 +30,16 @@ from edgeconv.quantize.byte_grid import (
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.image_like import channel_axis
 from edgeconv.quantize.images import Normalisation
-from edgeconv.quantize.qparams import Affine, Range
+from edgeconv.quantize.qparams import INT8_MAX, INT8_MIN, Affine, Range
 
 _NEAR = 0.02
 """An image whose extremes are no farther from the ends than that share, means these ends."""
 
 _BYTE_STEPS = 128
 """In 16 bits a byte has so many steps, so that each byte is a stored value."""
+
+_HALFWAY = 0.05
+"""Bytes that lie so near the middle of two integers, in steps, may be rounded to either."""
 
 _PCM = (32768.0, 32767.0)
 """What 16 bit audio is divided by."""
@@ -55,23 +59,52 @@ class InputScale:
         high: The highest.
         why: How that is known, for the manifest.
         held: Whether the scale has to be that of this range; otherwise it is a limit only.
+        bytes: Whether the samples are 256 values evenly spread over the range.
     """
 
     low: float
     high: float
     why: str
     held: bool = True
+    bytes: bool = False
 
     @property
     def range(self) -> Range:
         """The range, zero included."""
         return Range.of(self.low, self.high)
 
-    def affine(self, bits: int) -> Affine:
-        """Return the scale and zero point for activations of 8 or 16 bits."""
+    def affine(self, bits: int, *, real: bool = False) -> Affine:
+        """Return the scale and zero point.
+
+        Args:
+            bits: 8 or 16, of the activations.
+            real: Whether the input is float32 and quantized on its way in. Then bytes must not
+                lie halfway between two integers, which would be rounded this way and that.
+        """
         if bits == 16 and self.low == 0.0 and self.high > 0:
             return Affine(float(np.float32(self.high / (LAST * _BYTE_STEPS))), 0, 16)
-        return Affine.of(self.range, bits)
+        found = Affine.of(self.range, bits)
+        if bits == 16 or not self.bytes:
+            return found
+        zero = self._zero
+        if real and abs(zero % 1 - 0.5) < _HALFWAY:
+            step = (self.high - self.low) / (LAST - 1)
+            return Affine(float(np.float32(step)), round(INT8_MIN + 0.5 - self.low / step))
+        # Halves go down: stored bytes are those of the source then, and not the ones after.
+        return Affine(found.scale, min(max(math.ceil(zero - 0.5 - 1e-6), INT8_MIN), INT8_MAX))
+
+    @property
+    def _zero(self) -> float:
+        """Where zero lies among the int8 numbers of the bytes."""
+        return INT8_MIN - self.low * LAST / (self.high - self.low)
+
+    def shift(self, *, real: bool) -> float:
+        """Return by how much int8 stands for more than the bytes were; see `centre`."""
+        found = self.affine(8, real=real)
+        if not self.bytes or not np.isclose(found.scale * LAST, self.high - self.low, 1e-4):
+            return 0.0
+        shift = (self._zero - found.zero_point) * found.scale
+        return shift if abs(shift) > 1e-3 * found.scale else 0.0
 
     def note(self, name: str) -> str:
         """Return what reports say of it."""
@@ -122,6 +155,8 @@ def affine_of(
     held: Held,
     bits: Mapping[int, int],
     origin: Mapping[int, int] | None = None,
+    *,
+    real: bool = True,
 ) -> dict[int, Affine]:
     """Return the scale and zero point of the inputs that are held, and of copies of them.
 
@@ -130,6 +165,7 @@ def affine_of(
         held: What its inputs can hold.
         bits: 8 or 16 for each float activation that becomes an integer one.
         origin: For each copy in another precision, the tensor that it repeats.
+        real: Whether the inputs are float32.
     """
     known = {
         index: scale
@@ -138,7 +174,7 @@ def affine_of(
     }
     sources = {index: (origin or {}).get(index, index) for index in bits}
     return {
-        index: known[source].affine(bits[index])
+        index: known[source].affine(bits[index], real=real)
         for index, source in sources.items()
         if source in known
     }
@@ -172,7 +208,9 @@ def input_scales(
         array = arrays[spec.name]
         if spec.name in (stated or {}):
             low, high = (stated or {})[spec.name]
-            scale: InputScale | None = InputScale(low, high, "as --input-range says")
+            scale: InputScale | None = InputScale(
+                low, high, "as --input-range says", bytes=Grid(low, high).holds(array)
+            )
         elif array.dtype.kind != "f" or not array.size or not np.isfinite(array).all():
             scale = None
         else:
@@ -217,7 +255,7 @@ def _on(grid: Grid) -> InputScale:
         why = f"all samples are (x/255 - {_text(-grid.low * std)}) / {_text(std)} of bytes x"
         if not grid.anchored:
             why += ", of which 0 and 255 do not occur: --input-range states what they are"
-    return InputScale(grid.low, grid.high, why)
+    return InputScale(grid.low, grid.high, why, bytes=True)
 
 
 def _around(grids: Sequence[Grid], source: str) -> InputScale:
@@ -242,7 +280,8 @@ def _normalised(normalisation: Normalisation, channels: Sequence[Array]) -> Inpu
             return None
     if all(map(grids[0].same, grids)):
         why = "that is what 0 to 1 becomes by --image-mean and --image-std"
-        return InputScale(grids[0].low, grids[0].high, why)
+        on_it = grids[0].holds(np.stack(channels))
+        return InputScale(grids[0].low, grids[0].high, why, bytes=on_it)
     return _around(grids, "mean and standard deviation")
 
 

@@ -8,6 +8,7 @@ from edgeconv.artifacts import Array
 from edgeconv.quantize import check, weights
 from edgeconv.quantize.calibrate import Progress, ranges_of, watch
 from edgeconv.quantize.calibrators import Calibrator, Seen
+from edgeconv.quantize.centre import centre
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.input_scales import Held, affine_of
@@ -106,15 +107,17 @@ def build(
     """
     imported = imported or Imported()
     imported.settle(graph)
+    real = io_dtype == "float32"
+    centre(graph, held, precisions, real=real)
     chosen = chooser(graph, precisions)
     if uniform(precisions) and _edges_fit(precisions[0], io_dtype):
         bits = dict.fromkeys(graph.activations(), BITS[precisions[0]])
-        plan = Plan(graph, bits, affine_of(graph, held, bits) | imported.affine)
+        plan = Plan(graph, bits, affine_of(graph, held, bits, real=real) | imported.affine)
     else:
         parts = split(graph, precisions, io_dtype)
         copies = {copy: imported.affine.get(index) for copy, index in parts.origin.items()}
         given = {copy: affine for copy, affine in copies.items() if affine is not None}
-        known = affine_of(graph, held, parts.bits, parts.origin)
+        known = affine_of(graph, held, parts.bits, parts.origin, real=real)
         plan = Plan(graph, parts.bits, known | imported.affine | given)
         ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
     affine = plan.choose(ranges)

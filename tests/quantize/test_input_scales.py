@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeconv import tflite
-from edgeconv.artifacts import Array, TensorSpec
+from edgeconv.artifacts import Array, Quantization, TensorSpec
 from edgeconv.errors import UsageError
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.images import Normalisation
@@ -245,3 +246,60 @@ def test_audio_is_not_widened(lab: Any) -> None:
     graph = Graph(tflite.load(quantized.path))
     entry = next(one for one in graph.operators if graph.op(one) == "QUANTIZE")
     assert graph.tensors[entry.outputs[0]].quantization.scale[0] <= np.float32(2 / 255) * 1.0001
+
+
+def test_zeros_between_two_integers_are_rounded_one_way() -> None:
+    signed = InputScale(-1.0, 1.0, "", bytes=True)
+    assert signed.affine(8) == Affine(float(np.float32(2 / 255)), -1)
+    quantization = Quantization(signed.affine(8).scale, 127)
+    spec = replace(TensorSpec.plain("x", (256,), "uint8"), quantization=quantization)
+    every = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
+    assert spec.store(every).tolist() == list(range(256))
+    assert signed.shift(real=False) == pytest.approx(1 / 255)
+    assert signed.shift(real=True) == 0.0
+    assert signed.affine(8, real=True).scale == pytest.approx(2 / 254)
+
+
+@pytest.mark.parametrize("kind", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
+@pytest.mark.parametrize("mean", [0.5, 0.31])
+@pytest.mark.parametrize("io_dtype", ["uint8", "float32"])
+def test_bytes_normalised_by_any_mean_are_exact(
+    lab: Any, kind: str, mean: float, io_dtype: str
+) -> None:
+    """Where nothing is padded, bytes lose nothing on their way in."""
+    rng = np.random.default_rng(4)
+    model = lab.model()
+    source = model.input(1, 8, 8, 3)
+    step = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "padding": 1}
+    shape, more = {
+        "CONV_2D": ((5, 3, 3, 3), step),
+        "DEPTHWISE_CONV_2D": ((1, 3, 3, 3), {**step, "depthMultiplier": 1}),
+        "FULLY_CONNECTED": ((6, 192), {}),
+    }[kind]
+    # Weights that 8 bits hold exactly, and large sums of them, which a shift shows in.
+    steps = rng.integers(20, 128, shape)
+    steps.reshape(-1)[:: int(np.prod(shape[1:]))] = 127
+    if kind.startswith("DEPTH"):
+        steps[0, 0, 0] = 127
+    weight, count = model.constant(steps / 127), shape[3 if kind.startswith("DEPTH") else 0]
+    bias = model.constant(rng.standard_normal(count))
+    if kind == "FULLY_CONNECTED":
+        source_ = model.op("RESHAPE", source, model.constant([1, 192], "int32"))
+        made = model.op(kind, source_, weight, bias)
+    else:
+        made = model.op(kind, source, weight, bias, **more)
+    artifact = lab.save(model, made)
+    fed = rng.integers(0, 256, (24, 1, 8, 8, 3))
+    rows = [[np.asarray((one / 255 - mean) / 0.5, np.float32)] for one in fed]
+    quantized = lab.quantize(
+        artifact, rows, io_dtype=io_dtype, calibrator="minmax", disable_recovery=["all"]
+    )
+    stored = rows if io_dtype == "float32" else [[one.astype(np.uint8)] for one in fed]
+    (expected,), (found,) = lab.run(artifact.path, rows), lab.run(quantized.path, stored)
+    step_out = (max(expected.max(), 0) - min(expected.min(), 0)) / 255
+    if io_dtype == "uint8":
+        out = quantized.outputs[0].quantization
+        step_out, found = out.scale, (found.astype(np.float32) - out.zero_point) * out.scale
+    exact = mean != 0.5 or io_dtype == "uint8"
+    assert np.abs(found - expected).max() < (0.6 if exact else 3.0) * step_out
+    assert abs((found - expected).mean()) < 0.1 * step_out
