@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
 from edgeconv.options import CALIBRATED_MODES
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
+from edgeconv.quantize.differences import differences
 from edgeconv.quantize.images import Normalisation
 from edgeconv.quantize.input_scales import input_scales, stated_ranges
 from edgeconv.remote_torch import RemoteTorch
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from edgeconv.convert.torch_model import TorchModel
     from edgeconv.convert.torch_values import TorchValues, Values
+
+logger = logging.getLogger(__name__)
 
 RunArtifact = Callable[[Artifact, Arrays], Arrays]
 """Runs an artifact on samples, both as the source model has them."""
@@ -214,11 +218,13 @@ class Data:
         verification: What parity is measured on.
         input_scales: What inputs can hold, as far as it is known, by name; see
             `edgeconv.quantize.input_scales`.
+        differences: In what the two differ so much that one of them must be wrong.
     """
 
     calibration: Samples
     verification: Samples
     input_scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
 
     @property
     def calibrated(self) -> bool:
@@ -230,6 +236,8 @@ class Data:
         return {
             "calibration": self.calibration.to_dict(),
             "verification": self.verification.to_dict(),
+            "input_scales": self.input_scales,
+            "differences": list(self.differences),
         }
 
 
@@ -256,7 +264,23 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
         pool = generate_samples(inputs, count, options.seed)
     calibration, rest = _split(pool, options.calibration_samples, options.parity_samples)
     verification = rest.select(0, few) if given is None else given
-    return Data(calibration, verification, _scales(job, inputs, calibration))
+    return Data(
+        calibration,
+        verification,
+        _scales(job, inputs, calibration),
+        _differences(job, calibration, verification),
+    )
+
+
+def _differences(job: Job, calibration: Samples, verification: Samples) -> tuple[str, ...]:
+    """Return in what the data differ, and warn of it, where it decides about the model."""
+    generated = calibration.generated and verification.generated
+    if job.options.quantize not in CALIBRATED_MODES or not job.options.verify or generated:
+        return ()
+    found = differences(calibration, verification)
+    for text in found:
+        logger.warning("%s", text)
+    return tuple(found)
 
 
 def _scales(

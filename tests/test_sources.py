@@ -89,3 +89,36 @@ def test_the_reference_is_named_after_the_outputs_of_the_export() -> None:
     np.testing.assert_array_equal(found["y"], numbered(3)["x"] * 2)
     with pytest.raises(ConversionError, match="2 outputs"):
         source.compute(replace(onnx, outputs=(*INPUTS, *INPUTS)), numbered(3), lambda *_: {})
+
+
+@pytest.mark.parametrize(
+    ("factor", "differ"), [(1.0, False), (3.0, False), (5.0, True), (0.2, True), (0.0, True)]
+)
+@pytest.mark.parametrize("quantize", ["int8", "int16x8", "none"])
+def test_data_of_other_ranges_are_called_different(
+    factor: float, differ: bool, quantize: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = np.random.default_rng(0).uniform(-1, 1, (40, 1, 2)).astype(np.float32)
+    job = Job(
+        "m",
+        ConvertOptions(quantize=quantize),  # type: ignore[arg-type]
+        calibration_data={"x": numbers},
+        verify_data={"x": numbers * np.float32(factor)},
+    )
+    found = data_for(job, INPUTS)
+    expected = differ and quantize != "none"
+    assert bool(found.differences) is expected
+    assert bool(found.to_dict()["differences"]) is expected
+    text = "calibration and verification data differ: input x"
+    assert (text in caplog.text) is expected
+
+
+def test_an_offset_makes_data_different_and_indices_do_not() -> None:
+    numbers = np.random.default_rng(0).uniform(-1, 1, (40, 1, 2)).astype(np.float32)
+    options = ConvertOptions(quantize="int8")
+    job = Job("m", options, calibration_data={"x": numbers}, verify_data={"x": numbers + 100})
+    assert data_for(job, INPUTS).differences
+    ids = (TensorSpec.plain("ids", (1, 2), "int64"),)
+    first, second = (np.full((40, 1, 2), value) for value in (3, 30000))
+    job = Job("m", options, calibration_data={"ids": first}, verify_data={"ids": second})
+    assert not data_for(job, ids).differences
