@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from edgeconv.errors import UsageError, meant
 from edgeconv.gates import check_gate
+from edgeconv.states import parse_states
 
 QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x8"]
 IoDtype = Literal["float32", "int8", "uint8", "int16"]
@@ -68,6 +69,9 @@ class ConvertOptions:
         max_drop: The most that an int8 model may lose, ``"3dB"`` or ``"1%"``; layers are kept in
             16 bits until that holds. See `MaxDrop`.
         io_layout: ``nhwc`` stores image inputs and outputs channels last; ``nchw`` keeps them.
+        states: Inputs that outputs are fed to in the next step of a stream, ``IN=OUT`` or
+            ``IN=OUT[0:1]`` for a part of the output; ``none`` where there are none. Found from
+            names and graph where nothing is said.
         calibration_samples: Largest number of calibration samples used.
         calibrator: How a tensor's range is chosen from what calibration saw.
         input_range: What inputs of an integer model range over, ``"0,1"`` or ``"name=0,1"``; by the
@@ -103,6 +107,7 @@ class ConvertOptions:
     recipe: str | None = None
     max_drop: str | None = None
     io_layout: IoLayout = "nhwc"
+    states: tuple[str, ...] = ()
     calibration_samples: int = 200
     calibrator: CalibratorName = "mse"
     input_range: tuple[str, ...] = ()
@@ -133,6 +138,18 @@ class ConvertOptions:
         _require("calibrator", self.calibrator, get_args(CalibratorName))
         _require("converter", self.converter, get_args(ConverterName))
         _require("runtime", self.runtime, get_args(RuntimeName))
+        for name in (
+            "keep_float",
+            "keep_int16",
+            "cut",
+            "disable_recovery",
+            "input_range",
+            "states",
+        ):
+            if isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} is a list of texts, not one text")
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        parse_states(self.states)
         self._check_quantization()
         self._check_ranges()
         for name in ("calibration_samples", "parity_samples"):
@@ -153,10 +170,6 @@ class ConvertOptions:
                 why=f"--quantize is {self.quantize}",
                 hint=f"add --quantize {wide}, or leave --io-dtype at float32",
             )
-        for name in ("keep_float", "keep_int16", "cut", "disable_recovery", "input_range"):
-            if isinstance(getattr(self, name), str):
-                raise UsageError(f"{name} is a list of texts, not one text")
-            object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("keep_float", "keep_int16", "recipe"):
             if getattr(self, name) and self.quantize == "none":
                 raise UsageError(

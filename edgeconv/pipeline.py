@@ -18,6 +18,7 @@ from edgeconv import bundle, targets
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Artifact
 from edgeconv.bundle import BundleWriter
+from edgeconv.convert.feedback import states_of
 from edgeconv.disk import disk_full, is_disk_full
 from edgeconv.errors import (
     ConversionError,
@@ -35,7 +36,9 @@ from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
 from edgeconv.sources import Data, Source, data_for, load
 from edgeconv.stages import Quantize, plan, require_outputs
+from edgeconv.states import State
 from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.streaming import Stream
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
@@ -122,6 +125,7 @@ class _Conversion:
         self._assessment = Assessment()
         self._quantized: tuple[Quantize, Artifact, StageContext] | None = None
         self._layers: dict[str, StageLayers] = {}
+        self._states: tuple[State, ...] = ()
 
     def run(self) -> Result:
         """Load the model, run every stage, and write the bundle."""
@@ -210,6 +214,7 @@ class _Conversion:
                 lambda done, total, step=stage.name: self._steps.observer.advanced(  # type: ignore[misc]
                     step, done, total
                 ),
+                states=self._states,
             )
             try:
                 artifact = self._run_stage(stage, artifact, context)
@@ -235,6 +240,8 @@ class _Conversion:
         if isinstance(stage, Quantize):
             self._quantized = stage, before, context
         require_outputs(artifact, before, stage.name)
+        if not self._entries:
+            self._states = states_of(artifact, self._job.options.states)
         entry = bundle.describe_artifact(artifact, self._directory)
         seconds = self._steps.seconds[stage.name]
         self._entries.append({"name": stage.name, "seconds": seconds, **entry, **context.details})
@@ -255,7 +262,18 @@ class _Conversion:
                     lambda inputs: source.compute(artifact, inputs, verifier.run)
                 ),
             )
-            if not self._job.options.verify:
+            if self._job.options.verify:
+                stream = Stream.of(self._states, artifact, verifier.inputs)
+                self._steps.submit(
+                    f"stream {source.reference}",
+                    lambda: verifier.compute_stream(
+                        stream,
+                        lambda stream: source.compute_stream(
+                            artifact, verifier.inputs, stream, verifier.run_stream
+                        ),
+                    ),
+                )
+            else:
                 self._wait(source, None)
                 source.release()
         self._submit_check(name, artifact, source, verifier)
@@ -326,6 +344,7 @@ class _Conversion:
             "tools": environment(),
             "inputs": last["inputs"],
             "outputs": last["outputs"],
+            "states": [state.to_dict() for state in self._states],
             "stages": self._entries,
             "timings": self._steps.seconds,
             "target": {"notes": list(self._assessment.notes), **self._assessment.data},

@@ -13,6 +13,7 @@ from edgeconv.arrays import map_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchMatch
+from edgeconv.streaming import Stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import StageContext
 
@@ -57,6 +58,25 @@ class RemoteTorch:
         """
         with _exchange(inputs) as (feeds, results):
             _call(self.workers, "compute", onnx=onnx.to_dict(), feeds=feeds, results=results)
+            return map_npz(Path(results))
+
+    def compute_stream(
+        self,
+        onnx: Artifact,
+        inputs: Arrays,
+        stream: Stream,
+        run: object,  # noqa: ARG002
+    ) -> Arrays:
+        """Run the model step by step."""
+        with _exchange(inputs) as (feeds, results):
+            _call(
+                self.workers,
+                "stream",
+                onnx=onnx.to_dict(),
+                feeds=feeds,
+                results=results,
+                stream=stream.to_dict(),
+            )
             return map_npz(Path(results))
 
     def values(self) -> RemoteValues | None:

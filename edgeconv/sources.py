@@ -26,6 +26,7 @@ from edgeconv.quantize.images import Normalisation
 from edgeconv.quantize.input_scales import input_scales, stated_ranges
 from edgeconv.remote_torch import RemoteTorch
 from edgeconv.stages import AdoptOnnx, ExportOnnx
+from edgeconv.streaming import Stream
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.stage import Stage
 
@@ -39,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 RunArtifact = Callable[[Artifact, Arrays], Arrays]
 """Runs an artifact on samples, both as the source model has them."""
+
+RunStream = Callable[[Artifact, Stream], Arrays]
+"""Runs an artifact as a stream of the same samples."""
 
 
 # Generated inputs say nothing of real ranges; more of them would only take time.
@@ -67,6 +71,18 @@ class Source(Protocol):
         Args:
             onnx: What the first stage made; it names the outputs.
             inputs: Samples by input name, ``[sample, ...]``.
+            run: For a reference that is an artifact.
+        """
+
+    def compute_stream(
+        self, onnx: Artifact, inputs: Arrays, stream: Stream, run: RunStream
+    ) -> Arrays:
+        """Return the reference outputs of a stream by name, ``[step, ...]``.
+
+        Args:
+            onnx: What the first stage made; it names the outputs.
+            inputs: Samples by input name, ``[sample, ...]``.
+            stream: How they follow each other.
             run: For a reference that is an artifact.
         """
 
@@ -116,6 +132,23 @@ class TorchSource:
         """
         return self.reference_outputs(onnx, inputs)
 
+    def compute_stream(
+        self,
+        onnx: Artifact,
+        inputs: Arrays,
+        stream: Stream,
+        run: RunStream,  # noqa: ARG002
+    ) -> Arrays:
+        """Run the model step by step."""
+        return self.stream_outputs(onnx, inputs, stream)
+
+    def stream_outputs(self, onnx: Artifact, inputs: Arrays, stream: Stream) -> Arrays:
+        """Run the model step by step; the outputs are named as those of the ONNX file are."""
+        names = [spec.name for spec in onnx.outputs]
+        return stream.run(
+            inputs, lambda sample: dict(zip(names, self.model.run(sample), strict=True))
+        )
+
     def reference_outputs(self, onnx: Artifact, inputs: Arrays) -> Arrays:
         """Run each sample; the outputs are named as those of the ONNX file are."""
         return run_in_batches(self.model.inputs, inputs, lambda arrays: self._rows(onnx, arrays))
@@ -158,6 +191,16 @@ class OnnxSource:
     def compute(self, onnx: Artifact, inputs: Arrays, run: RunArtifact) -> Arrays:
         """Run the file."""
         return run(onnx, inputs)
+
+    def compute_stream(
+        self,
+        onnx: Artifact,
+        inputs: Arrays,  # noqa: ARG002
+        stream: Stream,
+        run: RunStream,
+    ) -> Arrays:
+        """Run the file step by step."""
+        return run(onnx, stream)
 
     def values(self) -> None:
         """There is no PyTorch model."""

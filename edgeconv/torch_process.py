@@ -16,6 +16,7 @@ from edgeconv.convert.load import load_model
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchValues
 from edgeconv.sources import TorchSource
+from edgeconv.streaming import Stream
 
 _SOURCE = "source"
 
@@ -58,6 +59,15 @@ def compute(state: dict[str, Any], onnx: dict[str, Any], feeds: str, results: st
     write_npz(
         Path(results), source.reference_outputs(Artifact.from_dict(onnx), read_npz(Path(feeds)))
     )
+
+
+def stream(
+    state: dict[str, Any], onnx: dict[str, Any], feeds: str, results: str, stream: dict[str, Any]
+) -> None:
+    """Run the samples of one ``.npz`` file as a stream; write the outputs of all steps."""
+    source: TorchSource = state[_SOURCE]
+    inputs, how = read_npz(Path(feeds)), Stream.from_dict(stream)
+    write_npz(Path(results), source.stream_outputs(Artifact.from_dict(onnx), inputs, how))
 
 
 def match(state: dict[str, Any], onnx: str) -> dict[str, Any]:

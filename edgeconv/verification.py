@@ -19,6 +19,7 @@ from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.parity import OutputFigures
 from edgeconv.parts import Anatomy
+from edgeconv.streaming import Stream, Streaming, StreamParity, run_stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, Runtimes
 
@@ -51,6 +52,7 @@ class StageParity:
         reasons: Why the stage failed, or was skipped.
         histograms: Absolute errors of each output by their power of ten.
         milliseconds: Median time of a sample while it was checked, which is no benchmark.
+        stream: How far it follows the reference over a stream, where the model has states.
     """
 
     stage: str
@@ -64,9 +66,11 @@ class StageParity:
     reasons: tuple[str, ...] = ()
     histograms: tuple[Mapping[str, Any], ...] = ()
     milliseconds: float | None = None
+    stream: StreamParity | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stage's entry in ``parity.json``."""
+        stream = {} if self.stream is None else {"stream": self.stream.to_dict()}
         return {
             "stage": self.stage,
             "file": self.file,
@@ -82,6 +86,7 @@ class StageParity:
             "worst_layers": [],
             "histograms": [dict(item) for item in self.histograms],
             "milliseconds": self.milliseconds,
+            **stream,
         }
 
 
@@ -277,6 +282,7 @@ class Verifier:
         self._scratch = scratch
         self._anatomy = Anatomy()
         self._expected: parity.Reference | None = None
+        self._streaming: Streaming | None = None
         self._previous_stage = reference
         self._previous: Arrays = {}
 
@@ -288,6 +294,26 @@ class Verifier:
     def compute_reference(self, compute: Callable[[Arrays], Arrays]) -> None:
         """Run the reference on the samples; all stages are compared with what it returns."""
         self.reference = self._previous = compute(self.inputs)
+
+    def compute_stream(self, stream: Stream | None, compute: Callable[[Stream], Arrays]) -> None:
+        """Run the reference as a stream, where the model has states; so are all stages then."""
+        self._streaming = None if stream is None else Streaming(stream, compute(stream))
+
+    def run_stream(self, artifact: Artifact, stream: Stream) -> Arrays:
+        """Run an artifact as a stream, and return its outputs as the source model has them."""
+
+        def run(artifact: Artifact, inputs: Arrays) -> Arrays:
+            return run_timed(self._workers, artifact, inputs, self._scratch, self._runtimes)[0]
+
+        given = (self._workers, artifact, self.inputs, stream, self._scratch, self._runtimes)
+        return run_stream(*given, run)
+
+    def _check_stream(self, artifact: Artifact, gate: Gate) -> StreamParity | None:
+        if self._streaming is None:
+            return None
+        return self._streaming.check(
+            lambda stream: self.run_stream(artifact, stream), gate, self._anatomy
+        )
 
     def run(self, artifact: Artifact, inputs: Arrays) -> Arrays:
         """Run an artifact, and return its outputs as the source model has them."""
@@ -310,6 +336,7 @@ class Verifier:
             artifact: What it made.
             run: Runs it; as `run_artifact` does by default.
         """
+        gate = self._gate(stage)
         try:
             if run is not None:
                 outputs, runtime, milliseconds = *run(artifact, self.inputs), None
@@ -317,16 +344,16 @@ class Verifier:
                 outputs, runtime, milliseconds = run_timed(
                     self._workers, artifact, self.inputs, self._scratch, self._runtimes
                 )
-        except (WorkerError, InvalidModel) as error:
+            self._look_at(artifact)
             gate = self._gate(stage)
+            stream = self._check_stream(artifact, gate)
+        except (WorkerError, InvalidModel) as error:
             reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))
             return
-        self._look_at(artifact)
-        gate = self._gate(stage)
         expected = self._known_reference()
         figures = expected.compare(outputs)
-        reasons = parity.reasons(figures, gate)
+        reasons = (*parity.reasons(figures, gate), *(stream.reasons if stream else ()))
         self.stages.append(
             StageParity(
                 stage,
@@ -340,6 +367,7 @@ class Verifier:
                 reasons,
                 _histograms(self.reference, outputs),
                 milliseconds,
+                stream,
             )
         )
         self._previous_stage, self._previous = stage, outputs

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from edgeconv.artifacts import Artifact
 from edgeconv.options import ConvertOptions
+from edgeconv.states import State
 from edgeconv.toolchain.pool import WorkerPool
 
 
@@ -36,6 +37,7 @@ class StageContext:
         progress: Told (done, total) while the stage runs.
         details: What the manifest shall say of the stage beside its artifact, JSON-ready;
             sentences under ``notes`` are shown in reports too.
+        states: The states of the model, once the first stage has made the ONNX file.
     """
 
     options: ConvertOptions
@@ -46,6 +48,7 @@ class StageContext:
     input_scales: Mapping[str, Mapping[str, Any]] | None = None
     progress: Callable[[int, int], None] = _unheard
     details: dict[str, Any] = field(default_factory=dict)
+    states: tuple[State, ...] = ()
 
 
 class Stage(Protocol):

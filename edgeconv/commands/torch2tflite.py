@@ -116,6 +116,14 @@ _DEFAULTS = ConvertOptions()
     help="Layout of image inputs and outputs.",
 )
 @click.option(
+    "--state",
+    "states",
+    multiple=True,
+    metavar="IN=OUT|none",
+    help="Input that this output, or a part OUT[0:1] of it, is fed to in the next step of a"
+    " stream; none for no states. Repeatable.  [default: found by names and graph]",
+)
+@click.option(
     "--target",
     default=_DEFAULTS.target,
     metavar="NAME",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ def run_interpreter(
     feeds: str,
     results: str,
     progress: ProgressCallback | None,
+    stream: Mapping[str, Any] | None = None,
 ) -> float:
     """Run the samples through the first subgraph.
 
@@ -35,6 +36,7 @@ def run_interpreter(
         feeds: ``.npz`` of arrays by input name, ``[sample, ...]``, as stored.
         results: Where the outputs are written likewise.
         progress: Told after every sample.
+        stream: How to run them as a stream; see `run_samples`.
 
     Returns:
         The median milliseconds of a sample.
@@ -64,7 +66,7 @@ def run_interpreter(
         interpreter.invoke()
         return [interpreter.get_tensor(int(details["index"])) for details in outputs]
 
-    return run_samples(model, feeds, results, infer, progress)
+    return run_samples(model, feeds, results, infer, progress, stream)
 
 
 def check_details(

@@ -12,7 +12,11 @@ from edgeconv.toolchain.worker import ProgressCallback
 
 
 def run(
-    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+    artifact: dict[str, Any],
+    feeds: str,
+    results: str,
+    progress: ProgressCallback | None = None,
+    stream: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the samples through the first subgraph.
 
@@ -20,7 +24,9 @@ def run(
         InvalidData: The samples do not fit.
         InvalidModel: LiteRT refuses the file, or its inputs and outputs are not the artifact's.
     """
-    milliseconds = run_interpreter(Interpreter, "LiteRT", artifact, feeds, results, progress)
+    milliseconds = run_interpreter(
+        Interpreter, "LiteRT", artifact, feeds, results, progress, stream
+    )
     return {
         "runtime": f"ai-edge-litert {metadata.version('ai-edge-litert')}",
         "milliseconds": milliseconds,

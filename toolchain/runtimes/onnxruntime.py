@@ -13,7 +13,11 @@ from edgeconv.toolchain.worker import ProgressCallback
 
 
 def run(
-    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+    artifact: dict[str, Any],
+    feeds: str,
+    results: str,
+    progress: ProgressCallback | None = None,
+    stream: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the samples; see `edgeconv.toolchain.runtimes`.
 
@@ -41,5 +45,5 @@ def run(
         outputs: Sequence[Array] = session.run(names, sample)
         return outputs
 
-    milliseconds = run_samples(model, feeds, results, infer, progress)
+    milliseconds = run_samples(model, feeds, results, infer, progress, stream)
     return {"runtime": f"onnxruntime {onnxruntime.__version__}", "milliseconds": milliseconds}

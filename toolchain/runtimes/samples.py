@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from edgeconv.arrays import read_npz, sample_of, write_npz
+from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
 from edgeconv.errors import InvalidData, InvalidModel
+from edgeconv.states import State, unroll
 from edgeconv.toolchain.worker import ProgressCallback
 
 # More threads gain little on one sample and take the cores of the stages that run beside.
@@ -37,6 +38,7 @@ def run_samples(
     results: str,
     infer: Callable[[Arrays], Sequence[Array]],
     progress: ProgressCallback | None,
+    stream: Mapping[str, Any] | None = None,
 ) -> float:
     """Run each sample through `infer` and write the stacked outputs.
 
@@ -46,6 +48,8 @@ def run_samples(
         results: Where to write the same by output name.
         infer: Takes one sample by input name, returns the outputs in the artifact's order.
         progress: Told after every sample.
+        stream: For a stream the number of ``steps``, and the ``states`` as `State.to_dict` gives
+            them; each step then takes the states that the step before it returned.
 
     Returns:
         The median time of a sample in milliseconds.
@@ -56,22 +60,37 @@ def run_samples(
     """
     arrays = read_npz(Path(feeds))
     count = check_feeds(arrays, artifact)
-    collected: list[list[Array]] = [[] for _ in artifact.outputs]
+    steps = int(stream["steps"]) if stream else count
+    states = [State.from_dict(item) for item in stream["states"]] if stream else []
     seconds: list[float] = []
-    for index in range(count):
+
+    def step(sample: Arrays) -> Arrays:
         began = time.perf_counter()
-        outputs = infer(sample_of(arrays, index))
+        outputs = infer({spec.name: sample[spec.name] for spec in artifact.inputs})
         seconds.append(time.perf_counter() - began)
-        for spec, kept, array in zip(artifact.outputs, collected, outputs, strict=True):
+        for spec, array in zip(artifact.outputs, outputs, strict=True):
             check_tensor(artifact, "output", spec, array.shape, array.dtype.name)
-            kept.append(array)
         if progress is not None:
-            progress(index + 1, count)
-    write_npz(
-        Path(results),
-        {spec.name: np.stack(kept) for spec, kept in zip(artifact.outputs, collected, strict=True)},
-    )
+            progress(len(seconds), steps)
+        return {spec.name: array for spec, array in zip(artifact.outputs, outputs, strict=True)}
+
+    write_npz(Path(results), unroll(states, arrays, steps, step, _feed(artifact)))
     return 1e3 * statistics.median(seconds)
+
+
+def _feed(artifact: Artifact) -> Callable[[State, Array, Array], Array]:
+    """Return what stores an output as the input that it is fed to."""
+    inputs = {spec.name: spec for spec in artifact.inputs}
+    outputs = {spec.name: spec for spec in artifact.outputs}
+
+    def feed(state: State, output: Array, before: Array) -> Array:
+        source, target = outputs[state.output], inputs[state.input]
+        if state.part is None and replace(source, name=target.name, shape=target.shape) == target:
+            return output
+        shape = target.restore(before).shape
+        return target.store(state.of(source.restore(output), shape))
+
+    return feed
 
 
 def check_feeds(arrays: Arrays, artifact: Artifact) -> int:

@@ -20,7 +20,11 @@ _SIGNATURE = "serving_default"
 
 
 def run(
-    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+    artifact: dict[str, Any],
+    feeds: str,
+    results: str,
+    progress: ProgressCallback | None = None,
+    stream: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the samples through the signature ``serving_default``.
 
@@ -39,12 +43,16 @@ def run(
         outputs = signature(**{name: tf.constant(array) for name, array in sample.items()})
         return [outputs[spec.name].numpy() for spec in model.outputs]
 
-    milliseconds = run_samples(model, feeds, results, infer, progress)
+    milliseconds = run_samples(model, feeds, results, infer, progress, stream)
     return {"runtime": f"tensorflow {tf.__version__}", "milliseconds": milliseconds}
 
 
 def run_tflite(
-    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+    artifact: dict[str, Any],
+    feeds: str,
+    results: str,
+    progress: ProgressCallback | None = None,
+    stream: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the samples through a .tflite file, with the interpreter that TensorFlow brings.
 
@@ -56,7 +64,7 @@ def run_tflite(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         milliseconds = run_interpreter(
-            Interpreter, "TensorFlow Lite", artifact, feeds, results, progress
+            Interpreter, "TensorFlow Lite", artifact, feeds, results, progress, stream
         )
     return {"runtime": f"tensorflow-lite {tf.__version__}", "milliseconds": milliseconds}
 
