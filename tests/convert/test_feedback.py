@@ -101,7 +101,8 @@ class _Denoiser(nn.Module):
         self.conv, self.c = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(4, 3)
 
     def forward(self, image: Tensor, c: Tensor) -> Tensor:
-        return image + self.conv(image) * self.c(c)[:, :, None, None]
+        gain: Tensor = self.c(c)[:, :, None, None]
+        return image + torch.mul(self.conv(image), gain)
 
 
 def _states(module: nn.Module, *shapes: tuple[int, ...], path: Path) -> dict[str, object]:
