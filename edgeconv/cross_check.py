@@ -14,13 +14,14 @@ from edgeconv import parity
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.bundle import COMPLETE, Bundle, describe_artifact, open_bundle
 from edgeconv.options import ConverterName, ConvertOptions
+from edgeconv.parity_report import FAIL, ParityReport, StageParity, with_converters
 from edgeconv.stages import TranslateToSavedModel
 from edgeconv.steps import Observer, Steps
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import StageContext
 from edgeconv.verdict import Verification, judged, read_baseline
-from edgeconv.verification import FAIL, ParityReport, StageParity, Verifier, with_converters
+from edgeconv.verification import Verifier
 from edgeconv.verify import VerifyOptions, at_work
 
 REFERENCE = "onnx"

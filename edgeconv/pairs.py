@@ -20,10 +20,11 @@ from edgeconv.errors import InvalidModel, UsageError
 from edgeconv.gates import Gates
 from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx
+from edgeconv.parity_report import ParityReport
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.verdict import Verification, judged, read_baseline
-from edgeconv.verification import ParityReport, Verifier, run_artifact
+from edgeconv.verification import Verifier, run_artifact
 
 _ORDERS = {"nhwc": (0, 2, 3, 1), "nchw": (0, 3, 1, 2)}
 

@@ -31,6 +31,7 @@ from edgeconv.job import Job
 from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx, measure_layers
 from edgeconv.options import CALIBRATED_MODES
+from edgeconv.parity_report import FAIL, SKIPPED, ParityReport, with_converters
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
@@ -44,7 +45,7 @@ from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.trials import try_next_steps
-from edgeconv.verification import FAIL, SKIPPED, ParityReport, Verifier, with_converters
+from edgeconv.verification import Verifier
 
 # The first artifact that can be deployed: worth keeping when a later stage fails.
 _USABLE = "tflite_fp32"

@@ -22,10 +22,11 @@ from edgeconv.layer_errors import LayerError, ranked
 from edgeconv.layers.measure import StageLayers, Trial
 from edgeconv.options import CALIBRATED_MODES, ConvertOptions
 from edgeconv.parity import OutputFigures, compare, failures, worst_sqnr
+from edgeconv.parity_report import FAIL, StageParity
 from edgeconv.quantize.precision import Rule, keep
 from edgeconv.stages import Quantize
 from edgeconv.toolchain.stage import StageContext
-from edgeconv.verification import FAIL, StageParity, Verifier
+from edgeconv.verification import Verifier
 
 MOST_LAYERS = 3
 """As many layers are tried one by one; their common modules are, too."""

@@ -11,7 +11,7 @@ from edgeconv.artifacts import Arrays
 from edgeconv.baseline import regressions
 from edgeconv.bundle import PARITY, read_json
 from edgeconv.errors import InvalidModel
-from edgeconv.verification import FAIL
+from edgeconv.parity_report import FAIL
 
 
 @dataclass(frozen=True, slots=True)

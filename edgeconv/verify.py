@@ -21,11 +21,12 @@ from edgeconv.disk import sha256_of
 from edgeconv.gates import Gates
 from edgeconv.layers.entries import kept_from, with_layers, with_trials_of
 from edgeconv.layers.measure import measure_layers
+from edgeconv.parity_report import ParityReport, with_converters
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.verdict import Verification, judged, read_baseline
-from edgeconv.verification import ParityReport, Verifier, with_converters
+from edgeconv.verification import Verifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.verification",
         "edgeconv.result",
     ),
-    ("edgeconv.streaming", "edgeconv.reports"),
+    ("edgeconv.parity_report", "edgeconv.reports"),
+    ("edgeconv.streaming",),
     ("edgeconv.targets",),
     (
         "edgeconv.convert",

@@ -9,9 +9,9 @@ import pytest
 
 from edgeconv import report
 from edgeconv.layer_errors import LayerError
+from edgeconv.parity_report import PARITY_VERSION
 from edgeconv.quantize.data import Samples
 from edgeconv.reports.html import render_html
-from edgeconv.verification import PARITY_VERSION
 
 
 def stage(name: str, status: str = "pass", **figures: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from edgeconv import parity
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.gates import Gates, gate_for
-from edgeconv.verification import FAIL, PASS, StageParity
+from edgeconv.parity_report import FAIL, PASS, StageParity
 
 TOP1_AGREEMENT = 0.95
 """Share of rows whose top class must be that of the same model on this CPU."""

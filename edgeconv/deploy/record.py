@@ -13,8 +13,8 @@ from edgeconv import bundle as files
 from edgeconv.artifacts import Arrays, Artifact, Format
 from edgeconv.bundle import Bundle, BundleWriter
 from edgeconv.deploy.model import STAGE, Compiled
+from edgeconv.parity_report import FAIL, PASS
 from edgeconv.reports.html import render_html
-from edgeconv.verification import FAIL, PASS
 
 
 def record(

@@ -27,11 +27,12 @@ from edgeconv.deploy.model import (
 from edgeconv.deploy.record import record
 from edgeconv.errors import ToolMissing
 from edgeconv.gates import Gates
+from edgeconv.parity_report import FAIL
 from edgeconv.steps import Nobody, Observer
 from edgeconv.toolchain.device.job import Device, Job, Probe, Ran, RunOptions
 from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
 from edgeconv.toolchain.pool import WorkerPool
-from edgeconv.verification import FAIL, run_artifact
+from edgeconv.verification import run_artifact
 
 
 @dataclass(frozen=True, slots=True)

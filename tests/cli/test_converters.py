@@ -17,8 +17,8 @@ from edgeconv import parity
 from edgeconv.bundle import open_bundle
 from edgeconv.cross_check import held_to_previous
 from edgeconv.gates import gate_for
+from edgeconv.parity_report import StageParity
 from edgeconv.reports.schema import parity_schema
-from edgeconv.verification import StageParity
 from tests.reports.json_schema import violations
 
 pytestmark = pytest.mark.slow
