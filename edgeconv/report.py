@@ -7,20 +7,26 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgeconv.options import CALIBRATED_MODES
+from edgeconv.headline import WIDTH, headline, is_uncalibrated, verdict_line
+from edgeconv.worst import format_db, lowest_db, worst_part
 
-WIDTH = 80
-"""Columns that the terminal report fits in."""
+__all__ = [
+    "WIDTH",
+    "advice",
+    "explain",
+    "format_bytes",
+    "format_db",
+    "headline",
+    "is_uncalibrated",
+    "notes",
+    "render_text",
+    "stage_rows",
+    "verdict_line",
+]
 
-_EXACT_DB = 300.0
 _COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
 _NONE = "-"
 _EXPLAINED = 5
-
-
-def is_uncalibrated(manifest: Mapping[str, Any]) -> bool:
-    """Tell whether a manifest speaks of an integer model calibrated on generated inputs."""
-    return manifest["options"]["quantize"] in CALIBRATED_MODES and not manifest["calibrated"]
 
 
 def render_text(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
@@ -105,54 +111,18 @@ def _correspondence(parity: Mapping[str, Any]) -> list[str]:
 
 
 def _outputs(parity: Mapping[str, Any]) -> list[str]:
-    """Return the last stage's figures per output, where there are several."""
+    """Return the last stage's figures per output, where there are several, and its worst part."""
     stage = parity["stages"][-1] if parity["stages"] else {"outputs": []}
-    if len(stage["outputs"]) < 2:
-        return []
-    figures = ", ".join(f"{item['name']} {format_db(item['sqnr_db'])}" for item in stage["outputs"])
-    text = f"{stage['stage']}, SQNR dB of each output: {figures}"
-    return ["", *textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")]
-
-
-def headline(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
-    """Return the verdict in one line of at most `WIDTH` columns."""
-    return textwrap.shorten(verdict_line(manifest, parity), WIDTH, placeholder=" ...")
-
-
-def verdict_line(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
-    """Return the verdict in one line: on a failure with the stage, and the layer to blame."""
-    if manifest["status"] == "failed":
-        verdict = f"FAILED at stage {manifest['failure']['stage']}"
-    else:
-        verdict = {
-            "pass": _passed(parity),
-            "fail": "PARITY FAILED",
-            "skipped": "NOT VERIFIED",
-        }[parity["verdict"]]
-        verdict += _blame(parity)
-    if is_uncalibrated(manifest):
-        verdict += ", UNCALIBRATED"
-    return f"{manifest['model']}: {verdict}"
-
-
-def _passed(parity: Mapping[str, Any]) -> str:
-    if "correspondence" in parity:
-        return f"parity passed against {parity['reference']}"
-    if "against" in parity:
-        return f"{parity['against']['converter']} and edgeconv's own converter agree"
-    return "parity passed at every stage"
-
-
-def _blame(parity: Mapping[str, Any]) -> str:
-    """Return the first stage that failed, and its first layer to blame where one is known."""
-    failed = [stage for stage in parity["stages"] if stage["status"] == "fail"]
-    if not failed:
-        return ""
-    layer = failed[0].get("first_layer")
-    if not layer:
-        return f" at {failed[0]['stage']}"
-    module = layer.get("module")
-    return f" at {failed[0]['stage']}, layer {layer['name']}" + (f" ({module})" if module else "")
+    lines: list[str] = []
+    if len(stage["outputs"]) > 1:
+        figures = (f"{item['name']} {format_db(item['sqnr_db'])}" for item in stage["outputs"])
+        text = f"{stage['stage']}, SQNR dB of each output: {', '.join(figures)}"
+        lines += ["", *textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")]
+    worst = worst_part(stage["outputs"])
+    if worst:
+        text = f"{stage['stage']}, worst part: {worst}"
+        lines += ["", *textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")]
+    return lines
 
 
 def notes(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[str]:
@@ -235,7 +205,7 @@ def _lost(parity: Mapping[str, Any]) -> list[str]:
 
 
 def stage_rows(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Return the table's cells: of each stage the worst figure over its outputs."""
+    """Return the table's cells: of each stage the worst figure over its outputs and their parts."""
     checked = {stage["stage"]: stage for stage in parity["stages"]}
     return [_row(entry, checked.get(entry["name"]), parity) for entry in manifest["stages"]]
 
@@ -252,8 +222,8 @@ def _row(
         "stage": entry["name"],
         "file": entry["file"],
         "size": format_bytes(entry["bytes"]),
-        "SQNR dB": format_db(_worst(outputs, "sqnr_db", min)),
-        "vs prev.": format_db(_worst(stage["previous"] if stage else [], "sqnr_db", min)),
+        "SQNR dB": format_db(lowest_db(outputs)),
+        "vs prev.": format_db(lowest_db(stage["previous"] if stage else [])),
         "max abs": _format(_worst(outputs, "max_abs", max), "{:.2g}"),
         "top-1": _format(None if top1 is None else 100 * top1, "{:.1f}%"),
         "parity": status,
@@ -264,11 +234,6 @@ def _row(
 def _worst(outputs: Iterable[Mapping[str, Any]], metric: str, choose: Any) -> float | None:
     values = [item[metric] for item in outputs if item[metric] is not None]
     return float(choose(values)) if values else None
-
-
-def format_db(value: float | None) -> str:
-    """Return decibels; what is beyond all telling is ``exact``."""
-    return "exact" if value is not None and value >= _EXACT_DB else _format(value, "{:.1f}")
 
 
 def format_bytes(count: int) -> str:

@@ -41,3 +41,47 @@ def test_a_stage_that_is_gone_has_regressed() -> None:
 
 def test_the_tolerance_can_be_wider() -> None:
     assert not regressions(parity(), parity(sqnr_db=25.5), decibel=5)
+
+
+def with_parts(*figures: float, start: int = 4, note: str = "") -> dict[str, Any]:
+    """Return a parity whose output has two parts, the second from `start` on."""
+    first, second = figures
+    parts = [
+        {"name": "rows 0 to 3", "slice": {"axis": 1, "start": 0, "stop": start}, "sqnr_db": first},
+        {
+            "name": f"rows {start} to 83",
+            "slice": {"axis": 1, "start": start, "stop": 84},
+            "sqnr_db": second,
+            **({"note": note} if note else {}),
+        },
+    ]
+    return parity(parts=parts)
+
+
+def test_a_part_that_has_become_worse_is_a_regression_though_the_whole_is_not() -> None:
+    (found,) = regressions(with_parts(40.0, 30.0), with_parts(39.5, 0.0))
+    assert str(found) == "output y, rows 4 to 83: sqnr_db was 30 and is now 0"
+    assert found.to_dict()["part"] == "rows 4 to 83"
+    assert not regressions(with_parts(40.0, 30.0), with_parts(39.5, 29.5))
+
+
+def test_the_part_that_lost_most_is_told() -> None:
+    (found,) = regressions(with_parts(40.0, 30.0), with_parts(20.0, 25.0))
+    assert found.part == "rows 0 to 3"
+
+
+def test_other_parts_are_compared_by_the_worst() -> None:
+    (found,) = regressions(with_parts(40.0, 30.0), with_parts(50.0, 20.0, start=5))
+    assert (found.before, found.after) == (30.0, 20.0)
+    assert not regressions(with_parts(40.0, 30.0), parity())
+    assert not regressions(parity(), with_parts(40.0, 30.0))
+
+
+def test_parts_without_a_scale_do_not_regress() -> None:
+    assert not regressions(with_parts(40.0, 30.0), with_parts(40.0, -300.0, note="zero"))
+
+
+def test_a_whole_that_has_become_worse_is_told_once() -> None:
+    before, after = with_parts(40.0, 30.0), with_parts(20.0, 10.0)
+    after["stages"][0]["outputs"][0]["sqnr_db"] = 12.0
+    assert [item.part for item in regressions(before, after)] == [""]

@@ -50,7 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.report",
     ),
     ("edgeconv.toolchain",),
-    ("edgeconv.layer_errors",),
+    ("edgeconv.layer_errors", "edgeconv.headline", "edgeconv.worst"),
     (
         "edgeconv.parity",
         "edgeconv.batches",

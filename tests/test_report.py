@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from edgeconv.layer_errors import LayerError
 from edgeconv.parity_report import PARITY_VERSION
 from edgeconv.quantize.data import Samples
 from edgeconv.reports.html import render_html
+from edgeconv.reports.junit import render_junit
+from edgeconv.reports.markdown import render_markdown
 
 
-def stage(name: str, status: str = "pass", **figures: Any) -> dict[str, Any]:
+def stage(name: str, status: str = "pass", /, **figures: Any) -> dict[str, Any]:
     output = {
         "name": "<script>alert(1)</script>",
         "max_abs": 1e-6,
@@ -114,6 +117,89 @@ def test_what_a_reader_must_not_miss_is_said_in_both_reports() -> None:
     for words, (manifest, parity) in cases.items():
         assert words in report.render_text(manifest, parity)
         assert words in render_html(manifest, parity)
+
+
+PART = {
+    "name": "rows 4 to 83 (sigmoid)",
+    "slice": {"axis": 1, "start": 4, "stop": 84},
+    "max_abs": 0.9,
+    "mean_abs": 0.1,
+    "max_rel": 1.0,
+    "peak_error": 1.0,
+    "cosine": 0.0,
+    "sqnr_db": 0.0,
+    "top1_agreement": None,
+    "exact": None,
+    "levels": 1,
+    "reference_levels": 3214,
+    "lost": True,
+}
+PART_WORDS = "rows 4 to 83 (sigmoid): 0.0 dB, 1 of 3,214 values"
+
+
+def test_the_worst_part_is_named_in_all_reports() -> None:
+    boxes = PART | {"name": "rows 0 to 3", "sqnr_db": -3.0, "levels": 50, "lost": False}
+    constant = PART | {"name": "row 84", "sqnr_db": -300.0, "note": "constant", "lost": False}
+    manifest, parity = reports(stage("tflite_int8", name="output0", parts=[boxes, PART, constant]))
+    parity["stages"][0]["outputs"].pop()
+    text = report.render_text(manifest, parity)
+    assert f"tflite_int8, worst part: output0, {PART_WORDS}" in " ".join(text.split())
+    assert text.splitlines()[5].split()[3] == "-3.0"
+    assert max(len(line) for line in text.splitlines()) <= report.WIDTH
+    assert f"tflite_int8, worst part: output0, {PART_WORDS}" in render_html(manifest, parity)
+    assert f"Worst part of `tflite_int8`: output0, {PART_WORDS}" in render_markdown(
+        manifest, parity
+    )
+    (suite,) = ET.fromstring(render_junit({**parity, "model": "m"}))
+    assert PART_WORDS in str(suite.findtext("testcase/system-out"))
+
+
+def test_reasons_of_parts_belong_to_their_output() -> None:
+    _, parity = reports(stage("onnx", "fail", name="y", parts=[PART]))
+    parity["stages"][0]["reasons"] = [f"output y, {PART_WORDS}", "output y2: other"]
+    parity["stages"][0]["outputs"].pop()
+    (suite,) = ET.fromstring(render_junit({**parity, "model": "m"}))
+    cases = {str(case.get("name")): case.find("failure") for case in suite}
+    assert cases["y"] is not None
+    assert cases["y"].get("message") == f"output y, {PART_WORDS}"
+    assert cases["runs"] is not None
+    assert cases["runs"].get("message") == "output y2: other"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"samples": 3}, "m: parity passed at every stage on 3 samples"),
+        ({"samples": 1}, "m: parity passed at every stage on 1 sample"),
+        ({"samples": 8}, "m: parity passed at every stage"),
+        ({"generated_samples": True}, "m: parity passed at every stage on generated inputs"),
+        (
+            {"calibration": {"samples": 2, "ranges": {}}},
+            "m: parity passed at every stage, calibrated on 2 samples",
+        ),
+    ],
+)
+def test_the_first_line_says_on_how_little_it_rests(changes: dict[str, Any], words: str) -> None:
+    manifest, parity = reports(stage("onnx"))
+    calibration = {"source": "a.npz", "generated": False, "sha256": "0" * 64, "ranges": {}}
+    if "calibration" in changes:
+        changes["calibration"] = calibration | changes["calibration"]
+    parity |= changes
+    assert report.render_text(manifest, parity).splitlines()[0] == words
+    assert f"### {words}" in render_markdown(manifest, parity)
+    assert words.removeprefix("m: ") in render_html(manifest, parity)
+
+
+def test_what_it_rests_on_is_never_cut_off() -> None:
+    layer = {"name": "node_conv2d_17" * 4, "module": "model.22.cv3.0.2", "op": "CONV_2D"}
+    failed = stage("tflite_int8", "fail") | {"first_layer": layer | {"here_db": 1.0}}
+    failed["first_layer"] |= {"onnx_node": "", "source": ""}
+    manifest, parity = reports(failed, model="a_name_" * 20, calibrated=False)
+    parity["generated_samples"] = True
+    line = report.headline(manifest, parity)
+    assert len(line) <= report.WIDTH
+    assert line.endswith(" on generated inputs, UNCALIBRATED")
+    assert "PARITY FAILED" in line
 
 
 def test_sixteen_bits_are_calibrated_too() -> None:

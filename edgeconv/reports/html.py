@@ -11,6 +11,7 @@ from edgeconv.layer_errors import LayerError
 from edgeconv.report import advice, format_bytes, format_db, notes, stage_rows, verdict_line
 from edgeconv.reports.charts import histogram_chart, layer_chart
 from edgeconv.reports.pictures import sample_rows
+from edgeconv.worst import worst_part
 
 
 def render_html(
@@ -36,7 +37,13 @@ def render_html(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(
-        advice=advice, db=format_db, figure=_figure, percent=_percent, size=format_bytes
+        advice=advice,
+        db=format_db,
+        figure=_figure,
+        percent=_percent,
+        size=format_bytes,
+        values=_values,
+        worst_part=worst_part,
     )
     rows = stage_rows(manifest, parity)
     samples = sample_rows(inputs or {}, outputs or {}, found or {}, _last(parity))
@@ -115,6 +122,13 @@ def _hop(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
+
+
+def _values(output: Mapping[str, Any]) -> str:
+    """Return how many distinct values are left, where that was counted."""
+    if output.get("levels") is None:
+        return "-"
+    return f"{output['levels']:,} of {output['reference_levels']:,}"
 
 
 def _percent(value: float | None) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from edgeconv.worst import part_words
+
 # What XML 1.0 cannot hold, section 2.2.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FIGURES = ("sqnr_db", "max_abs", "mean_abs", "max_rel", "cosine", "top1_agreement", "exact")
@@ -88,13 +90,14 @@ def _failure(case: ET.Element, reasons: list[str]) -> None:
 
 
 def _reasons(stage: Mapping[str, Any], output: str) -> list[str]:
-    return [text for text in stage["reasons"] if f"output {output}: " in text]
+    begins = f"output {output}: ", f"output {output}, "
+    return [text for text in stage["reasons"] if any(begin in text for begin in begins)]
 
 
 def _figures(output: Mapping[str, Any]) -> str:
-    return "\n".join(
-        f"{name} {output[name]:.6g}" for name in _FIGURES if output.get(name) is not None
-    )
+    lines = [f"{name} {output[name]:.6g}" for name in _FIGURES if output.get(name) is not None]
+    lines += [f"{part['name']}: {part_words(part)}" for part in output.get("parts", ())]
+    return "\n".join(lines)
 
 
 def _gone(parity: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgeconv.layer_errors import LayerError
 from edgeconv.report import advice, format_db, notes, stage_rows, verdict_line
+from edgeconv.worst import worst_part
 
 _MOST_LAYERS = 5
 _COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
@@ -22,6 +23,9 @@ def render_markdown(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> s
         for row in stage_rows(manifest, parity)
     ]
     lines += _table(_COLUMNS, rows)
+    worst = [(stage["stage"], worst_part(stage["outputs"])) for stage in parity["stages"]]
+    lines += [""] * any(words for _, words in worst)
+    lines += [f"- Worst part of {_code(name)}: {_text(words)}" for name, words in worst if words]
     for stage in parity["stages"]:
         lines += [*_layers(stage), *_advice(stage)]
     found = notes(manifest, parity)
