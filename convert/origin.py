@@ -38,15 +38,17 @@ def origins_of(onnx: Path) -> dict[str, list[str]]:
         onnx: The file.
 
     Returns:
-        By the scope that each node's first output gives its tensors: the name of the node, and
-        the path of the PyTorch module, as far as they are known.
+        By the scope that each output of a node gives its tensors: the name of the node, that of
+        the output, and the path of the PyTorch module, as far as they are known.
     """
     import onnx_ir as ir
 
     found = {}
     for node in ir.load(onnx).graph:
-        names = [str(node.name or ""), origin_of(node)[0]]
-        found[scope_name(str(node.outputs[0].name))] = [name for name in names if name]
+        module = origin_of(node)[0]
+        for output in node.outputs:
+            names = dict.fromkeys((str(node.name or ""), str(output.name or ""), module))
+            found[scope_name(str(output.name))] = [name for name in names if name]
     return found
 
 

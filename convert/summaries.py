@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.convert import onnx_file
+from edgeconv.convert.origin import module_of
 from edgeconv.convert.sniff import truncated
 from edgeconv.errors import InvalidModel
 
@@ -31,7 +32,13 @@ def onnx_summary(path: str) -> dict[str, Any]:
         "outputs": [_onnx_value(value) for value in graph.output],
         "constant_bytes": sum(onnx_file.tensor_size(item) for item in onnx_file.tensors_of(graph)),
         "nodes": [
-            {"name": node.name, "op": node.op_type, "domain": node.domain or "ai.onnx"}
+            {
+                "name": node.name,
+                "op": node.op_type,
+                "domain": node.domain or "ai.onnx",
+                "outputs": list(node.output),
+                "module": module_of(node),
+            }
             for node in graph.node
         ],
         "op_counts": _counts(node.op_type for node in graph.node),

@@ -121,9 +121,19 @@ def _limit(stage: str, gates: Mapping[str, Mapping[str, float]]) -> float:
 
 
 def _value(node: str, graph: Mapping[str, Origin]) -> str:
-    """Return the ONNX value of that name, or that a node of that name makes; ``""`` for none."""
+    """Return the ONNX value of that name, or of a node or PyTorch module; ``""`` for none.
+
+    Of a module it is the last value.
+    """
+    if node in graph:
+        return node
     by_node = {origin.node: value for value, origin in graph.items()}
-    return node if node in graph else by_node.get(node, "")
+    inside = [
+        value
+        for value, origin in graph.items()
+        if origin.module == node or origin.module.startswith(f"{node}.")
+    ]
+    return by_node.get(node, inside[-1] if inside else "")
 
 
 def _unknown(node: str, stage: str, run: _Run, *, known: bool) -> UsageError:

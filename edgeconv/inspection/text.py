@@ -59,6 +59,9 @@ def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
     else:
         yield ""
         yield from _table(("op", "count"), [(op, str(n)) for op, n in _counts(found).items()])
+    if each and "nodes" in found:
+        yield ""
+        yield from _table(("op", "node", "makes", "module"), _node_rows(found))
     yield from _problems(found)
 
 
@@ -115,6 +118,15 @@ def _tflite_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
             _outputs(op["outputs"]),
         )
         for op in found["ops"]
+    ]
+
+
+def _node_rows(found: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return the nodes by the names that ``--cut``, ``--isolate`` and ``--keep-float`` take."""
+    return [
+        (node["op"], node["name"], ", ".join(node["outputs"]), node["module"])
+        for node in found["nodes"]
+        if node["op"] != "Constant"
     ]
 
 

@@ -39,6 +39,8 @@ class Legalise:
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Rewrite in the quantizer's worker."""
+        from edgeconv.convert.origin import origins_of
+
         answer = context.workers.call(
             WorkerKind.QUANTIZER,
             "edgeconv.targets.coral.legalise.engine:legalise",
@@ -46,6 +48,7 @@ class Legalise:
             path=str(context.directory / f"{context.name}_legalised_fp32.tflite"),
             allow_approximate=self.allow_approximate,
             cut=list(self.cut),
+            origins=origins_of(context.directory / f"{context.name}.onnx") if self.cut else {},
         )
         context.details["rewrites"] = answer["applied"]
         context.details["notes"] = _notes(answer["applied"]) + answer["notes"]

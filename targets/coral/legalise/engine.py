@@ -12,6 +12,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.errors import ConversionError
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import Origins
 from edgeconv.targets.coral.legalise import REWRITES, reshapes, tail, versions
 from edgeconv.tflite import OperatorT
 
@@ -19,7 +20,11 @@ STAGE = "legalise for coral"
 
 
 def legalise(
-    model: dict[str, Any], path: str, allow_approximate: bool = False, cut: Sequence[str] = ()
+    model: dict[str, Any],
+    path: str,
+    allow_approximate: bool = False,
+    cut: Sequence[str] = (),
+    origins: Origins | None = None,
 ) -> dict[str, Any]:
     """Rewrite a float TFLite file for the Edge TPU.
 
@@ -28,6 +33,7 @@ def legalise(
         path: The file to write.
         allow_approximate: Whether rewrites may be applied that do not compute exactly the same.
         cut: What to cut off for the CPU; see `tail.find`. It goes to a file beside ``path``.
+        origins: Names of the ONNX nodes and PyTorch modules, for that.
 
     Returns:
         ``artifact`` as `Artifact.to_dict` gives it; ``applied`` and ``refused``, see `rewrite`;
@@ -39,7 +45,7 @@ def legalise(
     artifact = Artifact.from_dict(model)
     graph = Graph(tflite.load(artifact.path))
     require(graph, str(artifact.path))
-    off = tail.find(graph, cut) if cut else []
+    off = tail.find(graph, cut, origins) if cut else []
     artifact = replace(artifact, path=Path(path))
     notes = _notes(graph, cut, off)
     if off:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from edgeconv.errors import UsageError
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import Origins, names_of
 from edgeconv.tflite import OperatorT
 
 AUTO = "auto"
@@ -27,18 +28,22 @@ _NOT_MAPPED = (
 )  # fmt: skip
 
 
-def find(graph: Graph, names: Sequence[str]) -> list[OperatorT]:
+def find(graph: Graph, names: Sequence[str], origins: Origins | None = None) -> list[OperatorT]:
     """Return the operators that come after the named ones, in execution order.
 
     Args:
         graph: The graph.
-        names: Tensors, by name or by the name of the ONNX node that they come from; the last
-            tensor of a node counts. `AUTO` stands for what the Edge TPU does not map at the end.
+        names: Tensors, by name, by that of the ONNX node or value that they come from, or by the
+            path of a PyTorch module; the last tensor of each counts. `AUTO` stands for what the
+            Edge TPU does not map at the end.
+        origins: Names of the ONNX nodes and PyTorch modules.
 
     Raises:
         UsageError: A name is not known, or nothing comes after it.
     """
-    starts = [index for name in names if name != AUTO for index in [_named(graph, name)]]
+    starts = [
+        index for name in names if name != AUTO for index in [_named(graph, name, origins or {})]
+    ]
     tail = after(graph, starts)
     if AUTO in names:
         tail = after(graph, [], [*tail, *_unmapped(graph)])
@@ -54,8 +59,8 @@ def find(graph: Graph, names: Sequence[str]) -> list[OperatorT]:
     return tail
 
 
-def _named(graph: Graph, name: str) -> int:
-    """Return the last tensor of that name, or of the node of that name."""
+def _named(graph: Graph, name: str, origins: Origins) -> int:
+    """Return the last tensor of that name, or of the node, value or module of that name."""
     known: dict[str, int] = {}
     for operator in graph.operators:
         for out in operator.outputs:
@@ -63,13 +68,24 @@ def _named(graph: Graph, name: str) -> int:
             known[label] = out
             for part in label.split(";"):
                 known[part] = known[part.partition("/")[0]] = out
+        for title in names_of(graph, operator, origins):
+            for outer in _outward(title):
+                known[outer] = operator.outputs[-1]
     if name not in known:
         close = difflib.get_close_matches(name, known, 3, 0.4) or list(known)[-3:]
         raise UsageError(
             f"--cut {name} is not in the model",
-            hint="use the name of an ONNX node, for example " + ", ".join(close),
+            hint="use the name of an ONNX node, of its output or of a PyTorch module, for example "
+            + ", ".join(close),
         )
     return known[name]
+
+
+def _outward(title: str) -> Iterator[str]:
+    """Yield a name, and the modules that it lies in where it is a module's path."""
+    while title:
+        yield title
+        title = title.rpartition(".")[0]
 
 
 def after(
