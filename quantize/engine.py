@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,35 +11,30 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
 from edgeconv.errors import UsageError
 from edgeconv.options import MaxDrop
-from edgeconv.quantize import apart, check, factors, qdq, quotient, static, weights
+from edgeconv.quantize import apart, check, factors, index_path, qdq, remarks, static, weights
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.feeds import feeds_of, held_of, read_samples
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.index_path import IndexPath
 from edgeconv.quantize.input_scales import Held
 from edgeconv.quantize.lower import lower
 from edgeconv.quantize.precision import (
     BITS,
     MODES,
-    Chosen,
     Origins,
-    Precision,
     Rule,
     assign,
     chooser,
-    names_of,
 )
 from edgeconv.quantize.qdq import Imported
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.recover import Step, recover
 from edgeconv.quantize.recovery import RECOVERIES, RETIRED
 from edgeconv.quantize.recovery.base import Draft
-from edgeconv.quantize.search import Found, Search
-from edgeconv.tflite import OperatorT
-
-_NAMED = 8
-"""As many operators are named in a note."""
+from edgeconv.quantize.remarks import NAMED
+from edgeconv.quantize.search import Search
 
 
 def quantize(
@@ -107,9 +101,10 @@ def quantize(
             qdq.require_real(Path(onnx))
         arrays = read_samples(_required(samples, mode), artifact.inputs)
         feeds = feeds_of(arrays, artifact.inputs, graph)
+        route = index_path.find(graph, precisions, MODES[mode], feeds, imported.affine)
         request = _Static(
             graph,
-            precisions,
+            route,
             feeds,
             CALIBRATORS[calibrator],
             _io(io_dtype),
@@ -122,7 +117,7 @@ def quantize(
         )
         graph, notes, tried = request.run(progress)
     else:
-        notes = _unused(imported, mode)
+        notes = remarks.unused(imported, mode)
         weights.quantize(graph, chooser(graph, precisions))
         for position in range(1, len(graph.model.subgraphs)):
             inner = Graph(graph.model, position)
@@ -138,7 +133,7 @@ class _Static:
     """A graph that is to have integer activations, and how; the fields are `quantize`'s."""
 
     graph: Graph
-    precisions: Sequence[Precision]
+    path: IndexPath
     feeds: Sequence[Sequence[Array]]
     calibrator: Calibrator
     io_dtype: IoDtype
@@ -158,13 +153,14 @@ class _Static:
                 why=f"{len(imported.affine)} activations have a QuantizeLinear",
                 hint="leave one of them out",
             )
-        asked = chooser(graph, self.precisions)
-        lowered = lower(graph, self.precisions)
-        unused = [] if "int8" in lowered else _unused(imported, "int16x8")
+        asked = chooser(graph, self.path.precisions)
+        exact = remarks.exact(graph, self.path, self.origins, self.io_dtype)
+        lowered = lower(graph, self.path.precisions)
+        unused = [] if "int8" in lowered else remarks.unused(imported, "int16x8")
         if unused:
             imported = Imported()
         check.supported(graph, lowered)
-        notes = [*_left_float(graph, asked, lowered), *unused]
+        notes = [*exact, *remarks.left_float(graph, asked, lowered), *unused]
         if self.io_dtype == "float32":
             lowered, said = apart.joined_in_float(graph, lowered, self.feeds, imported.affine)
             notes += said
@@ -187,14 +183,14 @@ class _Static:
             progress=report,
         )
         ranges = dict(draft.ranged(ranges).ranges)
-        notes += _used(graph, imported, ranges)
+        notes += remarks.used(graph, imported, ranges)
         notes += _untold(graph, self.feeds, ranges) + self._input_notes(imported)
         if self.max_drop is not None:
             limit = MaxDrop.parse(self.max_drop)
             found = Search(graph, ranges, lowered, self.feeds, limit, self.held).run(progress)
-            notes.append(_kept(graph, found, limit, self.origins, mixed=self.mixed))
+            notes.append(remarks.kept(graph, found, limit, self.origins, mixed=self.mixed))
             lowered = found.precisions if self.mixed else lowered
-        notes += _divided(graph, lowered)
+        notes += remarks.divided(graph, lowered)
         static.build(graph, ranges, lowered, self.io_dtype, imported, self.held)
         factors.write(graph, draft.factors)
         return graph, notes, tried
@@ -224,16 +220,6 @@ class _Static:
         return recover(draft, self.disabled)
 
 
-def _used(graph: Graph, imported: Imported, ranges: Mapping[int, Range]) -> list[str]:
-    """Say how many activations have the scales that the model brought."""
-    if not imported.affine:
-        return []
-    note = f"{len(imported.affine)} activations have the scales of the model's own QuantizeLinear"
-    rest = [graph.name(index).partition(";")[0] for index in ranges if index not in imported.affine]
-    names = ", ".join(rest[:_NAMED]) + (", ..." if len(rest) > _NAMED else "")
-    return [f"{note}; {len(rest)} have none and are calibrated: {names}" if rest else note]
-
-
 def _untold(
     graph: Graph, feeds: Sequence[Sequence[Array]], ranges: Mapping[int, Range]
 ) -> list[str]:
@@ -246,52 +232,10 @@ def _untold(
             notes.append(f"input {name} is {ends.pop():g} in all calibration samples, throughout")
     empty = [graph.name(index).partition(";")[0] for index, one in ranges.items() if one.width == 0]
     if empty:
-        names = ", ".join(empty[:_NAMED]) + (", ..." if len(empty) > _NAMED else "")
+        names = ", ".join(empty[:NAMED]) + (", ..." if len(empty) > NAMED else "")
         what = f"{len(empty)} activations are zero in all calibration samples"
         notes.append(f"{what}, so that their range is taken as 0 to 1: {names}")
     return notes
-
-
-def _unused(imported: Imported, mode: str) -> list[str]:
-    """Say that the scales that the model brought are of no use."""
-    if not imported.affine:
-        return []
-    return [f"the model's own QuantizeLinear is for 8-bit activations, and not used for {mode}"]
-
-
-def _short(graph: Graph, operator: OperatorT, origins: Origins) -> str:
-    """Return the last of an operator's names, the PyTorch module's where it is known."""
-    last = names_of(graph, operator, origins)[-1]
-    return f"{last.partition(';')[0]} ({graph.op(operator)})"
-
-
-def _kept(graph: Graph, found: Found, limit: MaxDrop, origins: Origins, *, mixed: bool) -> str:
-    """Say which layers have 16 bits, or would have if the target allowed it."""
-    unit = " dB" if limit.unit == "dB" else " points"
-    asked = f"a drop of at most {limit.amount:g}{unit}"
-    if not found.kept:
-        return f"{asked} needs no layer in 16 bits: int8 alone drops {found.before:.1f}{unit}"
-    names = ", ".join(_short(graph, layer, origins) for layer in found.kept[:_NAMED])
-    names += ", ..." if len(found.kept) > _NAMED else ""
-    verb = "keeps" if mixed else "would keep, if the target allowed it,"
-    reached = f"{found.before:.1f}{unit} become {found.after:.1f}{unit}"
-    missed = "" if found.after <= limit.amount else ", which is the least that can be had"
-    return f"{asked} {verb} {len(found.kept)} layers in 16 bits: {names}; {reached}{missed}"
-
-
-def _divided(graph: Graph, precisions: Sequence[Precision]) -> list[str]:
-    """Say which quotients have 16 bits inside."""
-    quotients = quotient.find(graph)
-    names = [
-        graph.label(operator).partition(";")[0]
-        for operator, precision in zip(graph.operators, precisions, strict=True)
-        if precision == "int8" and quotients.keys() & set(operator.outputs)
-    ]
-    if not names:
-        return []
-    first = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-    what = "quotients of int8 tensors are computed in 16 bits and rounded to int8"
-    return [f"{what}, for LiteRT has no int8 DIV: {first}"]
 
 
 def _disabled(names: Sequence[str]) -> set[str]:
@@ -326,24 +270,6 @@ def _required(samples: str | None, mode: str) -> Path:
 
 def _io(name: str) -> IoDtype:
     return next(choice for choice in get_args(IoDtype) if choice == name)
-
-
-def _left_float(graph: Graph, asked: Chosen, lowered: Sequence[Precision]) -> list[str]:
-    """Return a note of the operators that compute in float for want of an int16 kernel."""
-    left = [
-        operator
-        for operator, precision in zip(graph.operators, lowered, strict=True)
-        if precision == "float" and asked(operator) == "int16"
-    ]
-    if not left:
-        return []
-    counts = Counter(graph.op(operator) for operator in left)
-    names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    first = ", ".join(graph.label(operator).partition(";")[0] for operator in left[:_NAMED])
-    return [
-        f"no kernel takes int16 activations for {names}: they compute in float32, at {first}"
-        + (", ..." if len(left) > _NAMED else "")
-    ]
 
 
 def _describe(source: Artifact, graph: Graph, path: Path) -> Artifact:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize import casts, needs
+from edgeconv.quantize import casts, needs, whole
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import EVERYTHING, stored_range
 from edgeconv.quantize.qparams import Affine, Range
@@ -49,6 +49,8 @@ class _Tree:
         returned: Whether the graph's caller reads it.
         averaged: Whether some of its tensors are averages of others.
         pads: Constants that it is padded with.
+        step: What all its values are whole multiples of; ``None`` if nothing.
+        narrowed: Whether its readers need less than its range.
         reads: Operators that read it other than to move values, by position, with the input slot.
     """
 
@@ -57,6 +59,8 @@ class _Tree:
     returned: bool = False
     averaged: bool = False
     pads: list[float] = field(default_factory=list)
+    step: float | None = 0.0
+    narrowed: bool = False
     reads: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -100,6 +104,10 @@ class Plan:
         for index in graph.outputs:
             if index in self._parent:
                 self._tree(index).returned = True
+        steps = whole.steps(graph)
+        for index in self._parent:
+            tree = self._tree(index)
+            tree.step = None if tree.averaged else whole.common(tree.step, steps.get(index))
 
     def calibrated(self) -> list[int]:
         """Return the tensors whose ranges calibration must find."""
@@ -134,6 +142,7 @@ class Plan:
         roots = [index for operator in operators for index in operator.outputs]
         for root in (*reversed(roots), *self._graph.inputs):
             self._narrow(root)
+            self._keep_whole(root)
         for position in range(len(operators) - 1, -1, -1):
             if self._rule(operators[position]).scaling is Scaling.SHARED:
                 self._join(position, operators[position])
@@ -236,8 +245,17 @@ class Plan:
         needed = Range(0.0, 0.0)
         for position, slot in tree.reads:
             needed = needed.join(self._need(self._graph.operators[position], slot))
-        tree.range = tree.range.meet(needed)
+        before, tree.range = tree.range, tree.range.meet(needed)
+        tree.narrowed = tree.range != before
         self._needed[root] = needed
+
+    def _keep_whole(self, root: int) -> None:
+        """Give a tree of whole numbers a scale that stores them exactly, unless it is narrowed."""
+        tree = self._trees.get(root)
+        if tree is None or tree.range is None or tree.fixed is not None or not tree.step:
+            return
+        if not tree.narrowed:
+            tree.fixed = Affine.whole(tree.step, tree.range, self._bits[root])
 
     def _need(self, operator: OperatorT, slot: int) -> Range:
         name, output = self._graph.op(operator), self._output(operator)

@@ -9,6 +9,7 @@ biases, or 16-bit ones symmetric in [-32768, 32767] with int64 biases; weights s
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +85,32 @@ class Affine:
         scale = float(np.float32(max(width / (INT8_MAX - INT8_MIN), MIN_SCALE)))
         zero_point = round(INT8_MIN - limits.low / scale)
         return cls(scale, min(max(zero_point, INT8_MIN), INT8_MAX))
+
+    @classmethod
+    def whole(cls, step: float, limits: Range, bits: int = 8) -> Affine | None:
+        """Return a scale that stores whole multiples of a step exactly; ``None`` if there is none.
+
+        Where there is room, numbers beyond the range can be stored as well, up to twice as many.
+
+        Args:
+            step: What all numbers are multiples of.
+            limits: The range of the numbers.
+            bits: 8, or 16 for a zero point of 0.
+        """
+        low, high = round(limits.low / step), round(limits.high / step)
+        room = INT8_MAX - INT8_MIN if bits == 8 else INT16_MAX
+        count = high - low if bits == 8 else max(-low, high)
+        if not 0 < count <= room:
+            return None
+        finer = max(room // (2 * count), 1)
+        scale = float(np.float32(step / finer))
+        if scale < MIN_SCALE or not math.isclose(scale * finer, step, rel_tol=1e-6):
+            return None
+        zero_point = 0
+        if bits == 8:
+            spare = 0 if low == 0 else room - count * finer
+            zero_point = INT8_MIN - low * finer + (spare if high == 0 else spare // 2)
+        return cls(scale, zero_point, bits)
 
     @property
     def dtype(self) -> str:

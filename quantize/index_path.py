@@ -1,0 +1,260 @@
+"""Which operators compute in float so that whole numbers, and what they select, come out right.
+
+FLOOR, ROUND and casts to integers turn an error of any size beside a whole number into one of a
+whole unit, and an index that is off by one fetches another sample. So what leads to them keeps
+float32: the arithmetic of positions back to the layers that they come from, those layers too where
+the positions select samples, and the whole way where that costs little. So does what is whole
+itself, and the fraction that is left beside it, from which interpolation takes its weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeconv.artifacts import Array
+from edgeconv.quantize import whole
+from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import BITS, Precision
+from edgeconv.quantize.qparams import Affine, Range
+from edgeconv.quantize.rules import COMPARISONS, RULES
+from edgeconv.quantize.runs import Runner
+from edgeconv.tflite import OperatorT
+
+_ROUNDING = ("FLOOR", "CEIL", "ROUND", "FLOOR_DIV", "FLOOR_MOD")
+_CHOOSING = ("ARG_MAX", "ARG_MIN")
+_INDEX_SLOTS = {"GATHER": (1,), "GATHER_ND": (1,), "SCATTER_ND": (0,), "DYNAMIC_UPDATE_SLICE": (2,)}
+
+_CHEAP = 1_000_000
+"""So many multiplications take about a millisecond, in float as well."""
+
+_SHARE = 0.1
+"""And so small a share of a model's is not noticed."""
+
+_SAMPLES = 16
+"""As many samples show the ranges of whole numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPath:
+    """What computes in float for the sake of whole numbers.
+
+    Attributes:
+        precisions: The precision of each operator.
+        moved: Positions of the operators that became float.
+        heads: Of those, the layers with weights.
+        inexact: Layers whose integer results select samples.
+        fed: The graph's inputs that these operators read.
+    """
+
+    precisions: list[Precision]
+    moved: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    inexact: tuple[int, ...] = ()
+    fed: frozenset[int] = frozenset()
+
+
+def find(
+    graph: Graph,
+    precisions: Sequence[Precision],
+    base: Precision,
+    feeds: Sequence[Sequence[Array]],
+    given: Collection[int] = (),
+) -> IndexPath:
+    """Return which operators must compute in float.
+
+    Args:
+        graph: The float graph, before it is lowered.
+        precisions: The precision of each operator; only those of the base precision may change.
+        base: Changes nothing unless it is ``int8`` or ``int16``.
+        feeds: Per sample the graph's inputs, in the stored form.
+        given: Tensors whose scales the model brought, and which are exact therefore.
+    """
+    if base not in BITS:
+        return IndexPath(list(precisions))
+    return _Finder(graph, precisions, base, set(given)).run(feeds)
+
+
+@dataclass(slots=True)
+class _Finder:
+    graph: Graph
+    precisions: Sequence[Precision]
+    base: Precision
+    given: set[int]
+    chosen: set[int] = field(default_factory=set)
+    makers: dict[int, int] = field(default_factory=dict)
+    steps: Mapping[int, float] = field(default_factory=dict)
+
+    def run(self, feeds: Sequence[Sequence[Array]]) -> IndexPath:
+        graph = self.graph
+        self.makers = {
+            index: position
+            for position, operator in enumerate(graph.operators)
+            for index in operator.outputs
+        }
+        self.steps = whole.steps(graph)
+        selecting, rounding = set(self._selecting()), set(self._rounding())
+        wide = {self.makers[index] for index in self._too_wide(feeds)}
+        self.chosen = self._behind({*selecting, *rounding, *wide})
+        inexact = self._take_layers(selecting)
+        self._follow()
+        precisions: list[Precision] = list(self.precisions)
+        moved = sorted(place for place in self.chosen if precisions[place] == self.base)
+        for place in moved:
+            precisions[place] = "float"
+        heads = tuple(place for place in moved if self._weighted(place))
+        read = {index for place in moved for index in graph.operators[place].inputs}
+        return IndexPath(
+            precisions, tuple(moved), heads, inexact, frozenset(read & {*graph.inputs})
+        )
+
+    def _selecting(self) -> Iterator[int]:
+        """Yield where real numbers become the integers that select samples."""
+        graph, wanted = self.graph, set[int]()
+        for position in range(len(graph.operators) - 1, -1, -1):
+            operator = graph.operators[position]
+            slots = _INDEX_SLOTS.get(graph.op(operator), ())
+            wanted.update(operator.inputs[slot] for slot in slots)
+            if not wanted & set(operator.outputs) or any(map(graph.is_float, operator.outputs)):
+                continue
+            if self._decides(operator):
+                yield position
+            else:
+                wanted.update(operator.inputs)
+
+    def _decides(self, operator: OperatorT) -> bool:
+        """Tell whether an operator makes integers or booleans of real numbers."""
+        name = self.graph.op(operator)
+        real = any(map(self.graph.is_activation, operator.inputs))
+        return real and (name in ("CAST", *_CHOOSING) or name in COMPARISONS)
+
+    def _rounding(self) -> Iterator[int]:
+        graph = self.graph
+        for position, operator in enumerate(graph.operators):
+            name = graph.op(operator)
+            real = any(map(graph.is_activation, operator.inputs))
+            made = graph.dtype(operator.outputs[0]) if operator.outputs else ""
+            if real and (name in _ROUNDING or (name == "CAST" and "int" in made)):
+                yield position
+
+    def _too_wide(self, feeds: Sequence[Sequence[Array]]) -> Iterator[int]:
+        """Yield the whole numbers from integers that the base precision cannot store exactly."""
+        graph, bits = self.graph, BITS[self.base]
+        casts = {
+            operator.outputs[0]
+            for operator in graph.operators
+            if graph.op(operator) == "CAST" and graph.dtype(operator.inputs[0]) != "bool"
+        }
+        reached = _reached(graph, casts & self.steps.keys()) & self.steps.keys()
+        if not reached or not feeds:
+            return
+        ranges = dict.fromkeys(sorted(reached), Range(0.0, 0.0))
+        runner = Runner(graph, ranges)
+
+        def see(index: int, values: Array) -> None:
+            if values.size:
+                seen = Range.of(float(values.min()), float(values.max()))
+                ranges[index] = ranges[index].join(seen)
+
+        for feed in feeds[:: -(-len(feeds) // _SAMPLES)]:
+            runner.show(feed, see)
+        for index, limits in ranges.items():
+            finite = math.isfinite(limits.width) and limits.width > 0 and self.steps[index]
+            if finite and Affine.whole(self.steps[index], limits, bits) is None:
+                yield index
+
+    def _behind(self, places: set[int], *, layers: bool = False) -> set[int]:
+        """Return operators and those before them, up to layers with weights or with these."""
+        found, waiting = set(places), list(places)
+        while waiting:
+            for index in self.graph.operators[waiting.pop()].inputs:
+                place = self.makers.get(index)
+                if place is None or place in found or index in self.given:
+                    continue
+                if self._may_move(place) and (layers or not self._weighted(place)):
+                    found.add(place)
+                    waiting.append(place)
+        return found
+
+    def _may_move(self, place: int) -> bool:
+        """Tell whether an operator makes real numbers, in float or in what may become it."""
+        operator = self.graph.operators[place]
+        real = any(map(self.graph.is_activation, operator.outputs))
+        return real and self.precisions[place] in (self.base, "float")
+
+    def _take_layers(self, selecting: set[int]) -> tuple[int, ...]:
+        """Add the layers that positions come from, and return those that stay integers.
+
+        A layer of 16 bits is exact enough.
+        """
+        if self.base != "int8":
+            return ()
+        everything = self._behind(self.chosen, layers=True)
+        if self._cost(everything) <= max(_CHEAP, _SHARE * self._cost(range(len(self.precisions)))):
+            self.chosen = everything
+            return ()
+        heads = self._heads(self._behind(selecting))
+        self.chosen |= heads
+        return tuple(sorted(self._heads(self._behind({*selecting, *heads}))))
+
+    def _heads(self, places: set[int]) -> set[int]:
+        """Return the layers whose results some operators read."""
+        read = {index for place in places for index in self.graph.operators[place].inputs}
+        makers = {self.makers[index] for index in read - self.given if index in self.makers}
+        return {place for place in makers - places if self._may_move(place)}
+
+    def _follow(self) -> None:
+        """Add what is whole, the difference to it and comparisons of what is exact already."""
+        graph = self.graph
+        exact = {
+            index
+            for place in self.chosen
+            for index in (*graph.operators[place].outputs, *graph.operators[place].inputs)
+            if index in graph.inputs or self.makers.get(index) in self.chosen
+        }
+        made = {index for place in self.chosen for index in graph.operators[place].outputs}
+        for place, operator in enumerate(graph.operators):
+            real = [index for index in operator.inputs if graph.is_activation(index)]
+            if place in self.chosen or not set(real) <= exact or not made & set(real):
+                continue
+            if self.precisions[place] == self.base and self._keeps_exact(operator, real):
+                self.chosen.add(place)
+                exact.update(operator.outputs)
+                made.update(operator.outputs)
+
+    def _keeps_exact(self, operator: OperatorT, real: Sequence[int]) -> bool:
+        name = self.graph.op(operator)
+        if name in ("ADD", "SUB"):
+            return any(index in self.steps for index in real)
+        return name in COMPARISONS or operator.outputs[0] in self.steps
+
+    def _weighted(self, place: int) -> bool:
+        name = self.graph.op(self.graph.operators[place])
+        rule = RULES.get(name)
+        return name == "BATCH_MATMUL" or (rule is not None and rule.weight is not None)
+
+    def _cost(self, places: Collection[int]) -> float:
+        """Return about how many multiplications some operators take."""
+        return float(sum(self._multiplications(self.graph.operators[place]) for place in places))
+
+    def _multiplications(self, operator: OperatorT) -> int:
+        graph, name = self.graph, self.graph.op(operator)
+        each, rule = 1, RULES.get(name)
+        if name == "BATCH_MATMUL":
+            each = graph.shape(operator.inputs[0])[-1]
+        elif rule is not None and rule.weight is not None and rule.axis is not None:
+            shape = graph.shape(operator.inputs[rule.weight])
+            each = int(np.prod(shape)) // max(shape[rule.axis], 1)
+        return each * sum(int(np.prod(graph.shape(index))) for index in operator.outputs)
+
+
+def _reached(graph: Graph, tensors: set[int]) -> set[int]:
+    """Return tensors and all that is computed of them."""
+    found = set(tensors)
+    for operator in graph.operators:
+        if found & set(operator.inputs):
+            found.update(operator.outputs)
+    return found
