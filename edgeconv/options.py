@@ -72,6 +72,7 @@ class ConvertOptions:
         states: Inputs that outputs are fed to in the next step of a stream, ``IN=OUT`` or
             ``IN=OUT[0:1]`` for a part of the output; ``none`` where there are none. Found from
             names and graph where nothing is said.
+        outputs: The outputs that are wanted, in order, ``NAME`` or ``NAME=NEW``; all where empty.
         calibration_samples: Largest number of calibration samples used.
         calibrator: How a tensor's range is chosen from what calibration saw.
         input_range: What inputs of an integer model range over, ``"0,1"`` or ``"name=0,1"``; by the
@@ -108,6 +109,7 @@ class ConvertOptions:
     max_drop: str | None = None
     io_layout: IoLayout = "nhwc"
     states: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     calibration_samples: int = 200
     calibrator: CalibratorName = "mse"
     input_range: tuple[str, ...] = ()
@@ -141,6 +143,7 @@ class ConvertOptions:
         for name in (
             "keep_float",
             "keep_int16",
+            "outputs",
             "cut",
             "disable_recovery",
             "input_range",

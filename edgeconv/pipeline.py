@@ -35,6 +35,7 @@ from edgeconv.parity_report import FAIL, SKIPPED, ParityReport, with_converters
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
+from edgeconv.selection import selected
 from edgeconv.sources import Data, Source, data_for, load
 from edgeconv.stages import Quantize, plan, require_outputs
 from edgeconv.states import State
@@ -133,6 +134,7 @@ class _Conversion:
         self._scratch.mkdir()
         self._workers.start(WorkerKind.TENSORFLOW)
         source = self._steps.run("load", lambda: load(self._job, self._workers))
+        source = selected(source, self._job.options.outputs)
         if self._job.options.verify:
             self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
         if self._job.options.quantize != "none":

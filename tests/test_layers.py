@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.pairs",
         "edgeconv.deploy",
     ),
+    ("edgeconv.selection",),
     ("edgeconv.verdict", "edgeconv.candidates", "edgeconv.trials"),
     ("edgeconv.layers",),
     ("edgeconv.torch_process",),

@@ -136,6 +136,12 @@ _DEFAULTS = ConvertOptions()
     help="Replace what the target lacks by close functions where exact ones do not exist.",
 )
 @click.option(
+    "--outputs",
+    multiple=True,
+    metavar="NAME[=NEW]",
+    help="Return these outputs alone, in this order, under new names. Repeatable.",
+)
+@click.option(
     "--cut",
     multiple=True,
     metavar="NODE|auto",
