@@ -253,12 +253,9 @@ def test_outputs_of_different_range_are_joined_as_real_numbers(lab: Any) -> None
     artifact = lab.save(model, joined)
     known = rows(0, 16, 1, 32)
     expected = lab.run(artifact.path, known)[0][..., 32:]
-    figures = []
     for disabled in (["all"], []):
         quantized = lab.quantize(artifact, known, disable_recovery=disabled)
-        figures.append(lab.sqnr(expected, lab.run(quantized.path, known)[0][..., 32:]))
-    assert figures[0] < 10
-    assert figures[1] > 35
+        assert lab.sqnr(expected, lab.run(quantized.path, known)[0][..., 32:]) > 35
 
 
 def test_a_padding_constant_does_not_decide_the_range(lab: Any) -> None:
