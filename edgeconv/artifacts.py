@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -134,6 +134,86 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinedPart:
+    """One of the outputs that an output of the source model has become.
+
+    Attributes:
+        name: The output's name in the file.
+        slices: Start, stop and step of its positions on the axis, one after the other.
+    """
+
+    name: str
+    slices: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def at(cls, name: str, positions: Sequence[int]) -> JoinedPart:
+        """Return the part with these positions, ascending, in as few slices as they take."""
+        found: list[tuple[int, int, int]] = []
+        rest = list(positions)
+        while rest:
+            step = rest[1] - rest[0] if len(rest) > 1 else 1
+            count = next(
+                (i for i in range(1, len(rest)) if rest[i] - rest[i - 1] != step), len(rest)
+            )
+            found.append((rest[0], rest[count - 1] + 1, step))
+            rest = rest[count:]
+        return cls(name, tuple(found))
+
+    @property
+    def positions(self) -> list[int]:
+        """Its positions on the axis."""
+        return [position for ends in self.slices for position in range(*ends)]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputJoin:
+    """How an output of the source model is put together from several of the file.
+
+    Attributes:
+        output: The source model's output, real numbers; stored as its parts are.
+        axis: The axis along which the parts lie, counted in the source model's layout.
+        parts: The parts; together they have every position of the axis once.
+    """
+
+    output: TensorSpec
+    axis: int
+    parts: tuple[JoinedPart, ...]
+
+    def join(self, arrays: Mapping[str, Array], leading: int = 0) -> Array:
+        """Return the output.
+
+        Args:
+            arrays: The parts by name, restored: in the source model's layout, real numbers.
+            leading: Axes before those of the source model: 1 where the arrays hold samples.
+        """
+        found = [arrays[part.name] for part in self.parts]
+        order = np.argsort([place for part in self.parts for place in part.positions])
+        return np.take(np.concatenate(found, self.axis + leading), order, self.axis + leading)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's form."""
+        parts = [
+            {"name": part.name, "slices": [list(ends) for ends in part.slices]}
+            for part in self.parts
+        ]
+        return {
+            "output": self.output.name,
+            "axis": self.axis,
+            "parts": parts,
+            "tensor": self.output.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> OutputJoin:
+        """Rebuild a join from the manifest's form."""
+        parts = tuple(
+            JoinedPart(part["name"], tuple((ends[0], ends[1], ends[2]) for ends in part["slices"]))
+            for part in data["parts"]
+        )
+        return cls(TensorSpec.from_dict(data["tensor"]), data["axis"], parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """A model file with what is known of it.
 
@@ -145,6 +225,7 @@ class Artifact:
         tail: The model of what was cut off for the CPU. It reads some of the outputs, and inputs of
             the source model; its outputs replace those that it reads.
         returns: With a tail, the names of the source model's outputs in their order.
+        joins: How outputs of the source model, or what the tail reads, are joined from outputs.
     """
 
     format: Format
@@ -153,20 +234,43 @@ class Artifact:
     outputs: tuple[TensorSpec, ...]
     tail: Artifact | None = None
     returns: tuple[str, ...] = ()
+    joins: tuple[OutputJoin, ...] = ()
+
+    @property
+    def joined(self) -> tuple[TensorSpec, ...]:
+        """The outputs, those that are parts of one put together."""
+        first = {join.parts[0].name: join for join in self.joins}
+        parts = {part.name for join in self.joins for part in join.parts}
+        return tuple(
+            first[spec.name].output if spec.name in first else spec
+            for spec in self.outputs
+            if spec.name in first or spec.name not in parts
+        )
 
     @property
     def results(self) -> tuple[TensorSpec, ...]:
-        """What is left when the tail has run: the source model's outputs."""
+        """What is left when parts are joined and the tail has run: the source model's outputs."""
         if self.tail is None:
-            return self.outputs
-        known = {spec.name: spec for spec in (*self.outputs, *self.tail.outputs)}
+            return self.joined
+        known = {spec.name: spec for spec in (*self.joined, *self.tail.outputs)}
         return tuple(known[name] for name in self.returns)
+
+    def join(self, arrays: Mapping[str, Array]) -> Arrays:
+        """Return the outputs, those that are parts of one put together.
+
+        Args:
+            arrays: All outputs by name, ``[sample, ...]``, restored.
+        """
+        made = {join.output.name: join.join(arrays, 1) for join in self.joins}
+        return {spec.name: {**arrays, **made}[spec.name] for spec in self.joined}
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
         tail: dict[str, Any] = {}
         if self.tail is not None:
             tail = {"tail": self.tail.to_dict(), "returns": list(self.returns)}
+        if self.joins:
+            tail["joins"] = [join.to_dict() for join in self.joins]
         return {
             "format": self.format.value,
             "path": str(self.path),
@@ -185,4 +289,5 @@ class Artifact:
             outputs=tuple(TensorSpec.from_dict(spec) for spec in data["outputs"]),
             tail=cls.from_dict(data["tail"]) if "tail" in data else None,
             returns=tuple(data.get("returns", ())),
+            joins=tuple(OutputJoin.from_dict(join) for join in data.get("joins", ())),
         )

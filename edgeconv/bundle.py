@@ -15,13 +15,13 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from edgeconv.arrays import read_npz
-from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.disk import disk_full, is_disk_full, sha256_of, size_of, sync, sync_tree
 from edgeconv.errors import InvalidModel, UsageError
 
@@ -296,14 +296,10 @@ def describe_artifact(artifact: Artifact, directory: Path) -> dict[str, Any]:
 
 def artifact_of(entry: Mapping[str, Any], directory: Path) -> Artifact:
     """Rebuild the artifact that `describe_artifact` described."""
-    return Artifact(
-        format=Format(entry["format"]),
-        path=directory / entry["file"],
-        inputs=tuple(TensorSpec.from_dict(spec) for spec in entry["inputs"]),
-        outputs=tuple(TensorSpec.from_dict(spec) for spec in entry["outputs"]),
-        tail=artifact_of(entry["tail"], directory) if "tail" in entry else None,
-        returns=tuple(entry.get("returns", ())),
-    )
+    own = {key: value for key, value in entry.items() if key != "tail"}
+    artifact = Artifact.from_dict({**own, "path": directory / entry["file"]})
+    tail = artifact_of(entry["tail"], directory) if "tail" in entry else None
+    return replace(artifact, tail=tail)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

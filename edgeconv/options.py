@@ -14,6 +14,7 @@ from edgeconv.states import parse_states
 
 QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x8"]
 IoDtype = Literal["float32", "int8", "uint8", "int16"]
+SplitOutputs = Literal["auto", "never", "always"]
 IoLayout = Literal["nhwc", "nchw"]
 CalibratorName = Literal["minmax", "moving-average", "percentile", "mse", "entropy"]
 ConverterName = Literal["native", "onnx-tf", "auto"]
@@ -62,6 +63,9 @@ class ConvertOptions:
             weights, float arithmetic), ``int8`` (everything), ``int16x8`` (int16 activations).
         io_dtype: dtype of the quantized model's inputs and outputs, where its activations are
             integers; ``int16`` in ``int16x8`` mode only.
+        split_outputs: Whether an integer output that joins several parts becomes several outputs,
+            each with its own scale: ``auto`` where the ranges of the parts differ by more than 8
+            to 1, ``always``, or ``never``.
         keep_float: Operators that are not quantized: builtin names, or patterns for the names of
             their outputs.
         keep_int16: Operators whose activations get 16 bits, likewise.
@@ -103,6 +107,7 @@ class ConvertOptions:
 
     quantize: QuantizeMode = "none"
     io_dtype: IoDtype = "float32"
+    split_outputs: SplitOutputs = "auto"
     keep_float: tuple[str, ...] = ()
     keep_int16: tuple[str, ...] = ()
     recipe: str | None = None
@@ -136,6 +141,7 @@ class ConvertOptions:
             object.__setattr__(self, "input_range", (self.input_range,))
         _require("quantize", self.quantize, get_args(QuantizeMode))
         _require("io_dtype", self.io_dtype, get_args(IoDtype))
+        _require("split_outputs", self.split_outputs, get_args(SplitOutputs))
         _require("io_layout", self.io_layout, get_args(IoLayout))
         _require("calibrator", self.calibrator, get_args(CalibratorName))
         _require("converter", self.converter, get_args(ConverterName))

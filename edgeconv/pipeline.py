@@ -348,6 +348,7 @@ class _Conversion:
             "inputs": last["inputs"],
             "outputs": last["outputs"],
             "states": [state.to_dict() for state in self._states],
+            "joins": last.get("joins", []),
             "stages": self._entries,
             "timings": self._steps.seconds,
             "target": {"notes": list(self._assessment.notes), **self._assessment.data},

@@ -195,6 +195,7 @@ class Quantize:
             rules=[rule.to_dict() for rule in (*self.rules, *rules_of(context.options), *more)],
             max_drop=context.options.max_drop,
             mixed=self.mixed,
+            split_outputs=context.options.split_outputs,
             onnx=str(onnx),
             origins=origins_of(onnx),
         )

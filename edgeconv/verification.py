@@ -60,7 +60,8 @@ def run_timed(
     runtimes: Runtimes = RUNTIMES,
 ) -> tuple[Arrays, str, float]:
     """Run an artifact as `run_artifact` does; also return the median milliseconds of a sample."""
-    outputs, runtime, milliseconds = _run_alone(workers, artifact, inputs, scratch, runtimes)
+    parts, runtime, milliseconds = _run_alone(workers, artifact, inputs, scratch, runtimes)
+    outputs = artifact.join(parts)
     if artifact.tail is not None:
         feeds = {**inputs, **outputs}
         ends, _, more = _run_alone(workers, artifact.tail, feeds, scratch, runtimes)

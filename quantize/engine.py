@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact, Quantization, TensorSpec
+from edgeconv.artifacts import Array, Artifact
 from edgeconv.errors import UsageError
-from edgeconv.options import MaxDrop
+from edgeconv.options import MaxDrop, SplitOutputs
 from edgeconv.quantize import apart, check, factors, index_path, qdq, remarks, static, weights
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
+from edgeconv.quantize.describe import describe
+from edgeconv.quantize.distribute import Parts
 from edgeconv.quantize.edges import IoDtype
 from edgeconv.quantize.feeds import feeds_of, held_of, read_samples
 from edgeconv.quantize.graph import Graph
@@ -47,6 +49,7 @@ def quantize(
     rules: Sequence[dict[str, Any]] = (),
     max_drop: str | None = None,
     mixed: bool = True,
+    split_outputs: SplitOutputs = "auto",
     onnx: str | None = None,
     origins: Origins | None = None,
     disable_recovery: Sequence[str] = (),
@@ -70,6 +73,8 @@ def quantize(
         rules: Operators of other precision, as `Rule.to_dict` gives them; later ones win.
         max_drop: The most that ``int8`` mode may lose, as `MaxDrop` reads it.
         mixed: Whether layers may be kept in 16 bits for that; otherwise it is only said which.
+        split_outputs: Whether integer outputs become several where their parts differ in range:
+            ``auto``, ``never``, or ``always``, whatever the ranges.
         onnx: The ONNX file that the model was made from, for the scales that it may state.
         origins: Names of the ONNX nodes and PyTorch modules, for rules and notes.
         disable_recovery: Methods of `recovery` that are left out; ``all`` for every one.
@@ -88,9 +93,10 @@ def quantize(
         UnsupportedModel: Operators with no int8 form; all are listed.
     """
     artifact = Artifact.from_dict(model)
-    _check_arguments(mode, io_dtype, calibrator)
+    _check_arguments(mode, io_dtype, calibrator, split_outputs)
     disabled = _disabled(disable_recovery)
     tried: list[Step] = []
+    joined: dict[int, Parts] = {}
     graph = Graph(tflite.load(artifact.path))
     imported = qdq.take(graph, None if onnx is None else Path(onnx))
     check.float_model(graph, str(artifact.path))
@@ -114,8 +120,9 @@ def quantize(
             origins or {},
             disabled,
             held_of(artifact.inputs, arrays, input_scales),
+            split_outputs,
         )
-        graph, notes, tried = request.run(progress)
+        graph, notes, tried, joined = request.run(progress)
     else:
         notes = remarks.unused(imported, mode)
         weights.quantize(graph, chooser(graph, precisions))
@@ -124,7 +131,7 @@ def quantize(
             weights.quantize(inner, chooser(inner, [MODES[mode]] * len(inner.operators)))
     tflite.save(graph.model, Path(path))
     check.runs(Path(path))
-    described = _describe(artifact, graph, Path(path)).to_dict()
+    described = describe(artifact, graph, Path(path), joined).to_dict()
     return {**described, "notes": notes, "recovery": [asdict(step) for step in tried]}
 
 
@@ -143,9 +150,17 @@ class _Static:
     origins: Origins
     disabled: Collection[str]
     held: Held
+    split_outputs: SplitOutputs
 
-    def run(self, progress: Progress | None) -> tuple[Graph, list[str], list[Step]]:
-        """Return the quantized graph, the notes, and what was tried to win accuracy back."""
+    def run(
+        self, progress: Progress | None
+    ) -> tuple[Graph, list[str], list[Step], dict[int, Parts]]:
+        """Quantize.
+
+        Returns:
+            The quantized graph, the notes, what was tried to win accuracy back, and by place the
+            outputs that have become several.
+        """
         graph, imported = self.graph, self.imported
         if imported.affine and self.max_drop is not None:
             raise UsageError(
@@ -161,9 +176,16 @@ class _Static:
             imported = Imported()
         check.supported(graph, lowered)
         notes = [*exact, *remarks.left_float(graph, asked, lowered), *unused]
-        if self.io_dtype == "float32":
-            lowered, said = apart.joined_in_float(graph, lowered, self.feeds, imported.affine)
-            notes += said
+        parted = apart.separate(
+            graph,
+            lowered,
+            self.feeds,
+            integer=self.io_dtype != "float32",
+            split_outputs=self.split_outputs,
+            float_inside=self.mixed,
+            given=imported.affine,
+        )
+        lowered, notes = parted.precisions, notes + parted.notes
         draft, tried = self._recovered(
             Draft(graph, self.feeds, self.calibrator, lowered, held=self.held), imported
         )
@@ -193,7 +215,7 @@ class _Static:
         notes += remarks.divided(graph, lowered)
         static.build(graph, ranges, lowered, self.io_dtype, imported, self.held)
         factors.write(graph, draft.factors)
-        return graph, notes, tried
+        return graph, notes, tried, parted.outputs
 
     def _input_notes(self, imported: Imported) -> list[str]:
         """Say which inputs have the scale of their source, and why."""
@@ -248,8 +270,9 @@ def _disabled(names: Sequence[str]) -> set[str]:
     return set(known) if "all" in names else set(names)
 
 
-def _check_arguments(mode: str, io_dtype: str, calibrator: str) -> None:
+def _check_arguments(mode: str, io_dtype: str, calibrator: str, split_outputs: str) -> None:
     choices = {"mode": (mode, tuple(MODES)), "io_dtype": (io_dtype, get_args(IoDtype))}
+    choices["split_outputs"] = (split_outputs, get_args(SplitOutputs))
     choices["calibrator"] = (calibrator, tuple(CALIBRATORS))
     for name, (value, allowed) in choices.items():
         if value not in allowed:
@@ -270,28 +293,3 @@ def _required(samples: str | None, mode: str) -> Path:
 
 def _io(name: str) -> IoDtype:
     return next(choice for choice in get_args(IoDtype) if choice == name)
-
-
-def _describe(source: Artifact, graph: Graph, path: Path) -> Artifact:
-    return replace(
-        source,
-        path=path,
-        inputs=_specs(source.inputs, graph, graph.inputs),
-        outputs=_specs(source.outputs, graph, graph.outputs),
-    )
-
-
-def _specs(
-    specs: tuple[TensorSpec, ...], graph: Graph, indices: list[int]
-) -> tuple[TensorSpec, ...]:
-    return tuple(
-        replace(spec, dtype=graph.dtype(index), quantization=_quantization(graph, index))
-        for spec, index in zip(specs, indices, strict=True)
-    )
-
-
-def _quantization(graph: Graph, index: int) -> Quantization | None:
-    stored = graph.tensors[index].quantization
-    if stored is None or stored.scale is None or len(stored.scale) == 0:
-        return None
-    return Quantization(float(stored.scale[0]), int(stored.zeroPoint[0]))

@@ -68,14 +68,7 @@ class Join:
         group = np.full(len(self.pieces) + 1, NO_PIECE, np.int32)
         for number, places in enumerate(wanted):
             group[list(places)] = number
-        labels = group[self.labels]
-        for axis in range(labels.ndim):
-            row = np.moveaxis(labels, axis, -1).reshape(-1, labels.shape[axis])
-            if (row == row[:1]).all():
-                count = int(group.max()) + 1
-                positions = [np.flatnonzero(row[0] == number) for number in range(count)]
-                return Along(axis, tuple(positions))
-        return None
+        return along(group[self.labels], int(group.max()) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +82,20 @@ class Along:
 
     axis: int
     positions: tuple[Array, ...]
+
+
+def along(labels: Array, count: int) -> Along | None:
+    """Return the axis along which labels 0 to `count` - 1 differ, and the positions of each.
+
+    Returns:
+        ``None`` where more than one axis tells them apart.
+    """
+    for axis in range(labels.ndim):
+        row = np.moveaxis(labels, axis, -1).reshape(-1, labels.shape[axis])
+        if (row == row[:1]).all():
+            positions = (np.flatnonzero(row[0] == number) for number in range(count))
+            return Along(axis, tuple(positions))
+    return None
 
 
 def find(graph: Graph, tensors: Iterable[int] | None = None) -> dict[int, Join]:

@@ -109,6 +109,13 @@ _DEFAULTS = ConvertOptions()
     help="Type of an integer model's inputs and outputs.",
 )
 @click.option(
+    "--split-outputs",
+    type=choice(choices.SplitOutputs),
+    default=_DEFAULTS.split_outputs,
+    show_default=True,
+    help="Make several of an integer output whose parts one scale cannot hold.",
+)
+@click.option(
     "--io-layout",
     type=choice(choices.IoLayout),
     default=_DEFAULTS.io_layout,

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _stage(model: Artifact, path: Path, place: Path, seconds: float) -> dict[str
     tail = model.tail
     if tail is not None:
         tail = Artifact(tail.format, place / tail.path.name, tail.inputs, tail.outputs)
-    compiled = Artifact(Format.EDGETPU, path, model.inputs, model.outputs, tail, model.returns)
+    compiled = replace(model, format=Format.EDGETPU, path=path, tail=tail)
     return {"name": STAGE, "seconds": seconds, **files.describe_artifact(compiled, place)}
 
 

@@ -166,7 +166,7 @@ def _look_at(probe: Probe, job: Job, where: str, target: str) -> list[str]:
 def _ends(model: Artifact, inputs: Arrays, outputs: Sequence[Array], scratch: Path) -> Arrays:
     """Return the source model's outputs: restored, and with the tail run here on the CPU."""
     named = dict(zip((spec.name for spec in model.outputs), outputs, strict=True))
-    arrays = parity.restore(named, model.outputs)
+    arrays = model.join(parity.restore(named, model.outputs))
     if model.tail is not None:
         with WorkerPool() as workers:
             arrays |= run_artifact(workers, model.tail, {**inputs, **arrays}, scratch)[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeconv import tflite
-from edgeconv.artifacts import Array
+from edgeconv.artifacts import Array, Artifact
 from edgeconv.quantize.engine import quantize
 from edgeconv.quantize.graph import Graph
 
@@ -154,3 +154,76 @@ def test_integers_that_are_joined_with_real_numbers_stay_exact(lab: Any) -> None
     (reference,), (found,) = lab.run(artifact.path, unseen), lab.run(quantized.path, unseen)
     np.testing.assert_array_equal(found[:, :, 90], found[:, :, :90].argmax(2))
     assert lab.sqnr(reference[:, :, :90], found[:, :, :90]) > 30
+
+
+def joined(artifact: Artifact, outputs: list[Array]) -> Array:
+    """Return the one output of the source model, from stored ones."""
+    restored = {
+        spec.name: np.stack([spec.restore(sample) for sample in array])
+        for spec, array in zip(artifact.outputs, outputs, strict=True)
+    }
+    (array,) = artifact.join(restored).values()
+    return array
+
+
+@pytest.mark.parametrize("build", HEADS)
+@pytest.mark.parametrize(
+    ("mode", "io_dtype"), [("int8", "int8"), ("int8", "uint8"), ("int16x8", "int16")]
+)
+def test_integer_outputs_become_one_for_each_part(
+    lab: Any, build: Any, mode: str, io_dtype: str
+) -> None:
+    model = lab.model()
+    output, rows = build(model)
+    artifact = lab.save(model, output)
+    unseen = samples(8, 99)
+    quantized = lab.quantize(artifact, samples(), mode, io_dtype=io_dtype)
+    assert len(quantized.outputs) == len(rows) + (build is keypoints)
+    assert [spec.name for spec in quantized.outputs][:2] == ["y0_0", "y0_1"]
+    assert [spec.name for spec in quantized.results] == ["y0"]
+    assert {spec.dtype for spec in quantized.outputs} == {io_dtype}
+    spec = quantized.inputs[0]
+    feeds = [[spec.store(feed[0])] for feed in unseen]
+    (reference,) = lab.run(artifact.path, unseen)
+    found = joined(quantized, lab.run(quantized.path, feeds))
+    assert found.shape == reference.shape
+    assert min(parted(lab, reference, found, rows)) > (25 if mode == "int8" else 35)
+
+
+def test_a_split_can_be_refused(lab: Any) -> None:
+    model = lab.model()
+    artifact = lab.save(model, simple(model)[0])
+    quantized = lab.quantize(artifact, samples(), io_dtype="int8", split_outputs="never")
+    assert [spec.name for spec in quantized.outputs] == ["y0"]
+    assert not quantized.joins
+
+
+def test_every_joined_output_can_be_split(lab: Any) -> None:
+    model = lab.model()
+    source = model.input(1, 6, 6, 3)
+    parts = conv(model, source, 4, 1.0, 0), conv(model, source, 10, 2.0, 1)
+    artifact = lab.save(model, model.op("CONCATENATION", *parts, axis=3))
+    assert not lab.quantize(artifact, samples(), io_dtype="int8").joins
+    quantized = lab.quantize(artifact, samples(), io_dtype="int8", split_outputs="always")
+    assert [spec.shape for spec in quantized.outputs] == [(1, 6, 6, 4), (1, 6, 6, 10)]
+
+
+def test_what_is_taken_apart_again_is_not_joined(lab: Any) -> None:
+    """Boxes and scores are joined, transposed, and cut apart for two outputs."""
+    model = lab.model()
+    x = flat(model, model.op("CONCATENATION", *head(model, model.input(1, 6, 6, 3)), axis=3), 14)
+    x = model.op("TRANSPOSE", x, model.constant([0, 2, 1], "int32"))
+    sizes = model.constant([4, 10], "int32"), model.constant(2, "int32")
+    parts = model.op("SPLIT_V", x, *sizes, dtypes=["float32"] * 2, numSplits=2)
+    best = model.op("REDUCE_MAX", parts[1], model.constant([2], "int32"), keepDims=True)
+    artifact = lab.save(model, model.op("RELU", parts[0]), best)
+    unseen = samples(8, 99)
+    for io_dtype in ("float32", "int8"):
+        quantized = lab.quantize(artifact, samples(), io_dtype=io_dtype, disable_recovery=["all"])
+        feeds = [[quantized.inputs[0].store(feed[0])] for feed in unseen]
+        found = lab.run(quantized.path, feeds)
+        expected = lab.run(artifact.path, unseen)
+        for spec, one, other in zip(quantized.outputs, expected, found, strict=True):
+            assert lab.sqnr(one, np.stack([spec.restore(sample) for sample in other])) > 30
+        graph = Graph(tflite.load(quantized.path))
+        assert "CONCATENATION" not in [graph.op(operator) for operator in graph.operators]
