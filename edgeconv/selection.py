@@ -34,8 +34,8 @@ class SelectedSource:
 
     @property
     def artifact(self) -> Artifact:
-        """That of the whole model."""
-        return self.inner.artifact
+        """That of the whole model; which outputs it will have is not known yet."""
+        return replace(self.inner.artifact, outputs=())
 
     def first_stage(self) -> Stage:
         """Make the ONNX file, and leave in it what is wanted."""
