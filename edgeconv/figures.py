@@ -22,6 +22,11 @@ class OutputFigures:
         within_db: Of a part without a scale, its SQNR as a share of the whole output.
         slice: Where a part is, `Part.to_dict`.
         parts: The figures of the parts; none where the output is of one piece.
+        rows: Of an output as a set, the share of its rows that are in both.
+        chosen_by: Of an output as a set, the operator that chose its rows.
+        together: Of an output as a set, the outputs whose rows belong to its own.
+        as_set: Where the output is rows whose order noise may change: the figures of the rows that
+            are in both, side by side. They are judged in place of the others.
     """
 
     name: str
@@ -42,6 +47,10 @@ class OutputFigures:
     within_db: float | None = None
     slice: Mapping[str, Any] | None = None
     parts: tuple[OutputFigures, ...] = ()
+    rows: float | None = None
+    chosen_by: str = ""
+    together: tuple[str, ...] = ()
+    as_set: OutputFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the form that ``parity.json`` has; what is empty of the later ones is left out."""
@@ -51,11 +60,17 @@ class OutputFigures:
                 del data[name]
         if self.parts:
             data["parts"] = [part.to_dict() for part in self.parts]
+        if self.together:
+            data["together"] = list(self.together)
+        if self.as_set is not None:
+            data["as_set"] = self.as_set.to_dict()
         return data
 
     @property
     def worst_part(self) -> OutputFigures:
-        """The part with the lowest SQNR that has a scale; the output itself where it has none."""
+        """The part with the lowest SQNR that has a scale, or the output as a set, or as it is."""
+        if self.as_set is not None:
+            return self.as_set.worst_part
         known = [part for part in self.parts if part.sqnr_db is not None and not part.note]
         return min(
             (self, *known), key=lambda item: MAX_DB if item.sqnr_db is None else item.sqnr_db
@@ -72,6 +87,10 @@ _OPTIONAL = (
     "within_db",
     "slice",
     "parts",
+    "rows",
+    "chosen_by",
+    "together",
+    "as_set",
 )
 
 

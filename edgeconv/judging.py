@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from edgeconv.figures import OutputFigures, counted
 from edgeconv.gates import AT_LEAST, AT_MOST
@@ -10,8 +10,17 @@ from edgeconv.gates import AT_LEAST, AT_MOST
 # With a reference of zeros there is no scale to compare with: this much is float32 noise.
 _ZERO_NOISE = 1e-6
 
+ROW_TOLERANCE, _MOST_TOLERANCE = 1e-3, 0.15
+"""Rows that float arithmetic moves, and those that 8 bits move, are not further apart than this."""
+
 _INTEGER_METRICS = ("exact", "max_abs", "mean_abs", "max_rel")
 _OF_SCALE = ("sqnr_db", "cosine", "peak_error")
+
+
+def row_tolerance(gate: Mapping[str, float]) -> float:
+    """Return how far apart rows of a set may be: the error that the gate's SQNR stands for."""
+    error: float = 10 ** (-gate.get("sqnr_db", 0.0) / 20)
+    return max(ROW_TOLERANCE, min(_MOST_TOLERANCE, error))
 
 
 def reasons(figures: Iterable[OutputFigures], gate: Mapping[str, float]) -> tuple[str, ...]:
@@ -22,17 +31,31 @@ def reasons(figures: Iterable[OutputFigures], gate: Mapping[str, float]) -> tupl
     """
     found: list[str] = []
     for item in figures:
-        whole = {} if item.reason else _missed(item, gate)
-        parts = [(part, _missed(part, gate)) for part in item.parts]
         if item.reason:
             found.append(f"output {item.name}: {item.reason}")
-        for metric in dict.fromkeys((*whole, *(name for _, missed in parts for name in missed))):
-            bad = [part for part, missed in parts if metric in missed]
-            worst = min(bad, key=lambda part: _rank(part, metric)) if bad else item
-            place = f"{item.name}, {worst.name}" if bad else item.name
-            more = f" (and {len(bad) - 1} other parts)" if len(bad) > 1 else ""
-            found.append(f"output {place}: {_missed(worst, gate)[metric]}{more}")
+        else:
+            found += _sentences(item.as_set or item, gate, _place(item))
     return tuple(found)
+
+
+def _place(figures: OutputFigures) -> str:
+    """Return what is judged, in words: an output, or the set of rows that it belongs to."""
+    rows = figures.as_set
+    if rows is None:
+        return figures.name
+    others = f"with {', '.join(rows.together)}, " if rows.together else ""
+    return f"{figures.name}, {others}rows of {rows.chosen_by} as a set"
+
+
+def _sentences(figures: OutputFigures, gate: Mapping[str, float], place: str) -> Iterator[str]:
+    whole = _missed(figures, gate)
+    parts = [(part, _missed(part, gate)) for part in figures.parts]
+    for metric in dict.fromkeys((*whole, *(name for _, missed in parts for name in missed))):
+        bad = [part for part, missed in parts if metric in missed]
+        worst = min(bad, key=lambda part: _rank(part, metric)) if bad else figures
+        at = f"{place}, {worst.name}" if bad else place
+        more = f" (and {len(bad) - 1} other parts)" if len(bad) > 1 else ""
+        yield f"output {at}: {_missed(worst, gate)[metric]}{more}"
 
 
 def failures(figures: OutputFigures, gate: Mapping[str, float]) -> tuple[str, ...]:
@@ -42,7 +65,9 @@ def failures(figures: OutputFigures, gate: Mapping[str, float]) -> tuple[str, ..
     values are indices or classes more often than quantities; ``exact`` does. An output whose
     reference is all zero has no scale, and passes those three when it is zero up to float noise.
     """
-    return (figures.reason,) if figures.reason else tuple(_missed(figures, gate).values())
+    if figures.reason:
+        return (figures.reason,)
+    return tuple(_missed(figures.as_set or figures, gate).values())
 
 
 def _missed(figures: OutputFigures, gate: Mapping[str, float]) -> dict[str, str]:
@@ -83,6 +108,8 @@ def _holds(metric: str, value: float, limit: float) -> bool:
 
 
 def _beside_the_point(metric: str, figures: OutputFigures) -> bool:
+    if metric == "rows":
+        return False
     if figures.exact is not None:
         return metric not in _INTEGER_METRICS
     return (

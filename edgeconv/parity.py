@@ -34,6 +34,10 @@ Of the whole and of each part also:
                       It has no scale of its own: its error is judged as a share of the whole
 ====================  ==========================================================================
 
+Rows that an operator chose and ordered (`edgeconv.convert.onnx_rows`) are also compared as a set
+(`edgeconv.row_matching`). ``as_set`` has the same figures of the rows that are in both, side by
+side, and ``rows``, the share that is; the gate holds for it.
+
 Where the reference is NaN or infinite the candidate must be the same; those elements are left out
 of the figures. Anything else that cannot be measured makes every figure ``None`` and the output
 fails with a reason. JSON has no NaN and no infinity, and none is ever written.
@@ -50,8 +54,9 @@ import numpy.typing as npt
 
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.figures import FEW, MANY, OutputFigures
-from edgeconv.judging import failures, reasons
-from edgeconv.parts import Anatomy, Part, divide
+from edgeconv.judging import ROW_TOLERANCE, failures, reasons
+from edgeconv.parts import Anatomy, Part, RowSet, divide
+from edgeconv.row_matching import SideBySide, side_by_side
 from edgeconv.sums import MAX_DB, Sums, decibel, largest, levels, resolved_levels
 
 __all__ = [
@@ -106,6 +111,7 @@ class Reference:
         arrays: Arrays by output name, ``[sample, ...]``, in the source model's form.
         anatomy: What the graph tells of the outputs.
         parts: The parts of each output, where they are known already.
+        counts: Whether to count distinct values.
     """
 
     def __init__(
@@ -113,8 +119,12 @@ class Reference:
         arrays: Arrays,
         anatomy: Anatomy | None = None,
         parts: Mapping[str, tuple[Part, ...]] | None = None,
+        *,
+        counts: bool = True,
     ) -> None:
         self.arrays = arrays
+        self._sets = () if anatomy is None else anatomy.sets
+        self._counting = counts
         pieces = {} if anatomy is None else anatomy.parts
         self.parts = (
             {
@@ -126,17 +136,49 @@ class Reference:
         )
         self._counts: dict[tuple[str, Part], tuple[int, int]] = {}
 
-    def compare(self, candidate: Arrays) -> tuple[OutputFigures, ...]:
-        """Compare every output of a candidate and its parts."""
+    def compare(
+        self, candidate: Arrays, tolerance: float = ROW_TOLERANCE
+    ) -> tuple[OutputFigures, ...]:
+        """Compare every output of a candidate and its parts.
+
+        Args:
+            candidate: Arrays by output name, ``[sample, ...]``.
+            tolerance: How far apart rows may be that are taken for the same, where an operator
+                chose them; `edgeconv.judging.row_tolerance` of a gate.
+        """
         if list(self.arrays) != list(candidate):
             reason = f"outputs are {', '.join(candidate)}, expected {', '.join(self.arrays)}"
             return tuple(OutputFigures(name, reason=reason) for name in self.arrays)
-        return tuple(self._output(name, candidate[name]) for name in self.arrays)
+        found = {
+            name: self._output(name, array, candidate[name]) for name, array in self.arrays.items()
+        }
+        for chosen in self._sets:
+            aligned = side_by_side(self.arrays, candidate, chosen, tolerance)
+            if aligned is not None:
+                for name, figures in self._as_set(aligned, chosen).items():
+                    found[name] = replace(found[name], as_set=figures)
+        return tuple(found.values())
 
-    def _output(self, name: str, candidate: Array) -> OutputFigures:
-        reference = self.arrays[name]
+    def _as_set(self, aligned: SideBySide, chosen: RowSet) -> dict[str, OutputFigures]:
+        """Return the figures of the rows that are in both, by output."""
+        names = tuple(aligned.reference)
+        found = {}
+        for name, reference in aligned.reference.items():
+            figures = self._output(name, reference, aligned.candidate[name])
+            found[name] = replace(
+                figures,
+                sqnr_db=figures.sqnr_db if aligned.paired else None,
+                top1_agreement=None,
+                worst_sample=None,
+                rows=aligned.share,
+                chosen_by=chosen.chosen_by,
+                together=tuple(other for other in names if other != name),
+            )
+        return found
+
+    def _output(self, name: str, reference: Array, candidate: Array) -> OutputFigures:
         found = compare_output(name, reference, candidate, self.parts.get(name, ()))
-        if found.reason or reference.dtype.kind != "f":
+        if found.reason or reference.dtype.kind != "f" or not self._counting:
             return found
         parts = [
             self._counted(name, part, figures, candidate)

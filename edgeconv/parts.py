@@ -126,14 +126,29 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSet:
+    """Outputs that are rows which one operator chose and ordered.
+
+    Attributes:
+        chosen_by: The operator.
+        axes: The outputs and the axis of each that counts rows, the batch included.
+    """
+
+    chosen_by: str
+    axes: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Anatomy:
     """What the graph tells of the outputs.
 
     Attributes:
         parts: What is joined in each output, by the output's name; more than one.
+        sets: The outputs that are rows in an order that noise may change.
     """
 
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    sets: tuple[RowSet, ...] = ()
 
 
 def _words(item: Slice, rank: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeconv.headline import WIDTH, headline, is_uncalibrated, verdict_line
-from edgeconv.worst import format_db, lowest_db, worst_part
+from edgeconv.worst import format_db, lowest_db, set_words, worst_part
 
 __all__ = [
     "WIDTH",
@@ -119,8 +119,9 @@ def _outputs(parity: Mapping[str, Any]) -> list[str]:
         text = f"{stage['stage']}, SQNR dB of each output: {', '.join(figures)}"
         lines += ["", *textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")]
     worst = worst_part(stage["outputs"])
-    if worst:
-        text = f"{stage['stage']}, worst part: {worst}"
+    told = [f"worst part: {worst}"] if worst else []
+    for words in (*told, *set_words(stage["outputs"])):
+        text = f"{stage['stage']}, {words}"
         lines += ["", *textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")]
     return lines
 

@@ -16,6 +16,7 @@ from edgeconv.convert.onnx_file import simulates_quantization
 from edgeconv.convert.onnx_parts import read_anatomy
 from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
+from edgeconv.judging import row_tolerance
 from edgeconv.parity import OutputFigures
 from edgeconv.parity_report import FAIL, PASS, SKIPPED, StageParity
 from edgeconv.parts import Anatomy
@@ -229,7 +230,7 @@ class Verifier:
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))
             return
         expected = self._known_reference()
-        figures = expected.compare(outputs)
+        figures = expected.compare(outputs, row_tolerance(gate))
         reasons = (*parity.reasons(figures, gate), *(stream.reasons if stream else ()))
         self.stages.append(
             StageParity(
@@ -240,7 +241,7 @@ class Verifier:
                 runtime,
                 figures,
                 self._previous_stage,
-                self._against_previous(expected, figures, outputs),
+                self._against_previous(expected, figures, outputs, gate),
                 reasons,
                 _histograms(self.reference, outputs),
                 milliseconds,
@@ -256,17 +257,17 @@ class Verifier:
         return self._expected
 
     def _against_previous(
-        self, expected: parity.Reference, figures: tuple[OutputFigures, ...], outputs: Arrays
+        self,
+        expected: parity.Reference,
+        figures: tuple[OutputFigures, ...],
+        outputs: Arrays,
+        gate: Gate,
     ) -> tuple[OutputFigures, ...]:
         """Return the figures against the stage before; of the first stage that is the reference."""
         if self._previous is self.reference:
             return figures
-        if list(self._previous) != list(outputs):
-            return parity.compare(self._previous, outputs)
-        return tuple(
-            parity.compare_output(name, array, outputs[name], expected.parts.get(name, ()))
-            for name, array in self._previous.items()
-        )
+        before = parity.Reference(self._previous, self._anatomy, expected.parts, counts=False)
+        return before.compare(outputs, row_tolerance(gate))
 
     def _gate(self, stage: str) -> Gate:
         return gate_for(
@@ -281,7 +282,7 @@ class Verifier:
 
     def know(self, onnx: Path) -> None:
         """Take what the outputs are made of from an ONNX file of the same model."""
-        if not self._anatomy.parts:
+        if self._anatomy == Anatomy():
             self._anatomy = read_anatomy(onnx)
 
 

@@ -64,6 +64,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("edgeconv.judging",),
     ("edgeconv.figures",),
+    ("edgeconv.row_matching",),
     ("edgeconv.parts", "edgeconv.sums"),
     ("edgeconv.options", "edgeconv.state_search"),
     ("edgeconv.states",),

@@ -11,7 +11,7 @@ from edgeconv.layer_errors import LayerError
 from edgeconv.report import advice, format_bytes, format_db, notes, stage_rows, verdict_line
 from edgeconv.reports.charts import histogram_chart, layer_chart
 from edgeconv.reports.pictures import sample_rows
-from edgeconv.worst import worst_part
+from edgeconv.worst import set_words, worst_part
 
 
 def render_html(
@@ -44,6 +44,7 @@ def render_html(
         size=format_bytes,
         values=_values,
         worst_part=worst_part,
+        set_words=set_words,
     )
     rows = stage_rows(manifest, parity)
     samples = sample_rows(inputs or {}, outputs or {}, found or {}, _last(parity))

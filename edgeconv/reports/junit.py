@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from edgeconv.worst import part_words
+from edgeconv.worst import part_words, set_words
 
 # What XML 1.0 cannot hold, section 2.2.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -97,6 +97,7 @@ def _reasons(stage: Mapping[str, Any], output: str) -> list[str]:
 def _figures(output: Mapping[str, Any]) -> str:
     lines = [f"{name} {output[name]:.6g}" for name in _FIGURES if output.get(name) is not None]
     lines += [f"{part['name']}: {part_words(part)}" for part in output.get("parts", ())]
+    lines += set_words([output])
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeconv.layer_errors import LayerError
 from edgeconv.report import advice, format_db, notes, stage_rows, verdict_line
-from edgeconv.worst import worst_part
+from edgeconv.worst import set_words, worst_part
 
 _MOST_LAYERS = 5
 _COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
@@ -23,9 +23,7 @@ def render_markdown(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> s
         for row in stage_rows(manifest, parity)
     ]
     lines += _table(_COLUMNS, rows)
-    worst = [(stage["stage"], worst_part(stage["outputs"])) for stage in parity["stages"]]
-    lines += [""] * any(words for _, words in worst)
-    lines += [f"- Worst part of {_code(name)}: {_text(words)}" for name, words in worst if words]
+    lines += _outputs(parity)
     for stage in parity["stages"]:
         lines += [*_layers(stage), *_advice(stage)]
     found = notes(manifest, parity)
@@ -34,6 +32,16 @@ def render_markdown(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> s
     kind = "generated" if parity["generated_samples"] else "given"
     lines += ["", f"Reference: {_text(parity['reference'])}, {parity['samples']} {kind} samples."]
     return "\n".join(lines) + "\n"
+
+
+def _outputs(parity: Mapping[str, Any]) -> list[str]:
+    """Return the worst part of each stage, and how its sets of rows agree."""
+    lines = []
+    for stage in parity["stages"]:
+        worst = worst_part(stage["outputs"])
+        lines += [f"- Worst part of {_code(stage['stage'])}: {_text(worst)}"] * bool(worst)
+        lines += [f"- {_code(stage['stage'])}: {_text(w)}" for w in set_words(stage["outputs"])]
+    return ["", *lines] if lines else []
 
 
 def _layers(stage: Mapping[str, Any]) -> list[str]:
