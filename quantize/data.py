@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.errors import InvalidData
 from edgeconv.quantize.conform import conform, shape_text
 from edgeconv.quantize.data_files import read_npy, read_npz_inputs
+from edgeconv.quantize.generate import generate_arrays
 from edgeconv.quantize.images import Normalisation, read_images
 from edgeconv.quantize.iterables import as_array, from_iterable, wrong_names
+from edgeconv.quantize.roles import Role, role_of
 from edgeconv.toolchain.user_code import import_function, is_reference
 
 Source = str | Path | Array | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]
@@ -32,12 +34,14 @@ class Samples:
     Attributes:
         arrays: For each input ``[sample, *input shape]``, by name, in the model's order.
         source: What they were read from.
-        generated: Whether they are random numbers instead of data.
+        generated: Whether they are made up instead of data.
+        kinds: Of generated ones what each input is, in words, by name.
     """
 
     arrays: Arrays
     source: str
     generated: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -68,7 +72,7 @@ class Samples:
     def select(self, start: int, stop: int | None = None) -> Samples:
         """Return the samples from ``start`` up to ``stop``, without copying them."""
         arrays = {name: array[start:stop] for name, array in self.arrays.items()}
-        return Samples(arrays, self.source, self.generated)
+        return Samples(arrays, self.source, self.generated, self.kinds)
 
     def save(self, path: Path) -> None:
         """Write the arrays, by input name, into an ``.npz`` file."""
@@ -82,6 +86,7 @@ class Samples:
             "generated": self.generated,
             "sha256": self.digest,
             "ranges": {name: list(limits) for name, limits in self.ranges.items()},
+            **({"kinds": dict(self.kinds)} if self.kinds else {}),
         }
 
 
@@ -134,26 +139,27 @@ def load_samples(
     return Samples(from_iterable(source, inputs, limit, where), where)
 
 
-def generate_samples(inputs: Sequence[TensorSpec], count: int, seed: int) -> Samples:
-    """Return random samples: standard normal numbers, or 0 and 1 for integers and booleans.
-
-    Integers stay that small because most are indices, and every table has two rows.
+def generate_samples(
+    inputs: Sequence[TensorSpec],
+    count: int,
+    seed: int,
+    roles: Mapping[str, Role] | None = None,
+) -> Samples:
+    """Return inputs of the kind that the model takes; see `edgeconv.quantize.generate`.
 
     Args:
-        inputs: The model's inputs, in its own layout; their shapes are fixed.
-        count: The number of samples.
-        seed: Seed; the same seed gives the same samples.
+        inputs: The model's inputs.
+        count: Number of samples.
+        seed: Seed of what is random.
+        roles: What the inputs stand for, as far as more is known than their specs tell.
     """
-    random = np.random.default_rng(seed)
-    arrays: Arrays = {}
-    for spec in inputs:
-        shape = (count, *(int(size) for size in spec.source_shape if size is not None))
-        if np.dtype(spec.dtype).kind == "f":
-            numbers = random.standard_normal(shape, np.float32)
-            arrays[spec.name] = numbers.astype(spec.dtype, copy=False)
-        else:
-            arrays[spec.name] = random.integers(0, 2, shape).astype(spec.dtype)
-    return Samples(arrays, f"generated, seed {seed}", generated=True)
+    found = {spec.name: (roles or {}).get(spec.name) or role_of(spec) for spec in inputs}
+    return Samples(
+        generate_arrays(inputs, count, seed, found),
+        f"generated, seed {seed}",
+        generated=True,
+        kinds={name: role.told() for name, role in found.items()},
+    )
 
 
 def _from_text(
