@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeconv.artifacts import Array, Artifact, TensorSpec
-from edgeconv.quantize.roles import POSITION, Kind, Role, role_of, with_states
+from edgeconv.roles import POSITION, Kind, Role, role_of
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto
@@ -46,8 +47,7 @@ def input_roles(model: Artifact) -> dict[str, Role]:
 
     proto = onnx.load(str(model.path), load_external_data=False)
     graph = _Graph(proto.graph)
-    roles = {spec.name: _role(graph, spec) for spec in model.inputs}
-    return with_states(roles, model.inputs, model.outputs)
+    return {spec.name: _role(graph, spec) for spec in model.inputs}
 
 
 def _role(graph: _Graph, spec: TensorSpec) -> Role:
@@ -141,8 +141,10 @@ class _Graph:
                     other = self.constant(node.input[1 - slot])
                     if other is not None and other.size == 1:
                         known[node.output[0]] = (offset + float(other.reshape(())), negated)
-                elif node.op_type in _LOGIC and node.output[0] not in known:
-                    known[node.output[0]] = (offset, negated)
+                elif node.op_type in _LOGIC:
+                    # Of negative indices that are made positive, those that are so count.
+                    earlier, _ = known.get(node.output[0], (math.inf, False))
+                    known[node.output[0]] = (min(offset, earlier, key=abs), negated)
 
     def constant(self, name: str) -> Array | None:
         """Return a small constant that is in the file; ``None`` for others."""

@@ -231,3 +231,12 @@ def error_from_dict(data: Mapping[str, Any]) -> EdgeconvError:
         return UnsupportedModel(data["stage"], nodes, data["hint"])
     parts = {key: data.get(key, "") for key in ("where", "why", "hint", "details")}
     return _BY_NAME.get(data["error"], EdgeconvError)(data["what"], **parts)
+
+
+def at_stage(stage: str, error: EdgeconvError) -> EdgeconvError:
+    """Return the error with the name of the stage that raised it."""
+    if isinstance(error, UnsupportedModel):
+        return error
+    parts = error.to_dict()
+    parts["where"] = f"stage {stage}, {error.where}" if error.where else f"stage {stage}"
+    return error_from_dict(parts)

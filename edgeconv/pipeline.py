@@ -6,25 +6,24 @@ processes, so one stage is checked in a thread while the next one is made.
 
 from __future__ import annotations
 
-import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeconv import bundle, targets
 from edgeconv.arrays import write_npz
-from edgeconv.artifacts import Artifact
+from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.bundle import BundleWriter
 from edgeconv.convert.feedback import states_of
 from edgeconv.disk import disk_full, is_disk_full
 from edgeconv.errors import (
     ConversionError,
     EdgeconvError,
-    UnsupportedModel,
     WorkerError,
+    at_stage,
     error_from_dict,
 )
 from edgeconv.job import Job
@@ -35,18 +34,19 @@ from edgeconv.parity_report import FAIL, SKIPPED, ParityReport, with_converters
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
+from edgeconv.samples import Data, Model, data_for, generates
 from edgeconv.selection import selected
-from edgeconv.sources import Data, Source, data_for, load
+from edgeconv.sources import Source, load
 from edgeconv.stages import Quantize, plan, require_outputs
 from edgeconv.states import State
-from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.steps import Nobody, Observer, Steps, collected_warnings
 from edgeconv.streaming import Stream
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.trials import try_next_steps
-from edgeconv.verification import Verifier
+from edgeconv.verification import Verifier, run_artifact
 
 # The first artifact that can be deployed: worth keeping when a later stage fails.
 _USABLE = "tflite_fp32"
@@ -76,7 +76,7 @@ def convert(
     target = targets.find(job.options.target)
     try:
         with ExitStack() as stack:
-            warnings = stack.enter_context(_collected_warnings())
+            warnings = stack.enter_context(collected_warnings())
             job = replace(job, options=target.adapt(job.options))
             rules_of(job.options)
             writer = stack.enter_context(BundleWriter(job.target, force=job.force))
@@ -139,7 +139,10 @@ class _Conversion:
             self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
         if self._job.options.quantize != "none":
             self._workers.start(WorkerKind.QUANTIZER)
-        data = self._steps.run("data", lambda: data_for(self._job, source.artifact.inputs))
+        first, *stages = plan(source.first_stage(), self._job.options)
+        data = None if generates(self._job) else self._data(source)
+        onnx = self._first(first, source)
+        data = data or self._data(source, Model(onnx, self._states, self._run_artifact))
         verifier = Verifier(
             self._workers,
             data.verification.arrays,
@@ -148,7 +151,8 @@ class _Conversion:
             source.reference,
             runtimes_with(self._job.options.runtime),
         )
-        failure = self._run_stages(source, data, verifier)
+        self._submit_checks(first.name, onnx, source, verifier)
+        failure = self._run_stages(stages, onnx, source, data, verifier)
         self._wait(source, failure)
         self._measure_layers(verifier)
         return self._finish(data, verifier, failure)
@@ -200,13 +204,34 @@ class _Conversion:
             )
         }
 
-    def _run_stages(self, source: Source, data: Data, verifier: Verifier) -> _Failure | None:
-        """Run the stages; return how one failed after something worth keeping."""
-        artifact = source.artifact
+    def _data(self, source: Source, model: Model | None = None) -> Data:
+        inputs = source.artifact.inputs
+        return self._steps.run("data", lambda: data_for(self._job, inputs, model))
+
+    def _run_artifact(self, artifact: Artifact, inputs: Arrays) -> Arrays:
+        return run_artifact(self._workers, artifact, inputs, self._scratch)[0]
+
+    def _first(self, stage: Stage, source: Source) -> Artifact:
+        """Run the first stage, which nothing is worth keeping before."""
+        context = StageContext(self._job.options, self._workers, self._directory, self._job.name)
+        try:
+            return self._run_stage(stage, source.artifact, context)
+        except (ConversionError, WorkerError) as error:
+            raise at_stage(stage.name, error) from error
+
+    def _run_stages(
+        self,
+        stages: Sequence[Stage],
+        artifact: Artifact,
+        source: Source,
+        data: Data,
+        verifier: Verifier,
+    ) -> _Failure | None:
+        """Run the stages after the first; return how one failed after something worth keeping."""
         calibration = self._scratch / "calibration.npz"
         if self._job.options.quantize != "none":
             data.calibration.save(calibration)
-        for stage in plan(source.first_stage(), self._job.options):
+        for stage in stages:
             context = StageContext(
                 self._job.options,
                 self._workers,
@@ -222,7 +247,7 @@ class _Conversion:
             try:
                 artifact = self._run_stage(stage, artifact, context)
             except (ConversionError, WorkerError) as error:
-                located = _at_stage(stage.name, error)
+                located = at_stage(stage.name, error)
                 if not self._worth_keeping(error):
                     raise located from error
                 return _Failure(stage.name, located)
@@ -235,7 +260,7 @@ class _Conversion:
         try:
             self._steps.wait()
         except WorkerError as error:
-            located = _at_stage(f"reference ({source.reference})", error)
+            located = at_stage(f"reference ({source.reference})", error)
             raise (failure.error if failure else located) from error
 
     def _run_stage(self, stage: Stage, before: Artifact, context: StageContext) -> Artifact:
@@ -357,38 +382,9 @@ class _Conversion:
         }
 
 
-def _at_stage(stage: str, error: EdgeconvError) -> EdgeconvError:
-    """Return the error with the name of the stage that raised it."""
-    if isinstance(error, UnsupportedModel):
-        return error
-    parts = error.to_dict()
-    parts["where"] = f"stage {stage}, {error.where}" if error.where else f"stage {stage}"
-    return error_from_dict(parts)
-
-
 def _with_bundle(error: EdgeconvError, path: str, *, placed: bool) -> EdgeconvError:
     """Return the error with a word on what became of the finished stages."""
     kept = f"the finished stages are in {path}" if placed else f"the earlier {path} was kept"
     parts = error.to_dict()
     parts["hint"] = f"{error.hint}; {kept}" if error.hint else kept
     return error_from_dict(parts)
-
-
-@contextmanager
-def _collected_warnings() -> Iterator[list[str]]:
-    """Collect what our own modules warn of, without repeats."""
-    messages: list[str] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = record.getMessage()
-            if text not in messages:
-                messages.append(text)
-
-    handler = Collector(logging.WARNING)
-    logger = logging.getLogger("edgeconv")
-    logger.addHandler(handler)
-    try:
-        yield messages
-    finally:
-        logger.removeHandler(handler)

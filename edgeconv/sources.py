@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,18 +12,14 @@ import numpy as np
 
 from edgeconv import targets
 from edgeconv.arrays import sample_of
-from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
+from edgeconv.artifacts import Array, Arrays, Artifact, Format
 from edgeconv.batches import run_in_batches
 from edgeconv.convert.shapes import as_input_shapes
 from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
-from edgeconv.options import CALIBRATED_MODES
-from edgeconv.quantize.data import Samples, generate_samples, load_samples
-from edgeconv.quantize.differences import differences
-from edgeconv.quantize.images import Normalisation
-from edgeconv.quantize.input_scales import input_scales, stated_ranges
 from edgeconv.remote_torch import RemoteTorch
+from edgeconv.samples import Data, data_for
 from edgeconv.stages import AdoptOnnx, ExportOnnx
 from edgeconv.streaming import Stream
 from edgeconv.toolchain.pool import WorkerPool
@@ -36,19 +31,20 @@ if TYPE_CHECKING:
     from edgeconv.convert.torch_model import TorchModel
     from edgeconv.convert.torch_values import TorchValues, Values
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "Data",
+    "OnnxSource",
+    "Source",
+    "TorchSource",
+    "data_for",
+    "load",
+]
 
 RunArtifact = Callable[[Artifact, Arrays], Arrays]
 """Runs an artifact on samples, both as the source model has them."""
 
 RunStream = Callable[[Artifact, Stream], Arrays]
 """Runs an artifact as a stream of the same samples."""
-
-
-# Generated inputs say nothing of real ranges; more of them would only take time.
-_GENERATED = 16
-# Vectors of a bundle that is not verified: enough to see on a device that it computes.
-_UNVERIFIED = 2
 
 
 class Source(Protocol):
@@ -250,109 +246,3 @@ def _loads_elsewhere(job: Job) -> bool:
     if "torch" in sys.modules or (job.source is not None and not job.is_file):
         return False
     return job.source is None or kind_of(Path(job.source)) is not Kind.ONNX
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The inputs that a conversion sees.
-
-    Attributes:
-        calibration: What ranges are taken from.
-        verification: What parity is measured on.
-        input_scales: What inputs can hold, as far as it is known, by name; see
-            `edgeconv.quantize.input_scales`.
-        differences: In what the two differ so much that one of them must be wrong.
-    """
-
-    calibration: Samples
-    verification: Samples
-    input_scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    differences: tuple[str, ...] = ()
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether the calibration inputs were given, not generated."""
-        return not self.calibration.generated
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the manifest's form."""
-        return {
-            "calibration": self.calibration.to_dict(),
-            "verification": self.verification.to_dict(),
-            "input_scales": self.input_scales,
-            "differences": list(self.differences),
-        }
-
-
-def data_for(job: Job, inputs: tuple[TensorSpec, ...]) -> Data:
-    """Load or generate the samples.
-
-    Parity is measured on the verification data; without it, on calibration samples that
-    calibration does not use, as far as there are any; without both, on generated inputs. Where
-    it is not measured, the first few of them do.
-
-    Raises:
-        InvalidData: The data does not fit the model's inputs.
-        UsageError: The function that yields it cannot be imported, or fails.
-    """
-    options = job.options
-    inputs = tuple(spec.of_one for spec in inputs)
-    wanted = options.calibration_samples + options.parity_samples
-    few = options.parity_samples if options.verify else min(options.parity_samples, _UNVERIFIED)
-    pool = _given(job, "--calibration-data", job.calibration_data, inputs, wanted)
-    given = _given(job, "--verify-data", job.verify_data, inputs, options.parity_samples)
-    if pool is None:
-        calibrates = options.verify or options.quantize != "none"
-        count = min(wanted, _GENERATED + options.parity_samples) if calibrates else few
-        pool = generate_samples(inputs, count, options.seed)
-    calibration, rest = _split(pool, options.calibration_samples, options.parity_samples)
-    verification = rest.select(0, few) if given is None else given
-    return Data(
-        calibration,
-        verification,
-        _scales(job, inputs, calibration),
-        _differences(job, calibration, verification),
-    )
-
-
-def _differences(job: Job, calibration: Samples, verification: Samples) -> tuple[str, ...]:
-    """Return in what the data differ, and warn of it, where it decides about the model."""
-    generated = calibration.generated and verification.generated
-    if job.options.quantize not in CALIBRATED_MODES or not job.options.verify or generated:
-        return ()
-    found = differences(calibration, verification)
-    for text in found:
-        logger.warning("%s", text)
-    return tuple(found)
-
-
-def _scales(
-    job: Job, inputs: tuple[TensorSpec, ...], calibration: Samples
-) -> dict[str, dict[str, Any]]:
-    """Return what inputs can hold, where activations become integers."""
-    if job.options.quantize not in CALIBRATED_MODES:
-        return {}
-    found = input_scales(
-        inputs,
-        calibration.arrays,
-        stated_ranges(job.options.input_range, inputs),
-        Normalisation.of(job.image_mean, job.image_std),
-    )
-    return {name: scale.to_dict() for name, scale in found.items()}
-
-
-def _given(
-    job: Job, option: str, source: Any, inputs: tuple[TensorSpec, ...], limit: int
-) -> Samples | None:
-    if source is None:
-        return None
-    return load_samples(
-        source, inputs, limit=limit, mean=job.image_mean, std=job.image_std, option=option
-    )
-
-
-def _split(pool: Samples, calibration: int, parity: int) -> tuple[Samples, Samples]:
-    """Split off samples for parity; calibration keeps up to its number first."""
-    used = min(pool.count, calibration)
-    first = min(used, max(0, pool.count - parity))
-    return pool.select(0, used), pool.select(first, first + parity)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 _T = TypeVar("_T")
@@ -76,3 +78,23 @@ class Steps:
         for future in before:
             future.result()
         self.run(name, action)
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Collect what our own modules warn of, without repeats."""
+    messages: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = record.getMessage()
+            if text not in messages:
+                messages.append(text)
+
+    handler = Collector(logging.WARNING)
+    logger = logging.getLogger("edgeconv")
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)

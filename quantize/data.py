@@ -18,7 +18,7 @@ from edgeconv.quantize.data_files import read_npy, read_npz_inputs
 from edgeconv.quantize.generate import generate_arrays
 from edgeconv.quantize.images import Normalisation, read_images
 from edgeconv.quantize.iterables import as_array, from_iterable, wrong_names
-from edgeconv.quantize.roles import Role, role_of
+from edgeconv.roles import Role, role_of
 from edgeconv.toolchain.user_code import import_function, is_reference
 
 Source = str | Path | Array | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]

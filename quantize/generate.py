@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from edgeconv.artifacts import Array, Arrays, TensorSpec
-from edgeconv.quantize.image_like import channel_axis
 from edgeconv.quantize.pictures import picture, waveform
-from edgeconv.quantize.roles import Kind, Role, role_of
+from edgeconv.roles import Kind, Role, channel_axis, role_of
 
 _SHOWN = 0.5
 """The least share of a sequence that a mask leaves."""
@@ -42,8 +41,11 @@ def _pictures(random: np.random.Generator, role: Role, shape: tuple[int, ...]) -
     count, *rest = shape
     channels = rest.pop(axis)
     *others, height, width = rest
-    frames = [picture(random, height, width, channels) for _ in range(count * int(np.prod(others)))]
-    bytes_ = np.stack(frames).reshape(count, *rest, channels)
+    frames = int(np.prod(others))
+    stills = [picture(random, height, width, channels) for _ in range(count)]
+    # Frames of a film pan over one picture.
+    films = [[np.roll(still, shift, axis=1) for shift in range(frames)] for still in stills]
+    bytes_ = np.array(films).reshape(count, *rest, channels)
     low, high = (np.asarray(ends, np.float64) for ends in (role.low, role.high))
     real = low + (high - low) * (bytes_ / 255)
     return np.moveaxis(real, -1, axis + 1)

@@ -28,9 +28,9 @@ from edgeconv.quantize.byte_grid import (
     normalised,
 )
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.image_like import channel_axis
 from edgeconv.quantize.images import Normalisation
 from edgeconv.quantize.qparams import INT8_MAX, INT8_MIN, Affine, Range
+from edgeconv.roles import channel_axis
 
 _NEAR = 0.02
 """An image whose extremes are no farther from the ends than that share, means these ends."""

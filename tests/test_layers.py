@@ -37,6 +37,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "edgeconv.inspection",
         "edgeconv.remote_torch",
+        "edgeconv.samples",
         "edgeconv.stages",
         "edgeconv.verification",
         "edgeconv.result",
@@ -61,6 +62,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.streams",
         "edgeconv.disk",
         "edgeconv.job",
+        "edgeconv.roles",
     ),
     ("edgeconv.judging",),
     ("edgeconv.figures",),

@@ -1,16 +1,43 @@
-"""What the inputs of a model stand for, as far as their shapes, types and names tell."""
+"""What inputs of a model stand for, as far as their shapes, types and names tell."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
 
 from edgeconv.artifacts import TensorSpec
-from edgeconv.quantize.image_like import channel_axis
+
+CHANNELS = (1, 3, 4)
+"""Grey, colours, colours with an opacity or a depth."""
+
+_LEAST = 4
+"""An image is no smaller, in pixels."""
+
+
+def channel_axis(shape: Sequence[int | None]) -> int | None:
+    """Return the axis of an image's channels, ``None`` where a shape is none of an image.
+
+    Args:
+        shape: ``NCHW``, ``NHWC``, ``NCTHW``, ``NTCHW``, and without N where the channels are more
+            than one, so that nothing else can be meant; ``None`` for an open dimension.
+    """
+    rank = len(shape)
+    candidates = {3: (0, 2), 4: (1, 3), 5: (1, 2, 4)}.get(rank, ())
+    allowed = CHANNELS if rank > 3 else CHANNELS[1:]
+    for axis in candidates:
+        if shape[axis] in allowed and _spacious(shape, axis):
+            return axis
+    return None
+
+
+def _spacious(shape: Sequence[int | None], axis: int) -> bool:
+    """Tell whether the two dimensions of a picture are large enough to be some."""
+    rest = [size for place, size in enumerate(shape) if place != axis]
+    return all(size is None or size >= _LEAST for size in rest[-2:])
 
 
 class Kind(StrEnum):
@@ -65,14 +92,6 @@ _NOT_PICTURES = re.compile(
 _MASK = re.compile(r"mask", re.IGNORECASE)
 _HIDING = re.compile(r"pad", re.IGNORECASE)
 POSITION = re.compile(r"position|(^|_)pos(_|$)", re.IGNORECASE)
-_STATE = re.compile(
-    r"state|hidden|cell|cache|past|memory|(^|_)mem|carry|context_in|(^|_|\.)[hc]\d*(_|$|t|0)",
-    re.IGNORECASE,
-)
-_DIRECTION = re.compile(
-    r"input|output|present|past|prev(ious)?|next|new|old|init(ial)?|curr(ent)?|out|in|[\W_\d]",
-    re.IGNORECASE,
-)
 
 
 def role_of(spec: TensorSpec) -> Role:
@@ -88,41 +107,3 @@ def role_of(spec: TensorSpec) -> Role:
     if picture and not _NOT_PICTURES.search(spec.name):
         return Role(Kind.IMAGE)
     return Role(Kind.NUMBERS)
-
-
-def with_states(
-    roles: Mapping[str, Role], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
-) -> dict[str, Role]:
-    """Return roles with those of states: named like one, and an output has the same shape.
-
-    Args:
-        roles: Of each input.
-        inputs: The inputs.
-        outputs: The outputs; one whose name is like the input's goes first, then their order.
-    """
-    found, free = dict(roles), list(outputs)
-    states = [
-        spec
-        for spec in inputs
-        if np.dtype(spec.dtype).kind == "f" and _STATE.search(spec.name)
-        and roles[spec.name].kind in (Kind.NUMBERS, Kind.STATE)
-    ]  # fmt: skip
-    for alike in (True, False):
-        for spec in list(states):
-            match = next((one for one in free if _fits(spec, one, alike=alike)), None)
-            if match is not None:
-                free.remove(match)
-                states.remove(spec)
-                found[spec.name] = replace(roles[spec.name], kind=Kind.STATE, output=match.name)
-    return found | {spec.name: Role(Kind.STATE) for spec in states}
-
-
-def _fits(state: TensorSpec, output: TensorSpec, *, alike: bool) -> bool:
-    """Tell whether an output may be what a state becomes."""
-    same = (state.source_shape, state.dtype) == (output.source_shape, output.dtype)
-    return same and (not alike or _stem(state.name) == _stem(output.name))
-
-
-def _stem(name: str) -> str:
-    """Return a name without what tells the one end of a state from the other."""
-    return _DIRECTION.sub("", name).lower()
