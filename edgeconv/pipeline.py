@@ -211,11 +211,20 @@ class _Conversion:
     def _run_artifact(self, artifact: Artifact, inputs: Arrays) -> Arrays:
         return run_artifact(self._workers, artifact, inputs, self._scratch)[0]
 
+    def _context(self, stage: Stage) -> StageContext:
+        return StageContext(
+            self._job.options,
+            self._workers,
+            self._directory,
+            self._job.name,
+            progress=lambda done, total: self._steps.observer.advanced(stage.name, done, total),
+            states=self._states,
+        )
+
     def _first(self, stage: Stage, source: Source) -> Artifact:
         """Run the first stage, which nothing is worth keeping before."""
-        context = StageContext(self._job.options, self._workers, self._directory, self._job.name)
         try:
-            return self._run_stage(stage, source.artifact, context)
+            return self._run_stage(stage, source.artifact, self._context(stage))
         except (ConversionError, WorkerError) as error:
             raise at_stage(stage.name, error) from error
 
@@ -232,17 +241,8 @@ class _Conversion:
         if self._job.options.quantize != "none":
             data.calibration.save(calibration)
         for stage in stages:
-            context = StageContext(
-                self._job.options,
-                self._workers,
-                self._directory,
-                self._job.name,
-                calibration,
-                data.input_scales,
-                lambda done, total, step=stage.name: self._steps.observer.advanced(  # type: ignore[misc]
-                    step, done, total
-                ),
-                states=self._states,
+            context = replace(
+                self._context(stage), calibration=calibration, input_scales=data.input_scales
             )
             try:
                 artifact = self._run_stage(stage, artifact, context)

@@ -62,6 +62,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.streams",
         "edgeconv.disk",
         "edgeconv.job",
+        "edgeconv.preprocess",
         "edgeconv.roles",
     ),
     ("edgeconv.judging",),
