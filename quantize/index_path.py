@@ -11,28 +11,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize import whole
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.index_errors import INDEX_SLOTS, differing
 from edgeconv.quantize.precision import BITS, Precision
 from edgeconv.quantize.qparams import Affine, Range
-from edgeconv.quantize.rules import COMPARISONS, RULES
+from edgeconv.quantize.rules import COMPARISONS, RULES, Scaling
 from edgeconv.quantize.runs import Runner
 from edgeconv.tflite import OperatorT
 
 _ROUNDING = ("FLOOR", "CEIL", "ROUND", "FLOOR_DIV", "FLOOR_MOD")
 _CHOOSING = ("ARG_MAX", "ARG_MIN")
-_INDEX_SLOTS = {"GATHER": (1,), "GATHER_ND": (1,), "SCATTER_ND": (0,), "DYNAMIC_UPDATE_SLICE": (2,)}
 
 _CHEAP = 1_000_000
 """So many multiplications take about a millisecond, in float as well."""
 
 _SHARE = 0.1
 """And so small a share of a model's is not noticed."""
+
+_WRONG = 0.01
+"""If more indices differ than that, layers before become float as well, as long as they take"""
+
+_DEAR, _MOST = 100_000_000, 0.5
+"""no more multiplications than the larger of these: so many, or so large a share."""
+
+_FEW = 4
+"""As many samples tell how many indices differ."""
+
+_ARITHMETIC = ("ADD", "SUB", "MUL", "SQUARE")
+_POLYNOMIAL = 64
+"""Elements of the largest matrix that makes weights of powers of a fraction."""
 
 _SAMPLES = 16
 """As many samples show the ranges of whole numbers."""
@@ -45,16 +58,16 @@ class IndexPath:
     Attributes:
         precisions: The precision of each operator.
         moved: Positions of the operators that became float.
-        heads: Of those, the layers with weights.
         inexact: Layers whose integer results select samples.
         fed: The graph's inputs that these operators read.
+        differing: The share of indices that they make different; 0 where it was not measured.
     """
 
     precisions: list[Precision]
     moved: tuple[int, ...] = ()
-    heads: tuple[int, ...] = ()
     inexact: tuple[int, ...] = ()
     fed: frozenset[int] = frozenset()
+    differing: float = 0.0
 
 
 def find(
@@ -84,7 +97,6 @@ class _Finder:
     precisions: Sequence[Precision]
     base: Precision
     given: set[int]
-    chosen: set[int] = field(default_factory=set)
     makers: dict[int, int] = field(default_factory=dict)
     steps: Mapping[int, float] = field(default_factory=dict)
 
@@ -98,25 +110,39 @@ class _Finder:
         self.steps = whole.steps(graph)
         selecting, rounding = set(self._selecting()), set(self._rounding())
         wide = {self.makers[index] for index in self._too_wide(feeds)}
-        self.chosen = self._behind({*selecting, *rounding, *wide})
-        inexact = self._take_layers(selecting)
-        self._follow()
+        chosen = self._behind({*selecting, *rounding, *wide})
+        everything = self._behind(chosen, layers=True)
+        if self._costs(everything, _CHEAP, _SHARE):
+            return self._path(everything)
+        chosen |= self._heads(self._behind(selecting))
+        few = feeds[:: -(-len(feeds) // _FEW)] if feeds else []
+        leading = self._behind(selecting, layers=True)
+        path = self._path(chosen, self._heads(self._behind(chosen & leading)))
+        if not path.inexact or not few:
+            return path
+        path = replace(path, differing=differing(graph, path.precisions, few))
+        everything = chosen | leading
+        if path.differing > _WRONG and self._costs(everything, _DEAR, _MOST):
+            return self._path(everything)
+        return path
+
+    def _path(self, chosen: set[int], inexact: Collection[int] = ()) -> IndexPath:
+        """Return what computes in float if some operators do."""
+        graph, chosen = self.graph, chosen | self._following(chosen)
         precisions: list[Precision] = list(self.precisions)
-        moved = sorted(place for place in self.chosen if precisions[place] == self.base)
+        moved = sorted(place for place in chosen if precisions[place] == self.base)
         for place in moved:
             precisions[place] = "float"
-        heads = tuple(place for place in moved if self._weighted(place))
         read = {index for place in moved for index in graph.operators[place].inputs}
-        return IndexPath(
-            precisions, tuple(moved), heads, inexact, frozenset(read & {*graph.inputs})
-        )
+        fed = frozenset(read & {*graph.inputs})
+        return IndexPath(precisions, tuple(moved), tuple(sorted(inexact)), fed)
 
     def _selecting(self) -> Iterator[int]:
         """Yield where real numbers become the integers that select samples."""
         graph, wanted = self.graph, set[int]()
         for position in range(len(graph.operators) - 1, -1, -1):
             operator = graph.operators[position]
-            slots = _INDEX_SLOTS.get(graph.op(operator), ())
+            slots = INDEX_SLOTS.get(graph.op(operator), ())
             wanted.update(operator.inputs[slot] for slot in slots)
             if not wanted & set(operator.outputs) or any(map(graph.is_float, operator.outputs)):
                 continue
@@ -185,20 +211,10 @@ class _Finder:
         real = any(map(self.graph.is_activation, operator.outputs))
         return real and self.precisions[place] in (self.base, "float")
 
-    def _take_layers(self, selecting: set[int]) -> tuple[int, ...]:
-        """Add the layers that positions come from, and return those that stay integers.
-
-        A layer of 16 bits is exact enough.
-        """
-        if self.base != "int8":
-            return ()
-        everything = self._behind(self.chosen, layers=True)
-        if self._cost(everything) <= max(_CHEAP, _SHARE * self._cost(range(len(self.precisions)))):
-            self.chosen = everything
-            return ()
-        heads = self._heads(self._behind(selecting))
-        self.chosen |= heads
-        return tuple(sorted(self._heads(self._behind({*selecting, *heads}))))
+    def _costs(self, places: Collection[int], most: int, share: float) -> bool:
+        """Tell whether operators take no more multiplications than that, or than that share."""
+        every = range(len(self.precisions))
+        return self._cost(places) <= max(most, share * self._cost(every))
 
     def _heads(self, places: set[int]) -> set[int]:
         """Return the layers whose results some operators read."""
@@ -206,33 +222,45 @@ class _Finder:
         makers = {self.makers[index] for index in read - self.given if index in self.makers}
         return {place for place in makers - places if self._may_move(place)}
 
-    def _follow(self) -> None:
-        """Add what is whole, the difference to it and comparisons of what is exact already."""
-        graph = self.graph
-        exact = {
+    def _following(self, chosen: set[int]) -> set[int]:
+        """Return what is whole, the fractions beside it, and what weights are made of by these."""
+        graph, found = self.graph, set[int]()
+        exact = {index for place in chosen for index in graph.operators[place].outputs}
+        beside = exact & self.steps.keys()
+        known = exact | {
             index
-            for place in self.chosen
-            for index in (*graph.operators[place].outputs, *graph.operators[place].inputs)
-            if index in graph.inputs or self.makers.get(index) in self.chosen
+            for place in chosen
+            for index in graph.operators[place].inputs
+            if index in graph.inputs
         }
-        made = {index for place in self.chosen for index in graph.operators[place].outputs}
         for place, operator in enumerate(graph.operators):
-            real = [index for index in operator.inputs if graph.is_activation(index)]
-            if place in self.chosen or not set(real) <= exact or not made & set(real):
+            real = {index for index in operator.inputs if graph.is_activation(index)}
+            compared = graph.op(operator) in COMPARISONS and exact & real
+            if place in chosen or not real <= known or not (beside & real or compared):
                 continue
-            if self.precisions[place] == self.base and self._keeps_exact(operator, real):
-                self.chosen.add(place)
-                exact.update(operator.outputs)
-                made.update(operator.outputs)
+            if self.precisions[place] == self.base and self._keeps_exact(operator):
+                found.add(place)
+                known.update(operator.outputs)
+                beside.update(operator.outputs)
+        return found
 
-    def _keeps_exact(self, operator: OperatorT, real: Sequence[int]) -> bool:
-        name = self.graph.op(operator)
-        if name in ("ADD", "SUB"):
-            return any(index in self.steps for index in real)
-        return name in COMPARISONS or operator.outputs[0] in self.steps
+    def _keeps_exact(self, operator: OperatorT) -> bool:
+        """Tell whether an operator may belong to how interpolation makes weights of fractions."""
+        graph, name = self.graph, self.graph.op(operator)
+        if name in COMPARISONS or operator.outputs[0] in self.steps:
+            return True
+        rule = RULES.get(name)
+        moves = rule is not None and rule.scaling in (Scaling.SAME, Scaling.SHARED)
+        if moves or name in _ARITHMETIC:
+            return True
+        fixed = [index for index in operator.inputs if graph.is_constant(index)]
+        sizes = [int(np.prod(graph.shape(index))) for index in fixed]
+        return self._multiplies(name) and bool(sizes) and max(sizes) <= _POLYNOMIAL
 
     def _weighted(self, place: int) -> bool:
-        name = self.graph.op(self.graph.operators[place])
+        return self._multiplies(self.graph.op(self.graph.operators[place]))
+
+    def _multiplies(self, name: str) -> bool:
         rule = RULES.get(name)
         return name == "BATCH_MATMUL" or (rule is not None and rule.weight is not None)
 

@@ -30,8 +30,8 @@ def exact(graph: Graph, path: IndexPath, origins: Origins, io_dtype: str) -> lis
     notes = [f"{what} rounding is the reference's: {names}, at {_first(graph, moved, origins)}"]
     if path.inexact:
         layers = [graph.operators[place] for place in path.inexact]
-        what = "positions that select samples are computed from int8 layers and are as exact as"
-        notes.append(f"{what} these: {_first(graph, layers, origins)}")
+        what = f"{path.differing:.1%} of the positions that select samples differ from the float"
+        notes.append(f"{what} model's, for they come of {_first(graph, layers, origins)}")
     fed = [graph.name(index) for index in graph.inputs if index in path.fed]
     if fed and io_dtype in ("int8", "uint8"):
         what = f"input {', '.join(fed)} decides which samples are selected, and has 8 bits"

@@ -155,14 +155,14 @@ def test_whole_numbers_beyond_eight_bits_are_exact_in_float(lab: Any) -> None:
     assert np.array_equal(expected[0], found[0])
 
 
-def _warp(lab: Any, width: int) -> Any:
+def _warp(lab: Any, width: int, spread: float = 1.0) -> Any:
     """Build features, a layer that computes positions of them, and a gather there."""
     rng = np.random.default_rng(2)
     model = lab.model()
     x = model.input(1, 16, 16, width)
     weight = model.constant(rng.normal(size=(width, 3, 3, width)) / (3 * width**0.5))
     features = model.op("CONV_2D", x, weight, model.constant(np.zeros(width)), strideH=1, strideW=1)
-    head = model.constant(rng.normal(size=(1, 1, 1, width)))
+    head = model.constant(spread * rng.normal(size=(1, 1, 1, width)))
     place = model.op("CONV_2D", features, head, model.constant([7.0]), strideH=1, strideW=1)
     limited = model.op("MINIMUM", model.op("RELU", place), model.constant(15.0))
     index = model.op("CAST", limited, dtypes=("int32",), inDataType=0, outDataType=2)
@@ -179,9 +179,18 @@ def test_small_layers_before_positions_compute_in_float(lab: Any) -> None:
 
 
 def test_of_large_layers_only_the_last_computes_in_float(lab: Any) -> None:
-    _, _, graph = _warp(lab, 64)
+    _, _, graph = _warp(lab, 64, 0.1)
     convs = [one for one in graph.operators if graph.op(one) == "CONV_2D"]
     assert [graph.dtype(one.outputs[0]) for one in convs] == ["int8", "float32"]
+
+
+def test_large_layers_before_positions_compute_in_float_where_indices_would_differ(
+    lab: Any,
+) -> None:
+    expected, found, graph = _warp(lab, 64)
+    assert lab.sqnr(expected[0], found[0]) > 38
+    convs = [one for one in graph.operators if graph.op(one) == "CONV_2D"]
+    assert [graph.dtype(one.outputs[0]) for one in convs] == ["float32", "float32"]
 
 
 def test_rounding_that_selects_nothing_leaves_large_layers_int8(lab: Any) -> None:
