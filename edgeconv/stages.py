@@ -198,6 +198,7 @@ class Quantize:
             split_outputs=context.options.split_outputs,
             onnx=str(onnx),
             origins=origins_of(onnx),
+            states=[state.to_dict() for state in context.states],
         )
         return answer
 

@@ -175,7 +175,7 @@ def unroll(
     inputs: Mapping[str, Array],
     steps: int,
     step: Callable[[dict[str, Array]], dict[str, Array]],
-    feed: Callable[[State, Array, Array], Array] | None = None,
+    feed: Callable[[State, dict[str, Array], Array], Array] | None = None,
 ) -> dict[str, Array]:
     """Run a model as a stream: each step takes the states that the step before it returned.
 
@@ -184,8 +184,8 @@ def unroll(
         inputs: Samples by input name, ``[sample, ...]``; after the last one comes the first.
         steps: How many steps to run.
         step: Runs one sample by input name, and returns the outputs by name.
-        feed: Takes a state, what its output is, and what its input was, and returns what that is
-            next; by default as `State.of` does.
+        feed: Takes a state, the outputs, and what the state was, and returns what it is next; by
+            default as `State.of` does.
 
     Returns:
         The outputs by name, ``[step, ...]``.
@@ -201,11 +201,10 @@ def unroll(
                 found[name] = np.empty((steps, *np.shape(array)), np.asarray(array).dtype)
             found[name][number] = array
         carried = {
-            state.input: (feed or _fed)(state, outputs[state.output], sample[state.input])
-            for state in states
+            state.input: (feed or _fed)(state, outputs, sample[state.input]) for state in states
         }
     return found
 
 
-def _fed(state: State, output: Array, before: Array) -> Array:
-    return state.of(output, before.shape)
+def _fed(state: State, outputs: dict[str, Array], before: Array) -> Array:
+    return state.of(outputs[state.output], before.shape)

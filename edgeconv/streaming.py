@@ -185,7 +185,7 @@ def _run_at_once(
             results=str(results),
             stream=stream.to_dict(),
         )
-        return parity.restore(read_npz(results), artifact.outputs)
+        return artifact.join(parity.restore(read_npz(results), artifact.outputs))
     finally:
         feeds.unlink(missing_ok=True)
         results.unlink(missing_ok=True)

@@ -11,7 +11,17 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact
 from edgeconv.errors import UsageError
 from edgeconv.options import MaxDrop, SplitOutputs
-from edgeconv.quantize import apart, check, factors, index_path, qdq, remarks, static, weights
+from edgeconv.quantize import (
+    apart,
+    carried,
+    check,
+    factors,
+    index_path,
+    qdq,
+    remarks,
+    static,
+    weights,
+)
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
 from edgeconv.quantize.describe import describe
@@ -37,6 +47,7 @@ from edgeconv.quantize.recovery import RECOVERIES, RETIRED
 from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.remarks import NAMED
 from edgeconv.quantize.search import Search
+from edgeconv.states import State
 
 
 def quantize(
@@ -54,6 +65,7 @@ def quantize(
     origins: Origins | None = None,
     disable_recovery: Sequence[str] = (),
     input_scales: Mapping[str, Mapping[str, Any]] | None = None,
+    states: Sequence[dict[str, Any]] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Quantize a float TFLite model, and check that the result loads and runs.
@@ -80,6 +92,7 @@ def quantize(
         disable_recovery: Methods of `recovery` that are left out; ``all`` for every one.
         input_scales: What the inputs can hold, by name, as `InputScale.to_dict` gives it; what the
             samples tell where ``None``.
+        states: The model's states, as `State.to_dict` gives them; both ends of each get one scale.
         progress: Called with the number of calibrated samples and their total.
 
     Returns:
@@ -98,6 +111,7 @@ def quantize(
     tried: list[Step] = []
     joined: dict[int, Parts] = {}
     graph = Graph(tflite.load(artifact.path))
+    graph.states = carried.stored(tuple(map(State.from_dict, states)), artifact.outputs)
     imported = qdq.take(graph, None if onnx is None else Path(onnx))
     check.float_model(graph, str(artifact.path))
     precisions = assign(graph, MODES[mode], [Rule(**rule) for rule in rules], origins or {})
@@ -119,7 +133,7 @@ def quantize(
             imported,
             origins or {},
             disabled,
-            held_of(artifact.inputs, arrays, input_scales),
+            held_of(artifact.inputs, arrays, input_scales, graph.states),
             split_outputs,
         )
         graph, notes, tried, joined = request.run(progress)
@@ -176,6 +190,7 @@ class _Static:
             imported = Imported()
         check.supported(graph, lowered)
         notes = [*exact, *remarks.left_float(graph, asked, lowered), *unused]
+        outputs = [graph.name(index) for index in graph.outputs]
         parted = apart.separate(
             graph,
             lowered,
@@ -186,6 +201,11 @@ class _Static:
             given=imported.affine,
         )
         lowered, notes = parted.precisions, notes + parted.notes
+        graph.states, said = carried.follow(graph, outputs, parted.outputs)
+        notes += said
+        if self.io_dtype == "float32":
+            lowered, said = carried.apart_in_float(graph, lowered, self.feeds)
+            notes += said
         draft, tried = self._recovered(
             Draft(graph, self.feeds, self.calibrator, lowered, held=self.held), imported
         )

@@ -12,6 +12,7 @@ from edgeconv.artifacts import Array, TensorSpec
 from edgeconv.errors import InvalidData
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.input_scales import Held, InputScale, input_scales
+from edgeconv.states import State
 
 
 def read_samples(path: Path, specs: tuple[TensorSpec, ...]) -> list[Array]:
@@ -35,13 +36,17 @@ def held_of(
     specs: tuple[TensorSpec, ...],
     arrays: Sequence[Array],
     known: Mapping[str, Mapping[str, Any]] | None,
+    states: Sequence[State] = (),
 ) -> Held:
-    """Return what the inputs can hold, in order."""
+    """Return what the inputs can hold, in order; the model itself tells it of its states."""
     if known is None:
         named = {spec.name: array for spec, array in zip(specs, arrays, strict=True)}
         found = input_scales(specs, named)
     else:
         found = {name: InputScale(**data) for name, data in known.items()}
+    for state in states:
+        if state.input in found and not found[state.input].stated:
+            del found[state.input]
     return [found.get(spec.name) for spec in specs]
 
 

@@ -13,6 +13,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
 from edgeconv.quantize.qparams import quantize_weight, weight_scales
+from edgeconv.states import State
 from edgeconv.tflite import BufferT, ModelT, OperatorT, QuantizationParametersT, SubGraphT, TensorT
 
 _Weights = WeakKeyDictionary[BufferT, dict[tuple[object, ...], Array]]
@@ -24,10 +25,13 @@ class Graph:
     Attributes:
         model: The model; changed in place.
         subgraph: The subgraph concerned.
+        states: Inputs that outputs are fed to in the next step of a stream; parts of outputs lie
+            along their axes as stored.
     """
 
     def __init__(self, model: ModelT, position: int = 0) -> None:
         self.model = model
+        self.states: tuple[State, ...] = ()
         self.subgraph = model.subgraphs[position]
         self._position = position
         self._values: dict[int, Array] = {}
@@ -45,6 +49,7 @@ class Graph:
         graph = Graph(model, self._position)
         graph._values = dict(self._values)
         graph._weights = self._weights
+        graph.states = self.states
         return graph
 
     @property
@@ -232,6 +237,15 @@ class Graph:
         return [
             entry for sig in signatures for entry in (*(sig.inputs or ()), *(sig.outputs or ()))
         ]
+
+    def replace_output(self, index: int, target: int) -> None:
+        """Let another tensor be an output, under the name of the one that was."""
+        name = self.name(index)
+        self.tensors[index].name, self.tensors[target].name = f"{name}/inner", name
+        self.subgraph.outputs = [target if out == index else out for out in self.outputs]
+        for entry in self.signature_entries():
+            if entry.tensorIndex == index and index not in self.inputs:
+                entry.tensorIndex = target
 
     def compact(self) -> None:
         """Drop tensors, buffers and operator codes that nothing refers to, and renumber."""

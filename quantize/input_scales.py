@@ -50,6 +50,9 @@ _HEARD = 32
 _PLACES = 4
 
 
+_STATED = "as --input-range says"
+
+
 @dataclass(frozen=True, slots=True)
 class InputScale:
     """What an input can hold.
@@ -105,6 +108,11 @@ class InputScale:
             return 0.0
         shift = (self._zero - found.zero_point) * found.scale
         return shift if abs(shift) > 1e-3 * found.scale else 0.0
+
+    @property
+    def stated(self) -> bool:
+        """Whether the user says so."""
+        return self.why == _STATED
 
     def note(self, name: str) -> str:
         """Return what reports say of it."""
@@ -209,7 +217,7 @@ def input_scales(
         if spec.name in (stated or {}):
             low, high = (stated or {})[spec.name]
             scale: InputScale | None = InputScale(
-                low, high, "as --input-range says", bytes=Grid(low, high).holds(array)
+                low, high, _STATED, bytes=Grid(low, high).holds(array)
             )
         elif array.dtype.kind != "f" or not array.size or not np.isfinite(array).all():
             scale = None

@@ -33,6 +33,7 @@ def rewrite(
     affine: Mapping[int, Affine],
     io_dtype: IoDtype,
     known: KnownScales = lambda weight, axis: None,  # noqa: ARG005
+    rescaled: Mapping[int, Affine] | None = None,
 ) -> None:
     """Quantize a graph in place.
 
@@ -43,8 +44,9 @@ def rewrite(
             Operators without any keep computing in float.
         io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
         known: Returns the scales that a weight must have, or ``None``.
+        rescaled: Scales that outputs get behind QUANTIZE, beside those that they have inside.
     """
-    _Rewriter(graph, affine, known).run()
+    affine = {**affine, **_Rewriter(graph, affine, known).run(rescaled or {})}
     for index, found in affine.items():
         graph.tensors[index].type = tensor_type(found.dtype)
         graph.tensors[index].quantization = found.stored()
@@ -72,8 +74,12 @@ class _Rewriter:
             if self._all8(output, found.dividend, found.divisor)
         }
 
-    def run(self) -> None:
-        """Rewrite every operator that reads or makes a quantized activation."""
+    def run(self, rescaled: Mapping[int, Affine]) -> dict[int, Affine]:
+        """Rewrite every operator that reads or makes a quantized activation.
+
+        Returns:
+            The scales of new outputs.
+        """
         absorbed = {id(one) for found in self._magnitudes.values() for one in found.absorbed}
         absorbed |= {id(found.absorbed) for found in self._quotients.values()}
         for operator in list(self._graph.operators):
@@ -85,7 +91,11 @@ class _Rewriter:
                 self._rewrite(operator)
             else:
                 self._operators.append(operator)
+        outputs = {index: self._requantize(index, wanted) for index, wanted in rescaled.items()}
         self._graph.subgraph.operators = self._operators
+        for index, target in outputs.items():
+            self._graph.replace_output(index, target)
+        return {target: rescaled[index] for index, target in outputs.items()}
 
     def _rewrite(self, operator: OperatorT) -> None:
         rule = RULES[self._graph.op(operator)]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize import casts, needs, whole
+from edgeconv.quantize import carried, casts, needs, whole
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import EVERYTHING, stored_range
 from edgeconv.quantize.qparams import Affine, Range
@@ -95,6 +95,7 @@ class Plan:
         for operator in graph.operators:
             self._tie(operator)
         self._trees = {self._root(index): _Tree() for index in bits}
+        self._carried = list(carried.pairs(graph, bits))
         readers = graph.consumers()
         for position, operator in enumerate(graph.operators):
             self._prescribe(operator, readers)
@@ -138,6 +139,7 @@ class Plan:
                 found = ranges[root].join(tree.range or ranges[root])
                 pads = [pad for pad in tree.pads if abs(pad) <= _LARGEST_PAD * found.width]
                 tree.range = Range.of(min(found.low, *pads, 0.0), max(found.high, *pads, 0.0))
+        self._carry()
         operators = self._graph.operators
         roots = [index for operator in operators for index in operator.outputs]
         for root in (*reversed(roots), *self._graph.inputs):
@@ -150,10 +152,49 @@ class Plan:
             self._keep_headroom(operator)
         return {index: self._affine(index) for index in self._parent}
 
+    def rescaled(self) -> dict[int, Affine]:
+        """Return the scale that outputs must get yet, to be fed to their inputs as they are."""
+        found = {}
+        for entered, left in self._carried:
+            wanted = self._affine(entered)
+            if left in self._graph.outputs and self._affine(left) != wanted:
+                found[left] = wanted
+        return found
+
     def needed(self) -> dict[int, Range]:
         """Return by tensor beyond what its values do not matter to its readers, after `choose`."""
         roots = {index: self._root(index) for index in self._parent}
         return {index: self._needed[root] for index, root in roots.items() if root in self._needed}
+
+    def _carry(self) -> None:
+        """Give both ends of a state one scale; what calibration saw at either counts."""
+        for entered, left in self._carried:
+            first, second = self._root(entered), self._root(left)
+            tree, other = self._trees[first], self._trees[second]
+            tree.returned = other.returned = True
+            if first == second or (tree.fixed and other.fixed):
+                continue
+            if tree.fixed or other.fixed:
+                self._carry_fixed(tree, other)
+                continue
+            assert tree.range is not None and other.range is not None
+            other.range = other.range.join(tree.range)
+            other.averaged |= tree.averaged
+            other.reads += tree.reads
+            self._parent[first] = second
+            del self._trees[first]
+
+    @staticmethod
+    def _carry_fixed(tree: _Tree, other: _Tree) -> None:
+        """Let a prescribed scale hold at the other end too, as far as it can."""
+        known = tree.fixed or other.fixed
+        free = other if tree.fixed else tree
+        assert known is not None and free.range is not None
+        limits, step = known.limits, known.scale
+        if limits.low - step <= free.range.low and free.range.high <= limits.high + step:
+            free.fixed = known
+        else:
+            free.range = free.range.join(limits)
 
     def _rule(self, operator: OperatorT) -> Rule:
         return RULES.get(self._graph.op(operator), _NO_RULE)

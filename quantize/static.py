@@ -122,7 +122,7 @@ def build(
         ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
     affine = plan.choose(ranges)
     needed = {graph.name(index): found for index, found in plan.needed().items()}
-    rewrite(graph, affine, io_dtype, imported.scales.of_weight)
+    rewrite(graph, affine, io_dtype, imported.scales.of_weight, plan.rescaled())
     check.integers_meet(graph, chosen)
     weights.quantize(graph, chosen)
     return needed

@@ -78,17 +78,25 @@ def run_samples(
     return 1e3 * statistics.median(seconds)
 
 
-def _feed(artifact: Artifact) -> Callable[[State, Array, Array], Array]:
+def _feed(artifact: Artifact) -> Callable[[State, Arrays, Array], Array]:
     """Return what stores an output as the input that it is fed to."""
     inputs = {spec.name: spec for spec in artifact.inputs}
     outputs = {spec.name: spec for spec in artifact.outputs}
+    joins = {join.output.name: join for join in artifact.joins}
 
-    def feed(state: State, output: Array, before: Array) -> Array:
-        source, target = outputs[state.output], inputs[state.input]
-        if state.part is None and replace(source, name=target.name, shape=target.shape) == target:
-            return output
+    def value(name: str, found: Arrays) -> Array:
+        if name not in joins:
+            return outputs[name].restore(found[name])
+        parts = [part.name for part in joins[name].parts]
+        return joins[name].join({part: outputs[part].restore(found[part]) for part in parts})
+
+    def feed(state: State, found: Arrays, before: Array) -> Array:
+        source, target = outputs.get(state.output), inputs[state.input]
+        alike = source and replace(source, name=target.name, shape=target.shape) == target
+        if alike and state.part is None:
+            return found[state.output]
         shape = target.restore(before).shape
-        return target.store(state.of(source.restore(output), shape))
+        return target.store(state.of(value(state.output, found), shape))
 
     return feed
 
