@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from edgeconv.convert.value_map import scope_name
@@ -66,4 +66,26 @@ def _source(stack: str) -> str:
     """Return the innermost frame outside PyTorch itself."""
     frames: list[tuple[str, str]] = _FRAME.findall(stack)
     own = [frame for frame in frames if "/torch/" not in frame[0]]
-    return f"{own[-1][0]}:{own[-1][1]}" if own else ""
+    return f"{shown_path(own[-1][0], Path.cwd())}:{own[-1][1]}" if own else ""
+
+
+def shown_path(file: str, here: Path) -> str:
+    """Return a source file's path without what is only true of the machine that exported it.
+
+    Args:
+        file: The path, of any system; the file need not exist here.
+        here: The working directory.
+
+    Returns:
+        The path from the working directory or from where packages are installed; else the name of
+        the file behind that of its directory, the package that it most likely is in.
+    """
+    path = PureWindowsPath(file) if "\\" in file else PurePosixPath(file)
+    for place in ("site-packages", "dist-packages"):
+        if place in path.parts:
+            return "/".join(path.parts[path.parts.index(place) + 1 :])
+    if path.is_relative_to(here):
+        return path.relative_to(here).as_posix()
+    parents = path.parent.parts
+    somebody = len(parents) <= 3 and parents[1:2] in (("home",), ("Users",), ("root",), ("tmp",))
+    return path.name if somebody or len(parents) < 2 else f"{parents[-1]}/{path.name}"
