@@ -2,6 +2,10 @@
 
 Source of the semantics: ONNX operator spec, Resize. An axis of a resize is a matrix [out, in]
 whose rows sum to one; every mode differs only in that matrix.
+
+Coordinates are float32, step by step as onnxruntime computes them: which element is nearest, and
+how many there are, depends on how 17 / 1.7 is rounded. A length is a number of elements, whatever
+``scale * size`` is.
 """
 
 from __future__ import annotations
@@ -18,7 +22,11 @@ from edgeconv.convert.registry import Unsupported
 
 @dataclass(frozen=True, slots=True)
 class Interpolation:
-    """The attributes of a Resize that say how to interpolate; named as ONNX names them."""
+    """The attributes of a Resize that say how to interpolate; named as ONNX names them.
+
+    Before opset 11 the nearest element has no attribute; it is onnxruntime's: ``"simple"``, which
+    rounds down, and up where an axis shrinks.
+    """
 
     mode: str = "nearest"
     coordinates: str = "half_pixel"
@@ -35,7 +43,8 @@ class Resizing:
     Attributes:
         size: Elements of the input.
         out: Elements of the output.
-        scale: What coordinates are divided by; not exactly ``out / size`` where ONNX gives scales.
+        scale: What coordinates are divided by, a float32 number; not exactly ``out / size`` where
+            ONNX gives scales.
         roi: Start and end of the region of mode tf_crop_and_resize, as shares of the axis.
     """
 
@@ -44,6 +53,17 @@ class Resizing:
     scale: float
     roi: tuple[float, float] = (0.0, 1.0)
 
+    @classmethod
+    def by_scale(cls, size: int, scale: float) -> Resizing:
+        """Return the resizing by a factor."""
+        factor = np.float32(scale)
+        return cls(size, int(np.float32(size) * factor), float(factor))
+
+    @classmethod
+    def by_size(cls, size: int, out: int) -> Resizing:
+        """Return the resizing to a number of elements."""
+        return cls(size, out, float(np.float32(out) / np.float32(size)))
+
     @property
     def changes(self) -> bool:
         """Tell whether the output differs from the input."""
@@ -51,21 +71,19 @@ class Resizing:
 
 
 def source_positions(axis: Resizing, mode: str) -> Array:
-    """Return for each output element the input coordinate that it shows, float64.
+    """Return for each output element the input coordinate that it shows, float32.
 
     Raises:
         Unsupported: The coordinate transformation is not one of ONNX's.
     """
     if mode not in _COORDINATES:
         raise Unsupported(f"coordinate_transformation_mode {mode}")
-    return np.broadcast_to(
-        _COORDINATES[mode](axis, np.arange(axis.out, dtype=np.float64)), axis.out
-    )
+    # A Python number takes the array's float32; so does all arithmetic below.
+    return _COORDINATES[mode](axis, np.arange(axis.out, dtype=np.float32))
 
 
 def _align_corners(axis: Resizing, y: Array) -> Array:
-    whole = axis.scale * axis.size
-    return np.zeros(1) if whole == 1 else y * (axis.size - 1) / (whole - 1)
+    return y if axis.out == 1 else y * (axis.size - 1) / (axis.out - 1)
 
 
 def _half_pixel(axis: Resizing, y: Array) -> Array:
@@ -73,21 +91,20 @@ def _half_pixel(axis: Resizing, y: Array) -> Array:
 
 
 def _pytorch_half_pixel(axis: Resizing, y: Array) -> Array:
-    return np.full(1, -0.5) if axis.scale * axis.size == 1 else _half_pixel(axis, y)
+    return y - 0.5 if axis.out == 1 else _half_pixel(axis, y)
 
 
 def _half_pixel_symmetric(axis: Resizing, y: Array) -> Array:
-    adjustment = axis.out / (axis.scale * axis.size)
-    return axis.size / 2 * (1 - adjustment) + _half_pixel(axis, y)
+    adjustment = np.float32(axis.out) / (np.float32(axis.scale) * np.float32(axis.size))
+    return np.float32(axis.size / 2) * (1 - adjustment) + _half_pixel(axis, y)
 
 
 def _crop(axis: Resizing, y: Array) -> Array:
-    start, end = axis.roi
-    last = axis.size - 1
-    whole = axis.scale * axis.size
-    if whole == 1:
-        return np.full(1, (start + end) * last / 2)
-    return start * last + y * (end - start) * last / (whole - 1)
+    start, end = map(np.float32, axis.roi)
+    last = np.float32(axis.size - 1)
+    if axis.out == 1:
+        return np.full(1, np.float32(0.5) * (start + end) * last)
+    return start * last + y * (end - start) * last / (axis.out - 1)
 
 
 _COORDINATES: dict[str, Callable[[Resizing, Array], Array]] = {
@@ -107,10 +124,13 @@ def nearest_elements(axis: Resizing, how: Interpolation) -> Array:
     Raises:
         Unsupported: The rounding is not one of ONNX's.
     """
-    x = source_positions(axis, how.coordinates)
-    if how.nearest_mode not in _ROUNDINGS:
-        raise Unsupported(f"nearest_mode {how.nearest_mode}")
-    return _ROUNDINGS[how.nearest_mode](x).clip(0, axis.size - 1).astype(np.int32)
+    x = source_positions(axis, how.coordinates).astype(np.float64)  # where halves are exact
+    mode = how.nearest_mode
+    if mode == "simple":
+        mode = "ceil" if axis.scale < 1 else "floor"
+    if mode not in _ROUNDINGS:
+        raise Unsupported(f"nearest_mode {mode}")
+    return _ROUNDINGS[mode](x).clip(0, axis.size - 1).astype(np.int32)
 
 
 _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
@@ -129,7 +149,7 @@ def weights(axis: Resizing, how: Interpolation) -> Array:
     """
     if how.mode == "nearest":
         return np.eye(axis.size)[nearest_elements(axis, how)]
-    x = source_positions(axis, how.coordinates)
+    x = source_positions(axis, how.coordinates).astype(np.float64)
     shrink = min(axis.scale, 1.0) if how.antialias else 1.0
     kernel, radius = _kernel(how)
     reach = math.ceil(radius / shrink)

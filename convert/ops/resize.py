@@ -49,7 +49,7 @@ def resize_scales(g: Context, x: Value, scales: Value, *, mode: str = "nearest")
 
 
 def _upsample(x: Value, scales: Sequence[float], mode: str) -> Value:
-    how = Interpolation(mode, "asymmetric", "floor")
+    how = Interpolation(mode, "asymmetric", "simple")
     return _resized(x, _by_scales(x, range(x.rank), scales), how, 0.0)
 
 
@@ -101,21 +101,22 @@ def _by_scales(x: Value, axes: Sequence[int], scales: Sequence[float]) -> list[R
     for axis, scale in zip(axes, scales, strict=True):
         if scale != 1:
             size = _known_size(x, axis)
-            resizings[axis] = Resizing(size, math.floor(size * scale), scale)
+            resizings[axis] = Resizing.by_scale(size, scale)
     return resizings
 
 
 def _by_sizes(x: Value, axes: Sequence[int], sizes: Sequence[int], policy: str) -> list[Resizing]:
     resizings = _unchanged(x)
     ratios = {
-        axis: size / _known_size(x, axis)
+        axis: float(np.float32(size) / np.float32(_known_size(x, axis)))
         for axis, size in zip(axes, sizes, strict=True)
         if x.shape[axis] != DYNAMIC
     }
     if policy != "stretch":
         ratio = (min if policy == "not_larger" else max)(ratios.values())
         ratios = dict.fromkeys(ratios, ratio)
-        sizes = [math.floor(ratio * _known_size(x, axis) + 0.5) for axis in axes]
+        products = [np.float32(ratio) * np.float32(_known_size(x, axis)) for axis in axes]
+        sizes = [math.floor(float(product) + 0.5) for product in products]
     for axis, size in zip(axes, sizes, strict=True):
         if axis in ratios:
             resizings[axis] = Resizing(x.shape[axis], size, ratios[axis])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 MODES = ["nearest", "linear", "cubic"]
@@ -16,19 +16,23 @@ COORDINATES = [
 ]  # fmt: skip
 FLOOR = """mode = "nearest", nearest_mode = "floor",
     coordinate_transformation_mode = "asymmetric" """
+NOTHING = onnx.numpy_helper.from_array(np.zeros(0, np.float32), "none")
 ROUNDINGS = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
 
 
-def resize_model(shape: list[int], sizes: list[int], **attributes: Any) -> onnx.ModelProto:
+def resize_model(
+    shape: list[int], sizes: list[int], opset: int = 19, **attributes: Any
+) -> onnx.ModelProto:
+    none = "" if opset > 12 else "none"  # which inputs may be left out since opset 13
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **attributes)],
+        [onnx.helper.make_node("Resize", ["x", none, none, "sizes"], ["y"], **attributes)],
         "g",
         [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None] * len(shape))],
-        [onnx.numpy_helper.from_array(np.array(sizes, np.int64), "sizes")],
+        [onnx.numpy_helper.from_array(np.array(sizes, np.int64), "sizes"), NOTHING],
     )
     return onnx.helper.make_model(
-        graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 19)]
+        graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", opset)]
     )
 
 
@@ -123,3 +127,83 @@ def test_crop_and_resize(assert_any_layout: Any) -> None:
             extrapolation_value = 9.0> (x, roi, , sizes) }""",
         reference="onnx",
     )
+
+
+@st.composite
+def _scale_or_size(draw: st.DrawFn) -> tuple[int, float | None, int]:
+    """An axis's size, and what it is resized by or to: factors as people write them."""
+    size = draw(st.integers(1, 60))
+    digits = draw(st.integers(1, 3))
+    scale = draw(st.integers(10**digits // 5, 5 * 10**digits)) / 10**digits
+    assume(int(np.float32(size) * np.float32(scale)) >= 1)
+    return size, draw(st.sampled_from([scale, None])), draw(st.integers(1, 200))
+
+
+def scaled_model(
+    axis: tuple[int, float | None, int], opset: int, attributes: dict[str, Any]
+) -> onnx.ModelProto:
+    """Resize the last two axes alike, by a factor or to a size."""
+    size, scale, out = axis
+    if scale is None:
+        return resize_model([1, 1, size, size], [1, 1, out, out], opset=opset, **attributes)
+    factors = onnx.numpy_helper.from_array(np.array([1, 1, scale, scale], np.float32), "scales")
+    none = "" if opset > 12 else "none"
+    inputs = ["x", "scales"] if opset < 11 else ["x", none, "scales"]
+    shape = [1, 1, size, size]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Resize" if opset > 9 else "Upsample", inputs, ["y"], **attributes)],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None] * 4)],
+        [factors, NOTHING],
+    )
+    imports = [onnx.helper.make_opsetid("", opset)]
+    return onnx.helper.make_model(graph, ir_version=8, opset_imports=imports)
+
+
+def test_17_over_a_scale_of_1_7_is_10(assert_parity: Any) -> None:
+    assert_parity(
+        """g (float[1,3,9,11] x) => (float[1,3,15,18] y) <float[4] s = {1.0, 1.0, 1.7, 1.7}> {
+        y = Resize <mode = "nearest", coordinate_transformation_mode = "asymmetric",
+            nearest_mode = "floor"> (x, , s) }""",
+        {"x": np.arange(297).reshape(1, 3, 9, 11)},
+    )
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(_scale_or_size(), st.sampled_from([11, 13, 18]), st.data())
+def test_scales_and_sizes_as_onnxruntime(
+    assert_any_layout: Any, axis: tuple[int, float | None, int], opset: int, data: st.DataObject
+) -> None:
+    mode = data.draw(st.sampled_from(MODES))
+    modes = COORDINATES[:4] + (["tf_half_pixel_for_nn"] if mode == "nearest" else [])
+    attributes = {
+        "mode": mode,
+        "coordinate_transformation_mode": data.draw(st.sampled_from(modes)),
+        "nearest_mode": data.draw(st.sampled_from(ROUNDINGS)),
+    }
+    if opset == 18 and mode != "nearest" and data.draw(st.booleans()):
+        attributes |= {"antialias": 1, "exclude_outside": 1}
+    size, scale, out = axis
+    ends = int(np.float32(size) * np.float32(scale)) if scale else out
+    # onnxruntime takes the first element here, and ONNX's reference one before it.
+    assume((ends, attributes["coordinate_transformation_mode"]) != (1, "pytorch_half_pixel"))
+    x = np.arange(size * size).reshape(1, 1, size, size)
+    model = scaled_model(axis, opset, attributes)
+    assert_any_layout(model, {"x": x}, rtol=1e-4, atol=1e-3 * size)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(_scale_or_size(), st.sampled_from([9, 10]), st.sampled_from(["nearest", "linear"]))
+def test_scales_before_opset_11(
+    assert_any_layout: Any, axis: tuple[int, float | None, int], opset: int, mode: str
+) -> None:
+    size, scale, _ = axis
+    assume(scale is not None and (scale >= 1 or opset > 9))
+    x = np.arange(size * size).reshape(1, 1, size, size)
+    model = scaled_model(axis, opset, {"mode": mode})
+    assert_any_layout(model, {"x": x}, rtol=1e-4, atol=1e-3 * size)
