@@ -22,6 +22,7 @@ from edgeconv.convert.export_errors import Failure, cause_of, export_failed
 from edgeconv.convert.export_shortcuts import export_shortcuts
 from edgeconv.convert.onnx_file import MAX_INLINE, describe_onnx, write_onnx
 from edgeconv.convert.torch_model import TorchModel, evaluating
+from edgeconv.convert.torch_resizes import as_torch
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -156,6 +157,8 @@ def _export_program(
     model: TorchModel, path: Path, *, keep: Callable[[ExportedProgram], None] | None
 ) -> Artifact:
     program = _onnx_program(model, optimize=True)
+    if program.exported_program is not None:
+        as_torch(program.model, program.exported_program)
     artifact = _save(program.model, model, path)
     if keep is not None and program.exported_program is not None:
         keep(program.exported_program)

@@ -13,14 +13,14 @@ import tensorflow as tf
 
 from edgeconv.artifacts import Array
 from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import cast
-from edgeconv.convert.ops.interpolation import (
+from edgeconv.convert.interpolation import (
     Interpolation,
     Resizing,
     nearest_elements,
     outside,
     weights,
 )
+from edgeconv.convert.lowering import cast
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, canonical, channels_last, reshaped, shape_of
 from edgeconv.convert.view import DYNAMIC, product
