@@ -44,7 +44,7 @@ def test_every_mode(assert_any_layout: Any, data: st.DataObject) -> None:
     shape = data.draw(st.lists(st.integers(1, 6), min_size=2, max_size=5))
     sizes = [data.draw(st.sampled_from([size, size, 1, 3, 7])) for size in shape]
     mode = data.draw(st.sampled_from(MODES))
-    attributes = {
+    attributes: dict[str, Any] = {
         "mode": mode,
         "coordinate_transformation_mode": data.draw(st.sampled_from(COORDINATES)),
         "nearest_mode": data.draw(st.sampled_from(ROUNDINGS)),
@@ -179,7 +179,7 @@ def test_scales_and_sizes_as_onnxruntime(
 ) -> None:
     mode = data.draw(st.sampled_from(MODES))
     modes = COORDINATES[:4] + (["tf_half_pixel_for_nn"] if mode == "nearest" else [])
-    attributes = {
+    attributes: dict[str, Any] = {
         "mode": mode,
         "coordinate_transformation_mode": data.draw(st.sampled_from(modes)),
         "nearest_mode": data.draw(st.sampled_from(ROUNDINGS)),
