@@ -1,7 +1,9 @@
 """Operators that write elements by index. Source of the semantics: ONNX operator spec of each.
 
-All come down to rows: the tensor is [P, rest...], and each update replaces, or is combined with,
-the row whose number it names. Rows that are written twice without a reduction are undefined.
+Where the places are known and form a block, slices are laid side by side; where few places are
+known at run time, elements are selected by comparing positions. All else comes down to rows: the
+tensor is [P, rest...], and each update replaces, or is combined with, the row whose number it
+names. Rows that are written twice without a reduction are undefined.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ import tensorflow as tf
 
 from edgeconv.artifacts import Array
 from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import dtypes, widened
+from edgeconv.convert.lowering import dtype_of, dtypes, widened
 from edgeconv.convert.ops.indexing import positions
+from edgeconv.convert.ops.placement import Combine, block_of_elements, block_of_slices, place
+from edgeconv.convert.ops.slicing import sliced
 from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical, reshaped, shape_of
+from edgeconv.convert.value import Tensor, Value, aligned, arranged, canonical, reshaped, shape_of
 from edgeconv.convert.view import DYNAMIC, Shape
 
 _SELECT = dtypes("float32", "int32", "int64", "int8", "bool")
+_FEW = 4  # updates of one line that are written one by one
 _SEGMENT = dtypes("float32", "int32")
 
 
@@ -39,6 +44,14 @@ def scatter_elements(
     """ScatterElements: each update goes to its own place but for one axis, which indices give."""
     _static(data)
     axis = axis_of(axis, data.rank)
+    if indices.constant is not None:
+        fixed = indices.constant % data.shape[axis]
+        block = block_of_elements(fixed, data.shape, axis)
+        y = None if block is None else place(data, block, updates, _combine(reduction))
+        if y is not None:
+            return _result(y, data, updates, reduction)
+    elif _is_few_lines(data, indices, axis):
+        return _result(_selected(data, indices, updates, axis, reduction), data, updates, reduction)
     shape = data.shape
     steps = [math.prod(shape[place + 1 :]) for place in range(data.rank)]
     count = math.prod(indices.shape)
@@ -48,8 +61,40 @@ def scatter_elements(
     rows = _numbers(places, np.asarray(base), steps[axis])
     flat = arranged(data, range(data.rank), (math.prod(shape),))
     new = arranged(updates, range(updates.rank), (count,))
-    y = _written(flat, reshaped(rows, (count,)), new, reduction)
-    return _result(reshaped(y, shape), data, updates, reduction)
+    y = _written(flat, _flattened(rows, count), new, reduction)
+    return _result(Value.of(reshaped(y, shape)), data, updates, reduction)
+
+
+def _is_few_lines(data: Value, indices: Value, axis: int) -> bool:
+    """Tell whether each line along an axis takes so few updates that it compares their places."""
+    lines = [
+        (size, own)
+        for place, (size, own) in enumerate(zip(data.shape, indices.shape, strict=True))
+        if place != axis
+    ]
+    return indices.shape[axis] <= _FEW and all(size == own for size, own in lines)
+
+
+def _selected(data: Value, indices: Value, updates: Value, axis: int, reduction: str) -> Value:
+    """Write each update along an axis, one after the other, where its place is the position."""
+    size = data.shape[axis]
+    shape = [size if place == axis else 1 for place in range(data.rank)]
+    places = Value.of(reshaped(positions(indices, size), indices.shape))
+    counting = Value.of(np.arange(size, dtype=places.dtype).reshape(shape))
+    combine = _combine(reduction)
+    y = data
+    for number in range(indices.shape[axis]):
+        here, new = (_one(value, axis, number) for value in (places, updates))
+        (t, update, at, own), view = aligned([y, new, here, counting])
+        y = Value(_where(tf.equal(at, own), t, update, combine), view)
+    return y
+
+
+def _one(value: Value, axis: int, number: int) -> Value:
+    """Return one element along an axis, which stays."""
+    if value.shape[axis] == 1:
+        return value
+    return sliced(value, [number], [number + 1], [axis], [1])
 
 
 def _numbers(places: Tensor, base: Array, step: int) -> Tensor:
@@ -70,11 +115,35 @@ def scatter_nd(
     depth = indices.shape[-1]
     lead, rest = data.shape[:depth], data.shape[depth:]
     count = math.prod(indices.shape[:-1])
-    rows = reshaped(_row_numbers(indices, lead), (count,))
+    if indices.constant is not None and count:
+        fixed = (indices.constant % np.array(lead)).reshape(count, depth)
+        block = block_of_slices(fixed, data.shape)
+        if block is not None:
+            sizes = [len(block.get(axis, range(size))) for axis, size in enumerate(lead)]
+            y = place(data, block, updates.reshape((*sizes, *rest)), _combine(reduction))
+            if y is not None:
+                return _result(y, data, updates, reduction)
+    elif depth == 1 and (count == 1 or reduction == "none"):
+        rows = _flattened(_row_numbers(indices, lead), count)
+        y = _written_along(data, rows, updates.reshape((count, *rest)), _combine(reduction))
+        return _result(y, data, updates, reduction)
+    rows = _flattened(_row_numbers(indices, lead), count)
     table = arranged(data, range(data.rank), (math.prod(lead), *rest))
     new = arranged(updates, range(updates.rank), (count, *rest))
     y = _written(table, rows, new, reduction)
-    return _result(reshaped(y, data.shape), data, updates, reduction)
+    return _result(Value.of(reshaped(y, data.shape)), data, updates, reduction)
+
+
+def _flattened(rows: Tensor, count: int) -> Tensor:
+    return rows.reshape(count) if isinstance(rows, np.ndarray) else reshaped(rows, (count,))
+
+
+def _written_along(data: Value, rows: Tensor, updates: Value, combine: Combine | None) -> Value:
+    """Write at places of the first axis that are known at run time, as it is stored."""
+    t, permutation = canonical(data)
+    at = permutation.index(0)
+    y = _replaced(t, rows, arranged(updates, permutation), at, combine)
+    return Value.of(y, permutation)
 
 
 def _row_numbers(indices: Value, lead: Shape) -> Tensor:
@@ -95,9 +164,23 @@ def _static(data: Value) -> None:
         raise Unsupported("a shape known at run time only", "give --input-shape")
 
 
-def _result(y: Tensor, data: Value, updates: Value, reduction: str) -> Value:
+def _result(y: Value, data: Value, updates: Value, reduction: str) -> Value:
     signs = data.nonnegative and updates.nonnegative
-    return Value(y, Value.of(y).view, signs and reduction in ("none", "add", "max", "min", "mul"))
+    return Value(y.tensor, y.view, signs and reduction in ("none", *_COMBINE))
+
+
+_COMBINE: dict[str, Combine] = {
+    "add": tf.add, "mul": tf.multiply, "max": tf.maximum, "min": tf.minimum
+}  # fmt: skip
+
+
+def _combine(reduction: str) -> Combine | None:
+    """Return what a place becomes of what it has and its only update."""
+    if reduction == "none":
+        return None
+    if reduction not in _COMBINE:
+        raise Unsupported(f"reduction {reduction}")
+    return lambda old, new: widened(_COMBINE[reduction], old, new)
 
 
 def _written(table: Tensor, rows: Tensor, updates: Tensor, reduction: str) -> Tensor:
@@ -135,27 +218,39 @@ _REDUCTIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 segment holds the neutral element."""
 
 
-def _replaced(table: Tensor, rows: Tensor, updates: Tensor) -> Tensor:
+def _replaced(
+    t: Tensor, rows: Tensor, updates: Tensor, at: int = 0, combine: Combine | None = None
+) -> Tensor:
+    """Write along one axis.
+
+    Args:
+        t: The tensor.
+        rows: Positions along the axis, [K].
+        updates: As the tensor, K along the axis.
+        at: The axis.
+        combine: With a single update: what is written.
+    """
+    total, count = t.shape[at], rows.shape[0]
+    numbers = np.arange(total, dtype=dtype_of(rows))
+    if count == 1:
+        shape = [1] * len(t.shape)
+        shape[at] = total
+        return _where(tf.reshape(tf.equal(rows, numbers), shape), t, updates, combine)
     if isinstance(rows, np.ndarray):
-        return _replaced_at(table, rows, updates)
-    places = tf.expand_dims(rows, 1)
-    total, *rest = table.shape
-    hit = tf.scatter_nd(places, np.ones(rows.shape[0], np.bool_), [total])
-    hit = reshaped(hit, (total, *(1,) * len(rest)))
-    new = tf.scatter_nd(places, updates, [total, *rest])
-    return widened(lambda a, b: tf.where(hit, a, b), new, table, native=_SELECT)
+        source: Tensor = numbers.copy()
+        source[rows] = total + np.arange(count)
+    else:
+        # Only the numbers of the updates are scattered: any other type then moves as it is.
+        turns = np.arange(1, count + 1, dtype=np.int32)
+        turn = tf.scatter_nd(tf.expand_dims(rows, 1), turns, [total])
+        own = np.arange(total, dtype=np.int32)
+        source = tf.where(tf.greater(turn, 0), tf.minimum(turn, count) + (total - 1), own)
+    return tf.gather(tf.concat([t, updates], at), source, axis=at)
 
 
-def _replaced_at(table: Tensor, rows: Array, updates: Tensor) -> Tensor:
-    """Write rows at known places: pieces laid side by side, or picked from both in one go."""
-    total = table.shape[0]
-    first, stop = int(rows[0]), int(rows[0]) + len(rows)
-    if np.array_equal(rows, np.arange(first, stop)):
-        pieces = [table[:first]] * (first > 0) + [updates] + [table[stop:]] * (stop < total)
-        return pieces[0] if len(pieces) == 1 else tf.concat(pieces, 0)
-    source = np.arange(total)
-    source[rows] = total + np.arange(len(rows))
-    return tf.gather(tf.concat([table, updates], 0), source.astype(np.int32))
+def _where(hit: Tensor, old: Tensor, new: Tensor, combine: Combine | None) -> Tensor:
+    made = new if combine is None else combine(old, new)
+    return widened(lambda a, b: tf.where(hit, a, b), made, old, native=_SELECT)
 
 
 @op("TensorScatter", since=24)

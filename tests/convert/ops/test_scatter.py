@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 REDUCTIONS = ["none", "add", "mul", "max", "min"]
@@ -68,3 +69,58 @@ def test_tensor_scatter(assert_parity: Any, assert_any_layout: Any, mode: str) -
     feeds = {"at": [1, 3 if mode == "linear" else 4]}
     assert_any_layout(text, feeds, opset=24, reference="onnx")
     assert_parity(text, feeds, opset=24, reference="onnx")
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("places", ["{2}", "{1, 2}", "{-1, 0}", "{0, 2, 4}"])
+def test_known_places_of_any_axis_are_slices(
+    assert_parity: Any, assert_any_layout: Any, reduction: str, places: str
+) -> None:
+    count = places.count(",") + 1
+    text = f"""g (float[1,2,5,3] x, float[1,2,{count},3] u) => (float[1,2,5,3] y,
+        float[1,2,5,3] z) <int64[1,1,{count},1] p = {places}, int64[{count},1] q = {places},
+        int64[4] full = {{1, 2, {count}, 3}}> {{
+        i = Expand(p, full)
+        y = ScatterElements <axis = 2, reduction = "{reduction}"> (x, i, u)
+        xt = Transpose <perm = [2, 0, 1, 3]> (x)  ut = Transpose <perm = [2, 0, 1, 3]> (u)
+        zt = ScatterND <reduction = "{reduction}"> (xt, q, ut)
+        z = Transpose <perm = [1, 2, 0, 3]> (zt) }}"""
+    assert_any_layout(text)
+    if reduction in ("none", "add"):
+        assert not set(assert_parity(text).operators) & {"SCATTER_ND", "SELECT_V2"}
+
+
+@pytest.mark.parametrize("reduction", ["add", "mul", "max", "min"])
+def test_known_places_that_are_met_again(assert_any_layout: Any, reduction: str) -> None:
+    assert_any_layout(f"""g (float[2,4,3] x, float[4,4,3] u, float[2,3] v) =>
+        (float[2,4,3] y, float[2,4,3] z) <int64[4,1] p = {{1, 0, 1, 1}}, int64[2,2] q =
+        {{0, 3, 0, 3}}> {{ y = ScatterND <reduction = "{reduction}"> (x, p, u)
+        z = ScatterND <reduction = "{reduction}"> (x, q, v) }}""")
+
+
+def test_known_regions(assert_parity: Any) -> None:
+    parity = assert_parity("""g (float[6,5,2] x, float[2,3,2] u, float[2,5,2] v) =>
+        (float[6,5,2] y, float[6,5,2] z)
+        <int64[2,3,2] p = {1, 1, 1, 2, 1, 3, 2, 1, 2, 2, 2, 3}, int64[2,1] q = {5, 3}> {
+        y = ScatterND(x, p, u)  z = ScatterND(x, q, v) }""")
+    assert not set(parity.operators) & {"SCATTER_ND", "GATHER"}
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_places_known_at_run_time(
+    assert_parity: Any, assert_any_layout: Any, count: int, reduction: str
+) -> None:
+    text = f"""g (float[1,2,5,3] x, float[1,2,{count},3] u, int64[{count},1] q,
+        int64[1,2,{count},3] i) => (float[1,2,5,3] y, float[1,2,5,3] z) {{
+        y = ScatterElements <axis = 2, reduction = "{reduction}"> (x, i, u)
+        xt = Transpose <perm = [2, 0, 1, 3]> (x)  ut = Transpose <perm = [2, 0, 1, 3]> (u)
+        zt = ScatterND <reduction = "{reduction}"> (xt, q, ut)
+        z = Transpose <perm = [1, 2, 0, 3]> (zt) }}"""
+    places = np.array([[4], [-4], [2]])[:count]
+    lines = np.broadcast_to(places.reshape(1, 1, count, 1), (1, 2, count, 3))
+    feeds = {"q": places, "i": lines}
+    assert_any_layout(text, feeds)
+    if reduction == "none" or count == 1:
+        found = assert_parity(text, feeds)
+        assert found.count("TRANSPOSE") == 0
