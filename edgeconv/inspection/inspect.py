@@ -15,6 +15,7 @@ from edgeconv.convert import sniff
 from edgeconv.disk import size_of
 from edgeconv.errors import ConversionError, InvalidModel, UsageError, WorkerError
 from edgeconv.inspection.tflite_file import describe_tflite
+from edgeconv.targets.coral.followed import for_converted
 from edgeconv.targets.coral.predict import predict
 from edgeconv.toolchain.worker import Worker
 
@@ -144,12 +145,26 @@ def _placement(path: Path, target: str) -> dict[str, Any]:
             )
         return {**head, **described}
     if target == "coral":
-        return {**head, **predict(model).to_dict()}
+        prediction = predict(model)
+        converted = _made_for(path) == target
+        return {**head, **(for_converted(prediction) if converted else prediction).to_dict()}
     ops = [
         {"index": op["index"], "op": op["op"], "placement": "cpu", "reason": "the target is a CPU"}
         for op in described["ops"]
     ]
     return {**head, "ops": ops, "on_edgetpu": 0, "on_cpu": len(ops)}
+
+
+def _made_for(path: Path) -> str:
+    """Return the target of the bundle that a path is, or lies in; ``""`` where it is in none."""
+    for folder in (path, path.parent):
+        if (folder / bundle.MANIFEST).is_file():
+            try:
+                options = bundle.read_json(folder / bundle.MANIFEST).get("options")
+            except InvalidModel:  # of a file that lies beside a damaged manifest
+                return ""
+            return str(options.get("target", "")) if isinstance(options, dict) else ""
+    return ""
 
 
 def _deployable(path: Path) -> Path:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
 
 from edgeconv.cli import cli
+from edgeconv.disk import sha256_of
 from edgeconv.inspection.text import render
+from tests.quantize.conftest import Lab
 from tests.targets.coral import pairs
 
 _SOURCE, _COMPILED = pairs.SMALL / "source.tflite", pairs.SMALL / "compiled.tflite"
@@ -182,3 +186,29 @@ def test_only_tflite_files_have_a_placement(onnx_file: Path) -> None:
     result = _inspect(onnx_file, "--target", "coral")
     assert result.exit_code == 2
     assert "torch2tflite MODEL --target coral" in result.stderr
+
+
+def test_advice_that_a_bundle_follows_already_is_left_out(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    model = lab.model()
+    x = model.op("RELU", model.op("HARD_SWISH", model.op("RELU", model.input(1, 4, 4, 4))))
+    rows = [[np.random.default_rng(0).random((1, 4, 4, 4), np.float32)]]
+    artifact = lab.quantize(lab.save(model, x), rows, io_dtype="int8")
+    alone = tmp_path / "alone" / "m.tflite"
+    alone.parent.mkdir()
+    shutil.copy(artifact.path, alone)
+    words = "convert with --target coral"
+    assert words in _inspect(alone, "--target", "coral").output
+    made = {"schema_version": 1, "status": "complete", "options": {"target": "coral"}}
+    stage = {
+        "name": "tflite_int8", "file": "m.tflite", "format": "tflite", "inputs": [], "outputs": [],
+        "sha256": sha256_of(alone), "bytes": alone.stat().st_size, "seconds": 0.0,
+    }  # fmt: skip
+    manifest = {**made, "stages": [stage], "files": []}
+    (alone.parent / "manifest.json").write_text(json.dumps(manifest))
+    for path in (alone, alone.parent):
+        found = _inspect(path, "--target", "coral")
+        assert found.exit_code == 0, found.stderr
+        assert words not in found.output
+    (alone.parent / "manifest.json").write_text("{")
+    assert words in _inspect(alone, "--target", "coral").output
