@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,12 +17,14 @@ from edgeconv.artifacts import Array
 from edgeconv.convert.batch import HINT, Batch
 from edgeconv.convert.context import Context
 from edgeconv.convert.origin import origin_of
-from edgeconv.convert.reference_ops import CORRECTED
 from edgeconv.convert.registry import Registry, Unsupported, bind
 from edgeconv.convert.value import Value, arranged
 from edgeconv.convert.value_map import scope_name
 from edgeconv.convert.view import DYNAMIC, product
 from edgeconv.errors import UnsupportedModel, UnsupportedNode
+from edgeconv.toolchain.reference_ops import CORRECTED
+
+_log = logging.getLogger(__name__)
 
 STAGE = "onnx to saved_model"
 _HINT = "replace these in the model, or report them with the model if you can"
@@ -156,23 +159,32 @@ class Translator:
             self._batch.multiple(node),
             self._first_of_each,
         )
-        with tf.name_scope(scope_name(str(node.outputs[0].name))), _blaming_batch(inputs):
+        with tf.name_scope(scope_name(str(node.outputs[0].name))), _refusing_failures(node, inputs):
             result = function(context, *positional, **named)
         return (result,) if isinstance(result, Value) else result
 
 
 @contextmanager
-def _blaming_batch(inputs: Sequence[Value | None]) -> Iterator[None]:
-    """Refuse a node that TensorFlow cannot build where a dimension is open."""
+def _refusing_failures(node: ir.Node, inputs: Sequence[Value | None]) -> Iterator[None]:
+    """Refuse a node whose translation fails: with what TensorFlow says, or where it is at fault.
+
+    What a node has in a form that nobody thought of must not reach users as an error of some
+    library about something else.
+    """
     is_open = any(value is not None and DYNAMIC in value.shape for value in inputs)
     try:
         yield
-    except (ValueError, TypeError, tf.errors.OpError) as error:
-        if not is_open:
-            raise
+    except (Unsupported, OSError, MemoryError):
+        raise
+    except Exception as error:
+        _log.debug("translating %s", node.name, exc_info=True)
         lines = str(error).strip().splitlines()
+        text = lines[0] if lines else type(error).__name__
+        if is_open:
+            raise Unsupported(f"with an open batch it fails: {text}", HINT) from error
         raise Unsupported(
-            f"with an open batch it fails: {lines[0] if lines else 'no message'}", HINT
+            f"its translation fails, {type(error).__name__}: {text}",
+            "this is a fault of edgeconv, or the node contradicts itself",
         ) from error
 
 
@@ -221,7 +233,11 @@ def _fold(node: ir.Node, opset: int, inputs: Sequence[Value | None]) -> Sequence
     )
     if missing or node.domain or subgraphs or node.op_type.startswith("Random"):
         return None
-    outputs = _evaluate(ir.to_proto(node), opset, arrays)
+    try:
+        outputs = _evaluate(ir.to_proto(node), opset, arrays)
+    except Exception as error:  # noqa: BLE001 - of numpy's, on what the reference does not have
+        _log.debug("not folded: %s: %s", node.name, error)
+        return None
     if any(array.size > _FOLD_LIMIT for array in outputs):
         return None
     return [Value.of(np.asarray(array)) for array in outputs]

@@ -17,7 +17,8 @@
     ├── ToolMissing           a program, package or device that the call insists on is absent
     └── WorkerError           a native runtime failed in its worker process
         ├── WorkerCrashed     it died (signal, abort)
-        └── WorkerTimeout     it did not answer in time
+        ├── WorkerTimeout     it did not answer in time
+        └── NoRuntime         it does not have what a valid model needs
 
 A message has up to four parts, always in this order: what went wrong, where (file, node, op,
 module), why, and what to do next. `EdgeconvError` builds the text; callers give the parts.
@@ -188,6 +189,10 @@ class WorkerTimeout(WorkerError):
     """The worker process did not answer in time and was stopped."""
 
 
+class NoRuntime(WorkerError):
+    """No runtime here has what a valid model needs; all else can go on without running it."""
+
+
 def meant(text: str, known: Iterable[str]) -> str:
     """Return the next step after a name that is not known: what is close, and all that are."""
     names = list(known)
@@ -220,6 +225,7 @@ _BY_NAME: dict[str, type[EdgeconvError]] = {
         WorkerError,
         WorkerCrashed,
         WorkerTimeout,
+        NoRuntime,
     )
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from edgeconv.artifacts import Arrays, Artifact, Format
 from edgeconv.batches import run_in_batches
 from edgeconv.convert.onnx_file import simulates_quantization
 from edgeconv.convert.onnx_parts import read_anatomy
-from edgeconv.errors import EdgeconvError, InvalidModel, WorkerError
+from edgeconv.errors import EdgeconvError, InvalidModel, NoRuntime, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.judging import row_tolerance
 from edgeconv.parity import OutputFigures
@@ -22,10 +23,12 @@ from edgeconv.parity_report import FAIL, PASS, SKIPPED, StageParity
 from edgeconv.parts import Anatomy
 from edgeconv.streaming import Stream, Streaming, StreamParity, run_stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-from edgeconv.toolchain.runtimes import RUNTIMES, Runtimes
+from edgeconv.toolchain.runtimes import ONNX_REFERENCE, RUNTIMES, Runtimes
 
 Runner = Callable[[Artifact, Arrays], tuple[Arrays, str]]
 """Runs an artifact on samples, source form; returns the outputs and the runtime's version."""
+
+_log = logging.getLogger(__name__)
 
 _PORTION = 64 * 2**20
 """Bytes of inputs that a worker is given at a time, whatever the number of samples."""
@@ -157,6 +160,7 @@ class Verifier:
         self._runtimes = runtimes
         self._gates = gates
         self._simulated = False
+        self._no_reference = ""
         self._scratch = scratch
         self._anatomy = Anatomy()
         self._expected: parity.Reference | None = None
@@ -170,12 +174,17 @@ class Verifier:
         return self._previous if any(stage.outputs for stage in self.stages) else {}
 
     def compute_reference(self, compute: Callable[[Arrays], Arrays]) -> None:
-        """Run the reference on the samples; all stages are compared with what it returns."""
-        self.reference = self._previous = compute(self.inputs)
+        """Run the reference on the samples, if anything can; stages are compared with it."""
+        try:
+            self.reference = self._previous = compute(self.inputs)
+        except NoRuntime as error:
+            self._no_reference = f"there is no reference: {_one_line(error)}"
+            _log.warning("parity is not measured: %s", _one_line(error))
 
     def compute_stream(self, stream: Stream | None, compute: Callable[[Stream], Arrays]) -> None:
         """Run the reference as a stream, where the model has states; so are all stages then."""
-        self._streaming = None if stream is None else Streaming(stream, compute(stream))
+        if stream is not None and not self._no_reference:
+            self._streaming = Streaming(stream, compute(stream))
 
     def run_stream(self, artifact: Artifact, stream: Stream) -> Arrays:
         """Run an artifact as a stream, and return its outputs as the source model has them."""
@@ -195,7 +204,8 @@ class Verifier:
 
     def run(self, artifact: Artifact, inputs: Arrays) -> Arrays:
         """Run an artifact, and return its outputs as the source model has them."""
-        outputs = run_artifact(self._workers, artifact, inputs, self._scratch)[0]
+        outputs, runtime = run_artifact(self._workers, artifact, inputs, self._scratch)
+        _note_stand_in(artifact, runtime)
         self._look_at(artifact)
         return outputs
 
@@ -214,6 +224,9 @@ class Verifier:
             artifact: What it made.
             run: Runs it; as `run_artifact` does by default.
         """
+        if self._no_reference:
+            self.skip(stage, artifact, self._no_reference)
+            return
         gate = self._gate(stage)
         try:
             if run is not None:
@@ -222,9 +235,13 @@ class Verifier:
                 outputs, runtime, milliseconds = run_timed(
                     self._workers, artifact, self.inputs, self._scratch, self._runtimes
                 )
+            _note_stand_in(artifact, runtime)
             self._look_at(artifact)
             gate = self._gate(stage)
             stream = self._check_stream(artifact, gate)
+        except NoRuntime as error:
+            self.skip(stage, artifact, _one_line(error))
+            return
         except (WorkerError, InvalidModel) as error:
             reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))
@@ -284,6 +301,12 @@ class Verifier:
         """Take what the outputs are made of from an ONNX file of the same model."""
         if self._anatomy == Anatomy():
             self._anatomy = read_anatomy(onnx)
+
+
+def _note_stand_in(artifact: Artifact, runtime: str) -> None:
+    """Say where ONNX's reference implementation took over from onnxruntime."""
+    if runtime.startswith(ONNX_REFERENCE):
+        _log.warning("onnxruntime cannot run %s; %s did", artifact.path.name, runtime)
 
 
 def _histograms(reference: Arrays, outputs: Arrays) -> tuple[Mapping[str, Any], ...]:

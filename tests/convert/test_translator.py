@@ -235,3 +235,13 @@ def test_inlined_functions_are_translated(tmp_path: Path) -> None:
     loaded = load_graph(tmp_path / "model.onnx")
     assert [node.op_type for node in loaded.graph] == ["Add"]
     assert isinstance(loaded, ir.Model)
+
+
+def test_a_translation_that_fails_is_a_refusal_of_its_node(tmp_path: Path) -> None:
+    @op("Relu")
+    def broken(g: Any, x: Any) -> Any:
+        raise NotImplementedError("cannot convert a symbolic tensor")
+
+    graph = load_graph(save("g (float[2] x) => (float[2] y) { y = Relu(x) }", tmp_path))
+    with pytest.raises(UnsupportedModel, match=r"Relu-21 \(.*NotImplementedError: cannot"):
+        build(graph, tmp_path / "saved_model", "nhwc", Registry([broken]))

@@ -17,6 +17,9 @@ from edgeconv.toolchain.pool import WorkerKind
 Runtimes = Mapping[Format, tuple[WorkerKind, str]]
 """The worker and the worker function that run files of each format."""
 
+ONNX_REFERENCE = "onnx reference"
+"""What ONNX's reference implementation calls itself as a runtime, before its version."""
+
 _LITERT = (WorkerKind.LITERT, "edgeconv.toolchain.runtimes.litert:run")
 
 RUNTIMES: dict[Format, tuple[WorkerKind, str]] = {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import onnxruntime
 
 from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.toolchain.runtimes import onnx_reference
 from edgeconv.toolchain.runtimes.samples import check_names, run_samples, thread_count
 from edgeconv.toolchain.worker import ProgressCallback
+
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -21,11 +25,26 @@ def run(
 ) -> dict[str, Any]:
     """Run the samples; see `edgeconv.toolchain.runtimes`.
 
+    Where onnxruntime does not have an operator in the type or form that the file has it in, ONNX's
+    reference implementation takes over, and the runtime that is returned says so.
+
     Raises:
         InvalidData: The samples do not fit.
         InvalidModel: The file's inputs or outputs are not those of the artifact.
+        NoRuntime: Neither has all of the file's operators.
     """
-    model = Artifact.from_dict(artifact)
+    try:
+        return _run(Artifact.from_dict(artifact), feeds, results, progress)
+    except Exception as error:
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        _log.info("onnxruntime refuses %s: %s", artifact["path"], error)
+    return onnx_reference.run(artifact, feeds, results, progress)
+
+
+def _run(
+    model: Artifact, feeds: str, results: str, progress: ProgressCallback | None
+) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count()
     # Idle threads would else keep a core busy for the next operator, which others could use.

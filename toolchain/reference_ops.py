@@ -1,4 +1,4 @@
-"""Operators that ONNX's reference implementation computes wrongly, for folding constants."""
+"""Operators that ONNX's reference implementation computes wrongly."""
 
 from __future__ import annotations
 
