@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from torch.fx import Graph, Node
 
 
+_ASSERTIONS = ("aten::_assert", "aten::_linalg_check_errors")
+
+
 class Declined(Exception):
     """The program has something that only PyTorch's own decomposition handles."""
 
@@ -42,7 +45,7 @@ def functional_calls(graph: Graph) -> dict[Node, Call]:
         if node.op != "call_function" or node.target is operator.getitem:
             continue
         schema = node.target._schema
-        if schema.name.startswith("aten::_assert"):
+        if schema.name.startswith(_ASSERTIONS):
             continue
         inputs = tuple(dict.fromkeys(node.all_input_nodes))
         target: Any = node.target

@@ -133,6 +133,8 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """
     import torch
 
+    from edgeconv.convert.decompositions import decompositions
+
     if not isinstance(program, torch.export.ExportedProgram):
         try:
             program = torch.export.export(program, args, kwargs, strict=False)
@@ -142,11 +144,12 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
     original = program.run_decompositions
 
     def run_decompositions(table: Table) -> ExportedProgram:
+        table = {**table, **decompositions(program)}
         try:
             return decompose(program, table)
         except Exception as error:  # noqa: BLE001 - whatever it is, there is another way
             _log.debug("decomposed by PyTorch: %s", error)
-            decomposed: ExportedProgram = original(table)
+            decomposed: ExportedProgram = original(dict(table))
             return decomposed
 
     program.run_decompositions = run_decompositions
