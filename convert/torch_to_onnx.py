@@ -20,6 +20,7 @@ from edgeconv.artifacts import Artifact
 from edgeconv.convert.decompose import Table, decompose
 from edgeconv.convert.export_errors import Failure, cause_of, export_failed
 from edgeconv.convert.export_shortcuts import export_shortcuts
+from edgeconv.convert.functional_calls import without_assertions
 from edgeconv.convert.onnx_file import MAX_INLINE, describe_onnx, write_onnx
 from edgeconv.convert.torch_model import TorchModel, evaluating
 from edgeconv.convert.torch_resizes import as_torch
@@ -150,7 +151,7 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
         except Exception as error:  # noqa: BLE001 - whatever it is, there is another way
             _log.debug("decomposed by PyTorch: %s", error)
             decomposed: ExportedProgram = original(dict(table))
-            return decomposed
+            return without_assertions(decomposed)
 
     program.run_decompositions = run_decompositions
     return program

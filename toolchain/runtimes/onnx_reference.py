@@ -22,7 +22,11 @@ from edgeconv.toolchain.worker import ProgressCallback
 
 
 def run(
-    artifact: dict[str, Any], feeds: str, results: str, progress: ProgressCallback | None = None
+    artifact: dict[str, Any],
+    feeds: str,
+    results: str,
+    progress: ProgressCallback | None = None,
+    stream: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Run the samples; see `edgeconv.toolchain.runtimes`.
 
@@ -45,7 +49,7 @@ def run(
             raise _refusal(model, error) from error
 
     try:
-        milliseconds = run_samples(model, feeds, results, infer, progress)
+        milliseconds = run_samples(model, feeds, results, infer, progress, stream)
     except InvalidModel as error:
         raise _refusal(model, error) from error
     return {"runtime": f"{ONNX_REFERENCE} {onnx.__version__}", "milliseconds": milliseconds}

@@ -34,16 +34,20 @@ def run(
         NoRuntime: Neither has all of the file's operators.
     """
     try:
-        return _run(Artifact.from_dict(artifact), feeds, results, progress)
+        return _run(Artifact.from_dict(artifact), feeds, results, progress, stream)
     except Exception as error:
         if not type(error).__module__.startswith("onnxruntime"):
             raise
         _log.info("onnxruntime refuses %s: %s", artifact["path"], error)
-    return onnx_reference.run(artifact, feeds, results, progress)
+    return onnx_reference.run(artifact, feeds, results, progress, stream)
 
 
 def _run(
-    model: Artifact, feeds: str, results: str, progress: ProgressCallback | None
+    model: Artifact,
+    feeds: str,
+    results: str,
+    progress: ProgressCallback | None,
+    stream: dict[str, Any] | None,
 ) -> dict[str, Any]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count()
