@@ -21,7 +21,7 @@ from edgeconv.errors import EdgeconvError
 from edgeconv.layer_errors import LayerError, ranked
 from edgeconv.layers.measure import StageLayers, Trial
 from edgeconv.options import CALIBRATED_MODES, ConvertOptions
-from edgeconv.parity import OutputFigures, compare, failures, worst_sqnr
+from edgeconv.parity import OutputFigures, worst_sqnr
 from edgeconv.parity_report import FAIL, StageParity
 from edgeconv.quantize.precision import Rule, keep
 from edgeconv.stages import Quantize
@@ -191,7 +191,7 @@ class _Bench:
     def measured(self, candidate: _Candidate, before: float) -> Trial:
         """Quantize as a candidate says, and compare with what the stage reached."""
         try:
-            figures = self._figures(candidate, self._path)
+            figures, reasons = self._judged(candidate, self._path)
         except EdgeconvError as error:
             failed = str(error).splitlines()[0]
             return Trial(candidate.options, layer=candidate.layer, failed=failed)
@@ -202,18 +202,19 @@ class _Bench:
             candidate.options,
             reached_db=reached,
             gain_db=None if reached is None else round(reached - before, 2),
-            passes=not any(failures(item, self._entry.gate) for item in figures),
+            passes=not reasons,
             layer=candidate.layer,
         )
 
-    def _figures(self, candidate: _Candidate, path: Path) -> tuple[OutputFigures, ...]:
+    def _judged(
+        self, candidate: _Candidate, path: Path
+    ) -> tuple[tuple[OutputFigures, ...], tuple[str, ...]]:
         changed = dict(candidate.changed)
         options = replace(self._context.options, **changed)
         stage = replace(self._stage, mode=options.quantize)
         context = replace(self._context, options=options)
         answer = stage.quantized(self._source, context, path, candidate.rules())
-        outputs = self._verifier.run(Artifact.from_dict(answer), self._verifier.inputs)
-        return compare(self._verifier.reference, outputs)
+        return self._verifier.judged(Artifact.from_dict(answer), self._entry.gate)
 
 
 def _advised(layer: LayerError, trial: Trial) -> LayerError:

@@ -267,6 +267,27 @@ class Verifier:
         )
         self._previous_stage, self._previous = stage, outputs
 
+    def judged(
+        self, artifact: Artifact, gate: Gate
+    ) -> tuple[tuple[OutputFigures, ...], tuple[str, ...]]:
+        """Run an artifact and compare it as `check` does, without recording it.
+
+        Args:
+            artifact: What to run.
+            gate: The limits.
+
+        Returns:
+            The figures of its outputs, and why the gate does not hold; nothing where it does.
+
+        Raises:
+            WorkerError: The runtime failed.
+            InvalidModel: The file is not what the artifact says.
+        """
+        outputs = self.run(artifact, self.inputs)
+        stream = self._check_stream(artifact, gate)
+        figures = self._known_reference().compare(outputs, row_tolerance(gate))
+        return figures, (*parity.reasons(figures, gate), *(stream.reasons if stream else ()))
+
     def _known_reference(self) -> parity.Reference:
         """Return the reference with its parts, which are looked for once."""
         if self._expected is None:
