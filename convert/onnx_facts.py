@@ -101,7 +101,9 @@ class Facts:
 
     def made_by(self, node: NodeProto) -> str:
         """Return the last name of the module that a node is of, else its operator."""
-        return module_of(node).rpartition(".")[2] or str(node.op_type)
+        names = module_of(node).split(".")
+        numbered = names[-1].isdigit()  # of a list of modules, which has the name
+        return ".".join(names[-1 - numbered :]) or str(node.op_type)
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class OutputFigures:
         within_db: Of a part without a scale, its SQNR as a share of the whole output.
         slice: Where a part is, `Part.to_dict`.
         parts: The figures of the parts; none where the output is of one piece.
+        no_scores: Why the output is no class scores, so that ``top1_agreement`` is not judged;
+            ``""`` where it may be.
         rows: Of an output as a set, the share of its rows that are in both.
         chosen_by: Of an output as a set, the operator that chose its rows.
         together: Of an output as a set, the outputs whose rows belong to its own.
@@ -47,6 +49,7 @@ class OutputFigures:
     within_db: float | None = None
     slice: Mapping[str, Any] | None = None
     parts: tuple[OutputFigures, ...] = ()
+    no_scores: str = ""
     rows: float | None = None
     chosen_by: str = ""
     together: tuple[str, ...] = ()
@@ -87,6 +90,7 @@ _OPTIONAL = (
     "within_db",
     "slice",
     "parts",
+    "no_scores",
     "rows",
     "chosen_by",
     "together",

@@ -34,12 +34,16 @@ EVERY_STAGE = "all"
 # figure, so the largest single error is limited too. Rounding weights to fp16 costs down to
 # about 50 dB in deep networks. `exact` applies to integer and boolean outputs only: an argmax
 # may flip where two scores tie within the noise. `rows` applies to rows that an operator chose and
-# ordered: which of those at the cut-off it chose is not counted.
+# ordered: which of those at the cut-off it chose is not counted. `top1_agreement` applies to float
+# outputs of shape [N, C] that may be class scores, see `edgeconv.convert.onnx_scores`.
 _FLOAT: Gate = {"sqnr_db": 80.0, "peak_error": 1e-3, "exact": 0.99, "rows": 0.999}
 
 _STEPS: Gate = {"sqnr_db": 25.0, "peak_error": 0.1, "exact": 0.9, "rows": 0.9}
 """What takes the place of a float gate where the model simulates quantization: noise decides on
 which side of a step a value falls, and a step is 1/255 of the range."""
+
+_CLASSES: Gate = {"top1_agreement": 0.9}
+"""What a classifier must keep where a stage loses accuracy."""
 
 DEFAULT_GATES: Gates = MappingProxyType(
     {
@@ -49,13 +53,13 @@ DEFAULT_GATES: Gates = MappingProxyType(
         "onnx-tf": _FLOAT,
         "tflite_fp32": _FLOAT,
         "tflite_legalised": _FLOAT,
-        "tflite_approximated": {"sqnr_db": 25.0, "exact": 0.9, "rows": 0.9},
-        "tflite_fp16": {"sqnr_db": 40.0, "exact": 0.95, "rows": 0.95},
-        "tflite_dynamic": {"sqnr_db": 15.0, "exact": 0.8, "rows": 0.8},
-        "tflite_weight-only": {"sqnr_db": 20.0, "exact": 0.9, "rows": 0.9},
-        "tflite_int16x8": {"sqnr_db": 20.0, "exact": 0.9, "rows": 0.9},
-        "tflite_int8": {"sqnr_db": 12.0, "exact": 0.8, "rows": 0.8},
-        "edgetpu": {"sqnr_db": 12.0, "exact": 0.8, "rows": 0.8},
+        "tflite_approximated": {"sqnr_db": 25.0, "exact": 0.9, "rows": 0.9, **_CLASSES},
+        "tflite_fp16": {"sqnr_db": 40.0, "exact": 0.95, "rows": 0.95, **_CLASSES},
+        "tflite_dynamic": {"sqnr_db": 15.0, "exact": 0.8, "rows": 0.8, **_CLASSES},
+        "tflite_weight-only": {"sqnr_db": 20.0, "exact": 0.9, "rows": 0.9, **_CLASSES},
+        "tflite_int16x8": {"sqnr_db": 20.0, "exact": 0.9, "rows": 0.9, **_CLASSES},
+        "tflite_int8": {"sqnr_db": 12.0, "exact": 0.8, "rows": 0.8, **_CLASSES},
+        "edgetpu": {"sqnr_db": 12.0, "exact": 0.8, "rows": 0.8, **_CLASSES},
     }
 )
 """The gate of each stage; a stage that is not listed has the gate of ``tflite_int8``."""

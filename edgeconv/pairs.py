@@ -16,15 +16,17 @@ from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.bundle import COMPLETE, describe_file
 from edgeconv.candidates import Candidate, open_candidate
+from edgeconv.convert.onnx_parts import read_anatomy
 from edgeconv.errors import InvalidModel, UsageError
 from edgeconv.gates import Gates
 from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx
 from edgeconv.parity_report import ParityReport
+from edgeconv.parts import Anatomy
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.verdict import Verification, judged, read_baseline
-from edgeconv.verification import Verifier, run_artifact
+from edgeconv.verification import Verifier, anatomy_of, run_artifact
 
 _ORDERS = {"nhwc": (0, 2, 3, 1), "nchw": (0, 3, 1, 2)}
 
@@ -112,6 +114,7 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
             reference_stage=stage_of(a.artifact),
         )
         verifier.compute_reference(lambda _: reference)
+        verifier.know(_anatomy(a))
         stage = stage_of(candidate)
         if b.torch is None:
             runner = _Renamed(candidate, b.artifact, workers, scratch)
@@ -133,6 +136,13 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
     manifest = _manifest(stage, second, samples)
     vectors = verifier.inputs, verifier.reference, verifier.found
     return Verification(manifest, judged(parity, baseline, options.tolerance_db), vectors)
+
+
+def _anatomy(first: Candidate) -> Anatomy:
+    """Return what is known of the first model's outputs, from its ONNX file or its bundle's."""
+    if first.artifact.format is Format.ONNX:
+        return read_anatomy(first.artifact.path)
+    return Anatomy() if first.bundle is None else anatomy_of(first.bundle)
 
 
 def _layers(

@@ -15,8 +15,10 @@ Figures of one output, over all elements of all samples, with ``err = candidate 
 ``cosine``          cosine of the angle between both as vectors; 1 where both are all zero
 ``sqnr_db``         ``10 log10(sum reference^2 / sum err^2)``, limited to ±300: 300 means that no
                     difference can be told
-``top1_agreement``  share of rows whose largest element has the same index, for float outputs of
-                    shape ``[N, C]``, ``C >= 2``, which look like class scores; else ``None``
+``top1_agreement``  share of rows whose largest element has the same index, or one whose value ties
+                    with it in the reference, for float outputs of shape ``[N, C]``, ``C >= 2``,
+                    which look like class scores, and their parts that a softmax made; else
+                    ``None``
 ``exact``           share of equal elements, for integer and boolean outputs; else ``None``
 ==================  ============================================================================
 
@@ -73,6 +75,7 @@ __all__ = [
     "worst_sqnr",
 ]
 
+_SCORES = "softmax"
 _DENORMAL = float(np.finfo(np.float32).tiny)
 
 
@@ -125,6 +128,7 @@ class Reference:
         self.arrays = arrays
         self._sets = () if anatomy is None else anatomy.sets
         self._counting = counts
+        self._no_scores = {} if anatomy is None else anatomy.no_scores
         pieces = {} if anatomy is None else anatomy.parts
         self.parts = (
             {
@@ -178,6 +182,7 @@ class Reference:
 
     def _output(self, name: str, reference: Array, candidate: Array) -> OutputFigures:
         found = compare_output(name, reference, candidate, self.parts.get(name, ()))
+        found = replace(found, no_scores=self._why_no_scores(name, found))
         if found.reason or reference.dtype.kind != "f" or not self._counting:
             return found
         parts = [
@@ -185,6 +190,14 @@ class Reference:
             for part, figures in zip(self.parts.get(name, ()), found.parts, strict=True)
         ]
         return replace(self._counted(name, _WHOLE, found, candidate), parts=tuple(parts))
+
+    def _why_no_scores(self, name: str, figures: OutputFigures) -> str:
+        """Return why the largest element of an output is of no interest; ``""`` where it may be."""
+        if figures.top1_agreement is None:
+            return ""
+        if any(part.one_unit for part in self.parts.get(name, ())):
+            return "it is joined of different things"
+        return self._no_scores.get(name, "")
 
     def _counted(
         self, name: str, part: Part, figures: OutputFigures, candidate: Array
@@ -261,7 +274,9 @@ def _measure(name: str, reference: Array, candidate: Array) -> tuple[Sums, Outpu
 def _part(words: str, part: Part, reference: Array, candidate: Array, whole: Sums) -> OutputFigures:
     sums, figures = _measure(words, reference, candidate)
     within = sums.sqnr_within(whole) if figures.note else None
-    return replace(figures, slice=part.to_dict(), within_db=within)
+    scores = part.origin == _SCORES and not figures.reason
+    top1 = _top1(reference, candidate) if scores else None
+    return replace(figures, slice=part.to_dict(), within_db=within, top1_agreement=top1)
 
 
 def _note(array: Array) -> str:
@@ -290,7 +305,8 @@ def _top1(reference: Array, candidate: Array) -> float | None:
     scores = reference.ndim == 3 and reference.shape[2] >= 2 and reference.dtype.kind == "f"
     if not scores or reference.size == 0 or np.isnan(reference).any():
         return None
-    return _share(reference.argmax(axis=2) == candidate.argmax(axis=2))
+    chosen = np.take_along_axis(reference, candidate.argmax(axis=2)[..., None], axis=2)
+    return _share(chosen[..., 0] == reference.max(axis=2))
 
 
 def _share(equal: npt.NDArray[np.bool_]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from edgeconv import parity
 from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format
 from edgeconv.batches import run_in_batches
+from edgeconv.bundle import Bundle
 from edgeconv.convert.onnx_file import simulates_quantization
 from edgeconv.convert.onnx_parts import read_anatomy
 from edgeconv.errors import EdgeconvError, InvalidModel, NoRuntime, WorkerError
@@ -185,6 +187,7 @@ class Verifier:
         """Run the reference as a stream, where the model has states; so are all stages then."""
         if stream is not None and not self._no_reference:
             self._streaming = Streaming(stream, compute(stream))
+            self._expected = None
 
     def run_stream(self, artifact: Artifact, stream: Stream) -> Arrays:
         """Run an artifact as a stream, and return its outputs as the source model has them."""
@@ -199,7 +202,7 @@ class Verifier:
         if self._streaming is None:
             return None
         return self._streaming.check(
-            lambda stream: self.run_stream(artifact, stream), gate, self._anatomy
+            lambda stream: self.run_stream(artifact, stream), gate, self._known_outputs()
         )
 
     def run(self, artifact: Artifact, inputs: Arrays) -> Arrays:
@@ -291,8 +294,16 @@ class Verifier:
     def _known_reference(self) -> parity.Reference:
         """Return the reference with its parts, which are looked for once."""
         if self._expected is None:
-            self._expected = parity.Reference(self.reference, self._anatomy)
+            self._expected = parity.Reference(self.reference, self._known_outputs())
         return self._expected
+
+    def _known_outputs(self) -> Anatomy:
+        """Return what is known of the outputs; states are no class scores."""
+        if self._streaming is None:
+            return self._anatomy
+        names = (state.output for state in self._streaming.stream.states)
+        states = dict.fromkeys(names, "it is a state")
+        return replace(self._anatomy, no_scores={**self._anatomy.no_scores, **states})
 
     def _against_previous(
         self,
@@ -304,7 +315,9 @@ class Verifier:
         """Return the figures against the stage before; of the first stage that is the reference."""
         if self._previous is self.reference:
             return figures
-        before = parity.Reference(self._previous, self._anatomy, expected.parts, counts=False)
+        before = parity.Reference(
+            self._previous, self._known_outputs(), expected.parts, counts=False
+        )
         return before.compare(outputs, row_tolerance(gate))
 
     def _gate(self, stage: str) -> Gate:
@@ -316,12 +329,21 @@ class Verifier:
         """Note what an ONNX file tells: what it joins, and whether it simulates quantization."""
         if artifact.format is Format.ONNX:
             self._simulated |= simulates_quantization(artifact.path)
-            self.know(artifact.path)
+            plain = all(
+                spec.permutation == tuple(range(len(spec.shape))) for spec in artifact.outputs
+            )
+            if plain and self._anatomy == Anatomy():
+                self._anatomy = read_anatomy(artifact.path)
 
-    def know(self, onnx: Path) -> None:
-        """Take what the outputs are made of from an ONNX file of the same model."""
-        if self._anatomy == Anatomy():
-            self._anatomy = read_anatomy(onnx)
+    def know(self, anatomy: Anatomy) -> None:
+        """Take what is known of the reference's outputs."""
+        self._anatomy = anatomy
+
+
+def anatomy_of(bundle: Bundle) -> Anatomy:
+    """Return what the ONNX file of a bundle tells of its outputs; nothing where it has none."""
+    onnx = bundle.artifacts.get("onnx")
+    return Anatomy() if onnx is None else read_anatomy(onnx.path)
 
 
 def _note_stand_in(artifact: Artifact, runtime: str) -> None:

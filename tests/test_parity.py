@@ -12,6 +12,7 @@ from edgeconv import parity
 from edgeconv.artifacts import Array, Quantization, TensorSpec
 from edgeconv.errors import UsageError
 from edgeconv.gates import DEFAULT_GATES, gate_for, parse_gate
+from edgeconv.parts import Anatomy, Part, Slice
 
 RNG = np.random.default_rng(5)
 
@@ -208,3 +209,40 @@ def test_gates_are_parsed() -> None:
 def test_gates_that_would_never_be_looked_at_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--gate"):
         parse_gate(text)
+
+
+LOSSY = ("fp16", "dynamic", "weight-only", "int16x8", "int8", "approximated")
+
+
+@pytest.mark.parametrize("stage", [*(f"tflite_{name}" for name in LOSSY), "edgetpu"])
+def test_classes_must_agree_where_a_stage_loses_accuracy(stage: str) -> None:
+    scores = RNG.normal(size=(16, 1, 10))
+    candidate = scores.copy()
+    for row in range(2):
+        first, second = np.argsort(scores[row, 0])[:-3:-1]
+        candidate[row, 0, [first, second]] = scores[row, 0, [second, first]]
+    gate = {**gate_for(stage, {}), "sqnr_db": 0.0}
+    (reason,) = parity.failures(figures(scores, candidate), gate)
+    assert reason.startswith("top1_agreement 0.875 is below 0.9; --gate top1=")
+    known = Anatomy(no_scores={"y": "it is bounded by Tanh"})
+    (found,) = parity.compare({"y": scores}, {"y": candidate}, known)
+    assert parity.failures(found, gate) == ()
+    assert found.top1_agreement == 0.875
+    assert found.to_dict()["no_scores"] == "it is bounded by Tanh"
+
+
+def test_a_tie_in_the_reference_may_go_either_way() -> None:
+    scores = np.array([[[1.0, 1.0, 0.0]]])
+    assert figures(scores, np.array([[[0.9, 1.1, 0.0]]])).top1_agreement == 1.0
+    assert figures(scores, np.array([[[0.9, 0.8, 1.0]]])).top1_agreement == 0.0
+
+
+def test_scores_that_are_joined_with_others_are_judged_alone() -> None:
+    scores, boxes = RNG.uniform(0, 1, (16, 1, 6)), RNG.uniform(0, 300, (16, 1, 4))
+    parts = (Part((Slice(1, 0, 4),), "gemm"), Part((Slice(1, 4, 10),), "softmax", one_unit=True))
+    reference = np.concatenate([boxes, scores], axis=2)
+    candidate = np.concatenate([boxes, scores[..., ::-1]], axis=2)
+    (found,) = parity.compare({"y": reference}, {"y": candidate}, Anatomy({"y": parts}))
+    assert (found.top1_agreement, found.parts[0].top1_agreement) == (1.0, None)
+    reason = parity.reasons((found,), {"top1_agreement": 0.9})[0]
+    assert reason.startswith("output y, values 4 to 9 (softmax): top1_agreement 0")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy as np
 from edgeconv import parity
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.gates import Gates, gate_for
+from edgeconv.judging import row_tolerance
 from edgeconv.parity_report import FAIL, PASS, StageParity
+from edgeconv.parts import Anatomy
 
 TOP1_AGREEMENT = 0.95
 """Share of rows whose top class must be that of the same model on this CPU."""
@@ -53,12 +55,14 @@ class Outcome:
         here: What the model computes on this CPU.
         there: What it computed on the device.
         steps: Their distance as they are stored.
+        anatomy: What the model's graph tells of the outputs.
     """
 
     reference: Arrays
     here: Arrays
     there: Arrays
     steps: tuple[Steps, ...]
+    anatomy: Anatomy = field(default_factory=Anatomy)
 
 
 def judge(
@@ -71,8 +75,11 @@ def judge(
     `max_lsb` steps of this CPU's, and class scores must name the same class.
     """
     gate = gate_for(stage, gates)
-    figures = parity.compare(outcome.reference, outcome.there)
-    before = parity.compare(outcome.here, outcome.there)
+    tolerance = row_tolerance(gate)
+    expected = parity.Reference(outcome.reference, outcome.anatomy)
+    figures = expected.compare(outcome.there, tolerance)
+    here = parity.Reference(outcome.here, outcome.anatomy, expected.parts, counts=False)
+    before = here.compare(outcome.there, tolerance)
     reasons = list(parity.reasons(figures, gate))
     reasons += [
         f"output {item.name}: {item.max} LSB from this CPU, more than {max_lsb}"

@@ -32,7 +32,7 @@ from edgeconv.steps import Nobody, Observer
 from edgeconv.toolchain.device.job import Device, Job, Probe, Ran, RunOptions
 from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
 from edgeconv.toolchain.pool import WorkerPool
-from edgeconv.verification import run_artifact
+from edgeconv.verification import anatomy_of, run_artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,7 @@ def deploy(
             _ends(model, inputs, here.outputs, Path(scratch)),
             _ends(model, inputs, there.outputs, Path(scratch)),
             steps(model.outputs, here.outputs, there.outputs),
+            anatomy_of(bundle),
         )
         entry = _entry(stage, target, model, outcome, there, where, options)
         entry["notes"] = notes
