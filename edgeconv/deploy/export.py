@@ -14,7 +14,7 @@ from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
 from edgeconv.bundle import Bundle
 from edgeconv.errors import UsageError
-from edgeconv.toolchain.device.job import EXPECTED, RUNNER, TAIL_EXPECTED, Job, Tail
+from edgeconv.toolchain.device.job import EXPECTED, RUNNER, TAIL_EXPECTED, Job, Tail, joined_of
 
 if TYPE_CHECKING:
     from edgeconv.deploy.run import DeployOptions
@@ -44,6 +44,13 @@ The outputs:
 
 {outputs}
 """
+
+
+_JOINED = """Some outputs are parts of one, because no single scale holds the values of all. The
+runner writes joined.npz, which has them put together, as real numbers; each part has the positions
+start:stop:step there:
+
+{joins}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def export(
     partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
-        replace(job, tail=_tail(model)).write(partial, options.run)
+        replace(job, tail=_tail(model), joins=joined_of(model)).write(partial, options.run)
         write_npz(partial / EXPECTED, {str(i): array for i, array in enumerate(expected.outputs)})
         if model.tail is not None:
             stored = parity.store(expected.results, model.tail.outputs)
@@ -131,13 +138,27 @@ def _tail(model: Artifact) -> Tail | None:
     """Return what the device runs behind the model, fed with what it takes and returns."""
     if model.tail is None:
         return None
-    places = {}
+    places: dict[str, tuple[str, int | str, float | None, int | None]] = {
+        join.output.name: ("joined", join.output.name, None, None) for join in model.joins
+    }
     for kind, specs in (("inputs", model.inputs), ("results", model.outputs)):
         for place, spec in enumerate(specs):
             q = spec.quantization
             scaling = (None, None) if q is None else (q.scale, q.zero_point)
             places[spec.name] = (kind, place, *scaling)
     return Tail(model.tail.path, [places[spec.name] for spec in model.tail.inputs])
+
+
+def _joins(model: Artifact) -> str:
+    lines = []
+    for join in joined_of(model):
+        parts = [
+            f"{model.outputs[place].name} at "
+            + ", ".join(":".join(map(str, ends)) for ends in slices)
+            for place, _, _, slices in join.parts
+        ]
+        lines.append(f"- {join.output}, along axis {join.axis}: " + "; ".join(parts))
+    return "\n".join(lines)
 
 
 def _listed(specs: Sequence[TensorSpec]) -> str:
@@ -158,6 +179,8 @@ def _readme(bundle: Bundle, model: Artifact, job: Job) -> str:
             f"{job.compiled_name} is the same model compiled for the Edge TPU. A CPU cannot run "
             f"it; where no Edge TPU works, {job.model.name} runs instead."
         )
+    if model.joins:
+        compiled += f"\n\n{_JOINED.format(joins=_joins(model))}"
     if model.tail is not None:
         compiled += (
             f"\n\nThe end of the model was cut off for the CPU: {model.tail.path.name} takes what "

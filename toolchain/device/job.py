@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Array, Arrays
+from edgeconv.artifacts import Array, Arrays, Artifact
 from edgeconv.errors import ToolMissing, UsageError, WorkerError
 
 RUNNER = "runner.py"
@@ -19,6 +19,7 @@ INPUTS = "inputs.npz"
 RESULTS = "results.npz"
 EXPECTED = "expected.npz"
 TAIL_EXPECTED = "tail_expected.npz"
+JOINED = "joined.npz"
 JOB = "job.json"
 
 EDGETPU, CPU = "edgetpu", "cpu"
@@ -62,16 +63,48 @@ class Tail:
     Attributes:
         model: The .tflite file.
         feeds: For each of its inputs, in order: whether it is one of the model's ``inputs`` or
-            ``results``, which one, and its scale and zero point, ``None`` where it is as stored.
+            ``results``, which one, and its scale and zero point, ``None`` where it is as stored; or
+            ``joined``, and the name of what is joined.
     """
 
     model: Path
-    feeds: Sequence[tuple[str, int, float | None, int | None]]
+    feeds: Sequence[tuple[str, int | str, float | None, int | None]]
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the runner reads."""
         files = {kind: f"tail_{kind}.npz" for kind in ("inputs", "results", "expected")}
         return {"model": self.model.name, "feeds": [list(feed) for feed in self.feeds], **files}
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the device puts together from several results.
+
+    Attributes:
+        output: Its name.
+        axis: The axis, as it is stored.
+        parts: Of each part: which result it is, its scale and zero point, ``None`` where it is as
+            stored, and start, stop and step of its positions on the axis.
+    """
+
+    output: str
+    axis: int
+    parts: Sequence[tuple[int, float | None, int | None, Sequence[tuple[int, int, int]]]]
+
+
+def joined_of(model: Artifact) -> list[Joined]:
+    """Return what a device has to put together of a model's outputs."""
+    places = {spec.name: place for place, spec in enumerate(model.outputs)}
+    found = []
+    for join in model.joins:
+        parts = []
+        for part in join.parts:
+            q = model.outputs[places[part.name]].quantization
+            scaling = (None, None) if q is None else (q.scale, q.zero_point)
+            parts.append((places[part.name], *scaling, part.slices))
+        axis = join.output.permutation.index(join.axis)
+        found.append(Joined(join.output.name, axis, parts))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +118,7 @@ class Job:
         why_not: Why nothing is compiled, where an Edge TPU was asked for.
         only_compiled: Whether there is nothing that a CPU could run.
         tail: What the device runs behind the model.
+        joins: What it puts together of the results, into ``joined.npz``.
     """
 
     model: Path
@@ -93,6 +127,7 @@ class Job:
     why_not: str | None = None
     only_compiled: bool = False
     tail: Tail | None = None
+    joins: Sequence[Joined] = ()
 
     @property
     def compiled_name(self) -> str | None:
@@ -116,6 +151,8 @@ class Job:
             "why_not": self.why_not,
             "tail": None if self.tail is None else self.tail.to_dict(),
             "runtime": RUNTIMES.get(options.runtime, ""),
+            "joins": [asdict(join) for join in self.joins],
+            "joined": JOINED,
         }
         (folder / JOB).write_text(json.dumps(content, indent=2) + "\n")
         (folder / RUNNER).write_text(runner_source())

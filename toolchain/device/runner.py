@@ -10,7 +10,8 @@ and one of tflite_runtime, ai_edge_litert or Google's pycoral. ``python3 runner.
 
 and prints one JSON object: ``ran_on``, ``fallback``, ``runtime``, ``latency_ms``, ``memory_bytes``
 or ``failure``. Inputs and outputs are known by index: ``inputs.npz`` holds ``0``, ``1``, ...,
-``[sample, ...]``, in the model's stored form, and the results are written likewise.
+``[sample, ...]``, in the model's stored form, and the results are written likewise. Where the job's
+``joins`` say which outputs are parts of one, ``joined.npz`` has those by name, as real numbers.
 Where there is an ``expected.npz`` like it, ``max_difference`` compares.
 
 Native libraries abort, and some crash, so whatever touches one runs in a process of its own. A
@@ -284,7 +285,31 @@ def attempt(folder: Path, place: str) -> Json:
     else:
         interpreter, runtime = _on_cpu(str(folder / job["model"]), int(job["threads"]), wanted)
     answer = {"ran_on": place, "runtime": runtime, **measure(interpreter, job, folder)}
+    if job.get("joins"):
+        join(job, folder)
     return {**answer, "tail": finish(job, folder)} if job.get("tail") else answer
+
+
+def join(job: Json, folder: Path) -> None:
+    """Put outputs together of which the model returns the parts, as real numbers."""
+    import numpy as np
+
+    made = {}  # type: Json
+    with np.load(str(folder / job["results"]), allow_pickle=False) as results:
+        for one in job["joins"]:
+            parts, places = [], []  # type: List[Any], List[int]
+            for source, scale, zero_point, slices in one["parts"]:
+                parts.append(_real(results[str(source)], scale, zero_point))
+                places += [place for ends in slices for place in range(*ends)]
+            whole = np.concatenate(parts, one["axis"] + 1)
+            made[one["output"]] = np.take(whole, np.argsort(places), one["axis"] + 1)
+    with (folder / job["joined"]).open("wb") as file:
+        np.savez(file, **made)
+
+
+def _real(array: Any, scale: Optional[float], zero_point: Optional[int]) -> Any:
+    """Return the real numbers that stored values stand for; as they are without a scale."""
+    return array if scale is None else (array.astype("float32") - zero_point) * scale
 
 
 def finish(job: Json, folder: Path) -> Json:
@@ -292,14 +317,11 @@ def finish(job: Json, folder: Path) -> Json:
     import numpy as np
 
     tail, stored, feeds = job["tail"], {}, {}  # type: Json, Json, Json
-    for kind in ("inputs", "results"):
+    for kind in ("inputs", "results", *(["joined"] if job.get("joins") else [])):
         with np.load(str(folder / job[kind]), allow_pickle=False) as archive:
             stored[kind] = {name: archive[name] for name in archive.files}
     for place, (kind, source, scale, zero_point) in enumerate(tail["feeds"]):
-        array = stored[kind][str(source)]
-        if scale is not None:
-            array = np.float32(scale) * (array.astype(np.float32) - np.float32(zero_point))
-        feeds[str(place)] = array
+        feeds[str(place)] = _real(stored[kind][str(source)], scale, zero_point)
     with (folder / tail["inputs"]).open("wb") as file:
         np.savez(file, **feeds)
     model = str(folder / tail["model"])
