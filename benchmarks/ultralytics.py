@@ -33,6 +33,8 @@ MODELS = ("yolov8n", "yolo11n", "yolo26n", "yolo11n-pose", "yolo11n-seg")
 CASES = (("cpu", "float32"), ("cpu", "uint8"), ("coral", "float32"), ("coral", "uint8"))
 RESULTS = Path(__file__).parent / "results" / "ultralytics.md"
 _THRESHOLD, _OVERLAP, _SAME = 0.25, 0.45, 0.5
+_MOST = 1000
+"""As many candidates are looked at, those of the highest scores."""
 _CLASSES, _KEYPOINTS = 80, 17
 Detections = list[tuple[int, float, Array]]
 """Class, score, and box as left, top, right, bottom in pixels."""
@@ -65,33 +67,35 @@ def detections(parts: Mapping[str, Array], sample: int) -> Detections:
     middle, half = boxes[:2], boxes[2:] / 2
     corners = np.concatenate([middle - half, middle + half]).T
     classes, places = np.nonzero(scores > _THRESHOLD)
-    order = np.argsort(-scores[classes, places], kind="stable")
+    order = np.argsort(-scores[classes, places], kind="stable")[:_MOST]
     kept: Detections = []
     for number, place in zip(classes[order], places[order], strict=True):
-        box = corners[place]
-        if all(one != number or overlap(box, other) <= _OVERLAP for one, _, other in kept):
-            kept.append((int(number), float(scores[number, place]), box))
+        own = [other for one, _, other in kept if one == number]
+        if not own or overlap(corners[place], np.array(own)).max() <= _OVERLAP:
+            kept.append((int(number), float(scores[number, place]), corners[place]))
     return kept
 
 
-def overlap(first: Array, second: Array) -> float:
-    """Return the intersection of two boxes over their union."""
-    size = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
-    inside = float(np.prod(size.clip(0)))
-    areas = [float(np.prod((box[2:] - box[:2]).clip(0))) for box in (first, second)]
-    return inside / max(sum(areas) - inside, 1e-9)
+def overlap(box: Array, others: Array) -> Array:
+    """Return the intersections of a box with others ``[box, 4]`` over their unions."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    inside = sides.clip(0).prod(axis=1)
+    areas = (others[:, 2:] - others[:, :2]).clip(0).prod(axis=1)
+    union = (box[2:] - box[:2]).clip(0).prod() + areas - inside
+    return np.asarray(inside / np.maximum(union, 1e-9))
 
 
 def agreement(expected: Detections, found: Detections) -> tuple[int, int]:
     """Return how many detections of either side have a match on the other, and how many are."""
-    left = list(found)
+    left = list(range(len(found)))
     matched = 0
     for number, _, box in expected:
-        fitting = [one for one in left if one[0] == number and overlap(box, one[2]) >= _SAME]
-        if fitting:
-            best = max(fitting, key=lambda one: overlap(box, one[2]))
-            left = [one for one in left if one is not best]
-            matched += 1
+        same = [place for place in left if found[place][0] == number]
+        if same:
+            shares = overlap(box, np.array([found[place][2] for place in same]))
+            if shares.max() >= _SAME:
+                left.remove(same[int(shares.argmax())])
+                matched += 1
     return 2 * matched, len(expected) + len(found)
 
 

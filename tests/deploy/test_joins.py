@@ -43,10 +43,11 @@ def converted(folder: Path, *, cut: bool) -> Path:
     data = folder / "data.npz"
     rng = np.random.default_rng(0)
     write_npz(data, {"image": rng.random((16, 1, 3, 8, 10), np.float32)})
-    more: dict[str, Any] = {"target": "coral", "cut": ("auto",)} if cut else {"quantize": "int8"}
+    more: dict[str, Any] = {"target": "coral", "cut": ("auto",)} if cut else {}
     result = edgeconv.convert(
         Head().eval(),
         torch.rand(1, 3, 8, 10),
+        quantize="int8",
         io_dtype="uint8",
         layers=False,
         calibration_data=str(data),
