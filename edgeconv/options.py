@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from edgeconv.errors import UsageError, meant
@@ -62,7 +62,8 @@ class ConvertOptions:
         quantize: ``none``, ``fp16`` (weights), ``dynamic`` (int8 weights), ``weight-only`` (int8
             weights, float arithmetic), ``int8`` (everything), ``int16x8`` (int16 activations).
         io_dtype: dtype of the quantized model's inputs and outputs, where its activations are
-            integers; ``int16`` in ``int16x8`` mode only.
+            integers; ``int16`` in ``int16x8`` mode only. ``None`` is what the target has by
+            itself: ``float32``, for an accelerator of integers ``int8``.
         split_outputs: Whether an integer output that joins several parts becomes several outputs,
             each with its own scale: ``auto`` where the ranges of the parts differ by more than 8
             to 1, ``always``, or ``never``.
@@ -106,7 +107,7 @@ class ConvertOptions:
     """
 
     quantize: QuantizeMode = "none"
-    io_dtype: IoDtype = "float32"
+    io_dtype: IoDtype | None = None
     split_outputs: SplitOutputs = "auto"
     keep_float: tuple[str, ...] = ()
     keep_int16: tuple[str, ...] = ()
@@ -140,7 +141,7 @@ class ConvertOptions:
         if isinstance(self.input_range, str):
             object.__setattr__(self, "input_range", (self.input_range,))
         _require("quantize", self.quantize, get_args(QuantizeMode))
-        _require("io_dtype", self.io_dtype, get_args(IoDtype))
+        _require("io_dtype", self.io_dtype or "float32", get_args(IoDtype))
         _require("split_outputs", self.split_outputs, get_args(SplitOutputs))
         _require("io_layout", self.io_layout, get_args(IoLayout))
         _require("calibrator", self.calibrator, get_args(CalibratorName))
@@ -173,7 +174,8 @@ class ConvertOptions:
     def _check_quantization(self) -> None:
         """Refuse options that the mode makes senseless."""
         wide = "int16x8" if self.io_dtype == "int16" else "int8"
-        if self.io_dtype != "float32" and self.quantize not in (wide, "int16x8"):
+        real = self.io_dtype in (None, "float32")
+        if not real and self.quantize not in (wide, "int16x8"):
             raise UsageError(
                 f"--io-dtype {self.io_dtype} needs a model with {wide} activations",
                 why=f"--quantize is {self.quantize}",
@@ -202,6 +204,10 @@ class ConvertOptions:
                 why=f"--quantize is {self.quantize}",
                 hint="add --quantize int8",
             )
+
+    def settled(self) -> ConvertOptions:
+        """Return the options with what is left to others at what it is by itself."""
+        return replace(self, io_dtype=self.io_dtype or "float32")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest's form."""

@@ -77,7 +77,7 @@ def convert(
     try:
         with ExitStack() as stack:
             warnings = stack.enter_context(collected_warnings())
-            job = replace(job, options=target.adapt(job.options))
+            job = replace(job, options=target.adapt(job.options).settled())
             rules_of(job.options)
             writer = stack.enter_context(BundleWriter(job.target, force=job.force))
             # Workers stop first, so that a check which is under way in the thread ends at once.

@@ -105,7 +105,7 @@ _DEFAULTS = ConvertOptions()
     "--io-dtype",
     type=choice(choices.IoDtype),
     default=_DEFAULTS.io_dtype,
-    show_default=True,
+    show_default="float32; int8 for coral",
     help="Type of an integer model's inputs and outputs.",
 )
 @click.option(

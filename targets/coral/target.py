@@ -120,7 +120,7 @@ class Coral:
         changed: dict[str, Any] = {}
         if options.quantize == "none":
             changed["quantize"] = "int8"
-        if options.io_dtype == "float32":
+        if options.io_dtype is None:
             changed["io_dtype"] = "int8"
         if changed:
             used = ", ".join(

@@ -87,6 +87,12 @@ def test_integer_options_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.text
 
 
+def test_real_numbers_that_are_asked_for_stay(caplog: pytest.LogCaptureFixture) -> None:
+    options = ConvertOptions(quantize="int8", io_dtype="float32")
+    assert CORAL.adapt(options).io_dtype == "float32"
+    assert not caplog.text
+
+
 @pytest.mark.slow
 def test_a_model_is_legalised_and_quantized_with_parity(tmp_path: Path) -> None:
     torch.manual_seed(0)
