@@ -64,6 +64,8 @@ def _basis(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
     calibration = parity.get("calibration")
     if calibration and calibration["samples"] < FEW_SAMPLES:
         words += f", calibrated on {_samples(calibration['samples'])}"
+    if manifest.get("data", {}).get("differences"):
+        words += ", calibration and verification data differ"
     return words
 
 

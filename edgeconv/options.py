@@ -16,6 +16,7 @@ QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x
 IoDtype = Literal["float32", "int8", "uint8", "int16"]
 SplitOutputs = Literal["auto", "never", "always"]
 IoLayout = Literal["nhwc", "nchw"]
+PreprocessMode = Literal["none", "fold"]
 CalibratorName = Literal["minmax", "moving-average", "percentile", "mse", "entropy"]
 ConverterName = Literal["native", "onnx-tf", "auto"]
 RuntimeName = Literal["litert", "tflite-runtime", "tf"]
@@ -80,6 +81,8 @@ class ConvertOptions:
         outputs: The outputs that are wanted, in order, ``NAME`` or ``NAME=NEW``; all where empty.
         calibration_samples: Largest number of calibration samples used.
         calibrator: How a tensor's range is chosen from what calibration saw.
+        preprocess: ``fold`` makes a model that takes bytes, 0 to 255: mean and standard deviation
+            go into the first layer. See `edgeconv.convert.fold_input`.
         input_range: What inputs of an integer model range over, ``"0,1"`` or ``"name=0,1"``; by the
             samples where nothing is said. See `edgeconv.quantize.input_scales`.
         disable_recovery: Methods of winning accuracy back that are left out; names of
@@ -118,6 +121,7 @@ class ConvertOptions:
     outputs: tuple[str, ...] = ()
     calibration_samples: int = 200
     calibrator: CalibratorName = "mse"
+    preprocess: PreprocessMode = "none"
     input_range: tuple[str, ...] = ()
     disable_recovery: tuple[str, ...] = ()
     target: str = "cpu"
@@ -144,6 +148,7 @@ class ConvertOptions:
         _require("io_dtype", self.io_dtype or "float32", get_args(IoDtype))
         _require("split_outputs", self.split_outputs, get_args(SplitOutputs))
         _require("io_layout", self.io_layout, get_args(IoLayout))
+        _require("preprocess", self.preprocess, get_args(PreprocessMode))
         _require("calibrator", self.calibrator, get_args(CalibratorName))
         _require("converter", self.converter, get_args(ConverterName))
         _require("runtime", self.runtime, get_args(RuntimeName))

@@ -26,6 +26,7 @@ from edgeconv.errors import (
     at_stage,
     error_from_dict,
 )
+from edgeconv.folding import folded
 from edgeconv.job import Job
 from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx, measure_layers
@@ -34,7 +35,7 @@ from edgeconv.parity_report import FAIL, SKIPPED, ParityReport, with_converters
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
-from edgeconv.samples import Data, Model, data_for, generates
+from edgeconv.samples import Data, Model, data_for, generates, preprocessing_for
 from edgeconv.selection import selected
 from edgeconv.sources import Source, load
 from edgeconv.stages import Quantize, plan, require_outputs
@@ -139,8 +140,11 @@ class _Conversion:
             self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
         if self._job.options.quantize != "none":
             self._workers.start(WorkerKind.QUANTIZER)
-        first, *stages = plan(source.first_stage(), self._job.options)
         data = None if generates(self._job) else self._data(source)
+        inputs = tuple(spec.of_one for spec in source.artifact.inputs)
+        preprocessing = data.preprocessing if data else preprocessing_for(self._job, inputs)
+        source = folded(source, preprocessing)
+        first, *stages = plan(source.first_stage(), self._job.options)
         onnx = self._first(first, source)
         data = data or self._data(source, Model(onnx, self._states, self._run_artifact))
         verifier = Verifier(

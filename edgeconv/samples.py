@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgeconv.artifacts import Arrays, Artifact, TensorSpec
 from edgeconv.convert.input_roles import input_roles
-from edgeconv.errors import InvalidModel, WorkerError
+from edgeconv.errors import InvalidData, InvalidModel, WorkerError
 from edgeconv.job import Job
 from edgeconv.options import CALIBRATED_MODES
+from edgeconv.preprocess import BYTE, Preprocessing
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
 from edgeconv.quantize.differences import differences
 from edgeconv.quantize.images import Normalisation
-from edgeconv.quantize.input_scales import input_scales, stated_ranges
-from edgeconv.roles import Kind, Role, role_of
+from edgeconv.quantize.input_scales import InputScale, input_scales, stated_ranges
+from edgeconv.quantize.raw_bytes import preprocessing_of, raw_bytes
+from edgeconv.roles import Kind, Role, channel_axis, role_of
 from edgeconv.states import State
 
 logger = logging.getLogger(__name__)
@@ -82,12 +86,14 @@ class Data:
         verification: What parity is measured on.
         input_scales: What inputs can hold, as far as it is known, by name; see
             `edgeconv.quantize.input_scales`.
+        preprocessing: What the model does itself to bytes, which the samples are then, by input.
         differences: In what the two differ so much that one of them must be wrong.
     """
 
     calibration: Samples
     verification: Samples
     input_scales: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    preprocessing: Mapping[str, Preprocessing] = field(default_factory=dict)
     differences: tuple[str, ...] = ()
 
     @property
@@ -102,6 +108,7 @@ class Data:
             "verification": self.verification.to_dict(),
             "input_scales": self.input_scales,
             "differences": list(self.differences),
+            "preprocessing": {name: one.to_dict() for name, one in self.preprocessing.items()},
         }
 
 
@@ -132,6 +139,10 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...], model: Model | None = Non
     few = options.parity_samples if options.verify else min(options.parity_samples, _UNVERIFIED)
     pool = _given(job, "--calibration-data", job.calibration_data, inputs, wanted)
     given = _given(job, "--verify-data", job.verify_data, inputs, options.parity_samples)
+    preprocessing = preprocessing_for(job, inputs, pool)
+    pool, given = (
+        None if one is None else _as_bytes(one, inputs, preprocessing) for one in (pool, given)
+    )
     if pool is None:
         calibrates = options.verify or options.quantize != "none"
         count = min(wanted, _GENERATED + options.parity_samples) if calibrates else few
@@ -141,9 +152,41 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...], model: Model | None = Non
     return Data(
         calibration,
         verification,
-        _scales(job, inputs, calibration),
+        _scales(job, inputs, calibration, preprocessing),
+        preprocessing,
         _differences(job, calibration, verification),
     )
+
+
+def preprocessing_for(
+    job: Job, inputs: tuple[TensorSpec, ...], samples: Samples | None = None
+) -> dict[str, Preprocessing]:
+    """Return what the model is to do to bytes itself, by input; nothing without ``fold``.
+
+    Args:
+        job: The job.
+        inputs: The model's inputs.
+        samples: Calibration samples, where they are given.
+
+    Raises:
+        UsageError: No input can be an image, or nothing tells the mean and standard deviation.
+    """
+    if job.options.preprocess != "fold":
+        return {}
+    given = Normalisation.of(job.image_mean, job.image_std)
+    return preprocessing_of(inputs, {} if samples is None else samples.arrays, given)
+
+
+def _as_bytes(
+    samples: Samples, inputs: tuple[TensorSpec, ...], preprocessing: Mapping[str, Preprocessing]
+) -> Samples:
+    """Return samples with those inputs as bytes that are to be."""
+    arrays = {
+        spec.name: raw_bytes(spec, samples.arrays[spec.name], preprocessing[spec.name])
+        for spec in inputs
+        if spec.name in preprocessing
+    }
+    return replace(samples, arrays={**samples.arrays, **arrays})
 
 
 def _differences(job: Job, calibration: Samples, verification: Samples) -> tuple[str, ...]:
@@ -158,17 +201,22 @@ def _differences(job: Job, calibration: Samples, verification: Samples) -> tuple
 
 
 def _scales(
-    job: Job, inputs: tuple[TensorSpec, ...], calibration: Samples
+    job: Job,
+    inputs: tuple[TensorSpec, ...],
+    calibration: Samples,
+    preprocessing: Mapping[str, Preprocessing],
 ) -> dict[str, dict[str, Any]]:
     """Return what inputs can hold, where activations become integers."""
     if job.options.quantize not in CALIBRATED_MODES:
         return {}
     found = input_scales(
-        inputs,
+        [spec for spec in inputs if spec.name not in preprocessing],
         calibration.arrays,
         stated_ranges(job.options.input_range, inputs),
         Normalisation.of(job.image_mean, job.image_std),
     )
+    whole = InputScale(0.0, BYTE, "--preprocess fold makes it take bytes", bytes=True)
+    found |= dict.fromkeys(preprocessing, whole)
     return {name: scale.to_dict() for name, scale in found.items()}
 
 
@@ -177,6 +225,13 @@ def _given(
 ) -> Samples | None:
     if source is None:
         return None
+    if job.options.preprocess == "fold" and isinstance(source, str | Path):
+        raw = tuple(
+            replace(spec, dtype="uint8") if channel_axis(spec.source_shape) is not None else spec
+            for spec in inputs
+        )
+        with suppress(InvalidData):
+            return load_samples(source, raw, limit=limit, option=option)
     return load_samples(
         source, inputs, limit=limit, mean=job.image_mean, std=job.image_std, option=option
     )
@@ -199,6 +254,10 @@ def _generated(
         for state in model.states:
             roles[state.input] = Role(Kind.STATE, output=state.output)
     ends = _picture_ends(job, inputs)
+    for name in preprocessing_for(job, inputs):
+        picture = roles[name].kind is Kind.IMAGE
+        roles[name] = replace(roles[name], high=(BYTE,)) if picture else Role(Kind.INDEX, size=256)
+        ends.pop(name, None)
     for name, role in roles.items():
         if role.kind is Kind.IMAGE and name in ends:
             low, high = ends[name]
@@ -217,7 +276,7 @@ def _picture_ends(
         count = max(len(means), len(stds))
         pairs = [(means[i % len(means)], stds[i % len(stds)]) for i in range(count)]
         low, high = (tuple((end - mean) / std for mean, std in pairs) for end in (0, 1))
-        normalised = {spec.name: (low, high) for spec in inputs}
+        normalised = {spec.name: (low, high) for spec in inputs if np.dtype(spec.dtype).kind == "f"}
     else:
         normalised = {}
     return normalised | {name: ((low,), (high,)) for name, (low, high) in stated.items()}

@@ -6,9 +6,6 @@ calibrated on the one kind say nothing of the other, and its parity is that of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from edgeconv.artifacts import Array
@@ -39,11 +36,6 @@ def differences(calibration: Samples, verification: Samples) -> list[str]:
             )
             found.append(f"{HEADLINE}: input {name} ranges over {ends}")
     return found
-
-
-def differs(manifest: Mapping[str, Any]) -> bool:
-    """Tell whether a bundle's calibration and verification data differ, by its manifest."""
-    return bool(manifest.get("data", {}).get("differences"))
 
 
 def _counts(array: Array) -> bool:

@@ -30,6 +30,7 @@ from edgeconv.quantize.byte_grid import (
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.images import Normalisation
 from edgeconv.quantize.qparams import INT8_MAX, INT8_MIN, Affine, Range
+from edgeconv.quantize.rules import RULES, Scaling
 from edgeconv.roles import channel_axis
 
 _NEAR = 0.02
@@ -181,11 +182,41 @@ def affine_of(
         if scale is not None and scale.held
     }
     sources = {index: (origin or {}).get(index, index) for index in bits}
-    return {
+    found = {
         index: known[source].affine(bits[index], real=real)
         for index, source in sources.items()
         if source in known
     }
+    return _joined(graph, found, bits) if found else found
+
+
+def _joined(
+    graph: Graph, known: Mapping[int, Affine], bits: Mapping[int, int]
+) -> dict[int, Affine]:
+    """Return scales with those of inputs that are moved, and framed with constants."""
+    found = dict(known)
+    for operator in graph.operators:
+        rule = RULES.get(graph.op(operator))
+        output = operator.outputs[0] if operator.outputs else -1
+        sources = [index for index in operator.inputs if graph.is_float(index)]
+        scales = {found[index] for index in sources if index in found}
+        if len(scales) != 1 or rule is None or bits.get(output) != next(iter(scales)).bits:
+            continue
+        (scale,) = scales
+        framed = graph.op(operator) == "CONCATENATION" and all(
+            index in found or _within(graph, index, scale.limits) for index in sources
+        )
+        if framed or (rule.scaling is Scaling.SAME and sources[0] in found and len(sources) == 1):
+            found |= {index: scale for index in operator.outputs if index in bits}
+    return found
+
+
+def _within(graph: Graph, index: int, limits: Range) -> bool:
+    """Tell whether a tensor is a constant within a range."""
+    if not graph.is_constant(index):
+        return False
+    value = graph.value(index)
+    return bool(value.min(initial=0) >= limits.low and value.max(initial=0) <= limits.high)
 
 
 def limit(graph: Graph, held: Held, ranges: Mapping[int, Range]) -> dict[int, Range]:

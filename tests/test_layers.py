@@ -29,7 +29,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.pairs",
         "edgeconv.deploy",
     ),
-    ("edgeconv.selection",),
+    (
+        "edgeconv.selection",
+        "edgeconv.folding",
+    ),
     ("edgeconv.verdict", "edgeconv.candidates", "edgeconv.trials"),
     ("edgeconv.layers",),
     ("edgeconv.torch_process",),

@@ -99,6 +99,13 @@ _DEFAULTS = ConvertOptions()
     metavar="NAME|all",
     help="Leave a method out that wins int8 accuracy back, such as equalize. Repeatable.",
 )
+@click.option(
+    "--preprocess",
+    type=choice(choices.PreprocessMode),
+    default=_DEFAULTS.preprocess,
+    show_default=True,
+    help="fold: mean and standard deviation go into the first layer; the model takes bytes.",
+)
 @click.option("--image-mean", metavar="M,M,M", help="Subtracted from images in 0..1, per channel.")
 @click.option("--image-std", metavar="S,S,S", help="What they are divided by then.")
 @click.option(
