@@ -6,7 +6,8 @@ sequence, optional, string, training, random and control-flow operators.
 
 Inputs that decide a shape or the form of an operator (the ``shape`` of Reshape, the ``axes`` of a
 reduction, ...) become initializers holding the case's own values: exporters write them so, and no
-compiler with static shapes can take them at run time. `STRUCTURAL` lists them.
+compiler with static shapes can take them at run time. `STRUCTURAL` lists them. The cases as they
+are, with all their inputs, are there too.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Case:
     Attributes:
         name: Its name in ONNX, ``test_abs``.
         op: The operator that it is about.
-        model: The model, structural inputs turned into initializers.
+        model: The model; structural inputs are initializers unless it is to be as it is.
         inputs: Values of the remaining inputs, by name.
         outputs: Expected values, by name.
     """
@@ -92,8 +93,12 @@ class Case:
     outputs: dict[str, npt.NDArray[Any]]
 
 
-def cases() -> list[Case]:
-    """Return every case in scope, sorted by name."""
+def cases(*, as_they_are: bool = False) -> list[Case]:
+    """Return every case in scope, sorted by name.
+
+    Args:
+        as_they_are: Whether inputs that decide shapes stay inputs.
+    """
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
@@ -101,7 +106,7 @@ def cases() -> list[Case]:
         collected = collect_testcases(None)
     return sorted(
         (
-            _case(test, *pair)
+            _case(test, *pair, as_they_are=as_they_are)
             for test in collected
             if _in_scope(test)
             for pair in (test.data_sets or ())[:1]
@@ -142,13 +147,13 @@ def _is_plain(value: onnx.ValueInfoProto) -> bool:
     return static and tensor.elem_type in ELEMENT_TYPES
 
 
-def _case(test: Any, inputs: Any, outputs: Any) -> Case:
+def _case(test: Any, inputs: Any, outputs: Any, *, as_they_are: bool) -> Case:
     model = onnx.ModelProto()
     model.CopyFrom(test.model)
     graph = model.graph
     names = [value.name for value in graph.input]
     feeds = dict(zip(names, map(np.asarray, inputs), strict=True))
-    frozen = _structural(graph, set(names))
+    frozen = set() if as_they_are else _structural(graph, set(names))
     for name in frozen:
         graph.initializer.append(onnx.numpy_helper.from_array(feeds.pop(name), name))
     kept = [value for value in graph.input if value.name not in frozen]

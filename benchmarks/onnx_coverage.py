@@ -1,6 +1,9 @@
 """ONNX node tests through edgeconv: as SavedModel on TensorFlow, as float TFLite on LiteRT.
 
-    python -m benchmarks.onnx_coverage [--output FILE] [--match TEXT] [--jobs N]
+    python -m benchmarks.onnx_coverage [--as-they-are] [--sample N] [--output FILE]
+        [--match TEXT] [--jobs N]
+
+Inputs that decide shapes are constants, unless the tests are to run as they are.
 
 A case passes if every output has the expected shape and dtype in ONNX's own layout, and values
 within rtol 1e-3, atol 1e-5. Prints a table by operator and the two totals.
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -28,6 +32,7 @@ from edgeconv.errors import EdgeconvError, WorkerCrashed
 from edgeconv.toolchain.worker import Worker
 
 RTOL, ATOL = 1e-3, 1e-5
+_SEED = 0  # of the sample
 STAGES = ("saved_model", "tflite")
 Outcome = dict[str, str]
 """For each stage ``"pass"`` or what went wrong."""
@@ -168,22 +173,29 @@ def table(selected: Sequence[Case], outcomes: dict[str, Outcome]) -> str:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("benchmarks/results/onnx_coverage"))
+    parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--as-they-are", action="store_true", help="leave all inputs to run time")
+    parser.add_argument("--sample", type=int, default=0, help="only so many cases, at random")
     parser.add_argument("--match", default="", help="only cases whose name holds this text")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    selected = [case for case in cases() if arguments.match in case.name]
+    found = cases(as_they_are=arguments.as_they_are)
+    selected = [case for case in found if arguments.match in case.name]
+    if arguments.sample:
+        selected = random.Random(_SEED).sample(selected, min(arguments.sample, len(selected)))
+    name = "onnx_coverage_as_they_are" if arguments.as_they_are else "onnx_coverage"
+    output = arguments.output or Path("benchmarks/results") / name
     outcomes = run(selected, arguments.jobs)
     text = table(selected, outcomes)
     print(text)
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".md").write_text(text + "\n")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".md").write_text(text + "\n")
     failures = {
         name: outcome
         for name, outcome in sorted(outcomes.items())
         if set(outcome.values()) != {"pass"}
     }
-    arguments.output.with_suffix(".json").write_text(json.dumps(failures, indent=1) + "\n")
+    output.with_suffix(".json").write_text(json.dumps(failures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ai_edge_litert.schema_py_generated import (
 
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.lower_conv3d import conv_3d
+from edgeconv.quantize.lower_conv3d_transpose import conv_3d_transpose
 from edgeconv.quantize.precision import BITS, Precision, takes_int16
 from edgeconv.tflite import OperatorT
 
@@ -182,6 +183,7 @@ def _mul_options(activation: int = 0) -> tuple[int, Any]:
 _LOWERINGS: dict[str, Lowering] = {
     "ADD_N": _add_n,
     "CONV_3D": conv_3d,
+    "CONV_3D_TRANSPOSE": conv_3d_transpose,
     "DEQUANTIZE": _dequantize,
     "DIV": _div,
     "NEG": _neg,

@@ -30,11 +30,11 @@ def conv_3d(graph: Graph, operator: OperatorT) -> list[OperatorT] | None:
     """Return what replaces a CONV_3D, ``None`` where its weight is computed."""
     if not graph.is_float(operator.inputs[0]) or not graph.is_constant(operator.inputs[1]):
         return None
-    return _Lowering(graph, operator).run()
+    return _Convolution(graph, operator).run()
 
 
-class _Lowering:
-    """Values are ``[n, depth, h, w, c]``, weights ``[depth, h, w, c, outputs]``."""
+class Volumes:
+    """What replaces an operator on volumes ``[n, depth, h, w, c]``, as it is put together."""
 
     def __init__(self, graph: Graph, operator: OperatorT) -> None:
         self._graph = graph
@@ -42,64 +42,23 @@ class _Lowering:
         self._name = graph.label(operator)
         self._made: list[OperatorT] = []
 
-    def run(self) -> list[OperatorT]:
-        """Return the operators."""
-        graph, operator, options = self._graph, self._operator, self._operator.builtinOptions
-        weight = graph.value(operator.inputs[1])
-        joined = self._joined(self._padded(operator.inputs[0], len(weight)), len(weight))
-        _, depth, height, width, channels = graph.shape(joined)
-        flat = self._reshape(joined, (-1, height, width, channels), "slices")
-        weights = weight.transpose(4, 1, 2, 0, 3).reshape(weight.shape[4], *weight.shape[1:3], -1)
-        (output,) = operator.outputs
-        _, _, height, width, channels = graph.shape(output)
-        bias = operator.inputs[2] if len(operator.inputs) > 2 else -1
-        if bias < 0:  # without one the kernel takes no integers
-            bias = graph.add_constant(f"{self._name}/bias", np.zeros(channels, np.float32))
-        places = self._add(
-            "CONV_2D",
-            [flat, graph.add_constant(f"{self._name}/weight", weights), bias],
-            (graph.shape(flat)[0], height, width, channels),
-            (BuiltinOptions.Conv2DOptions, _without_depth(options)),
-            "places",
-        )
-        self._reshape(places, (-1, depth, height, width, channels), "", output)
-        return self._made
-
-    def _padded(self, source: int, size: int) -> int:
-        """Return the input, with zeros before and behind its first axis where it is padded."""
-        options, shape = self._operator.builtinOptions, self._graph.shape(source)
-        places = self._graph.shape(self._operator.outputs[0])[1]
-        reach = (places - 1) * options.strideD + (size - 1) * options.dilationDFactor + 1
-        total = max(reach - shape[1], 0) if options.padding == Padding.SAME else 0
-        if total == 0:
+    def _pad(self, source: int, before: int, after: int) -> int:
+        """Put zeros before and behind the first axis."""
+        shape = self._graph.shape(source)
+        if before == after == 0:
             return source
         pads = np.zeros((5, 2), np.int32)
-        pads[1] = total // 2, total - total // 2
-        padded = (shape[0], shape[1] + total, *shape[2:])
+        pads[1] = before, after
+        padded = (shape[0], shape[1] + before + after, *shape[2:])
         inputs = [source, self._graph.add_constant(f"{self._name}/pads", pads)]
         kind = (BuiltinOptions.PadOptions, PadOptionsT())
         return self._add("PAD", inputs, padded, kind, "padded")
 
-    def _joined(self, source: int, size: int) -> int:
-        """Return for each place along the first axis the slices that meet it, as channels."""
-        options = self._operator.builtinOptions
-        places = self._graph.shape(self._operator.outputs[0])[1]
-        if size == 1 and options.strideD == 1:
+    def _slice(self, source: int, first: int, places: int, stride: int = 1) -> int:
+        """Take every ``stride``-th slice along the first axis."""
+        graph, shape = self._graph, self._graph.shape(source)
+        if (first, places, stride) == (0, shape[1], 1):
             return source
-        slices = [
-            self._slice(source, step * options.dilationDFactor, places) for step in range(size)
-        ]
-        if size == 1:
-            return slices[0]
-        joining = ConcatenationOptionsT()
-        joining.axis = 4
-        *shape, channels = self._graph.shape(slices[0])
-        kind = (BuiltinOptions.ConcatenationOptions, joining)
-        return self._add("CONCATENATION", slices, (*shape, size * channels), kind, "joined")
-
-    def _slice(self, source: int, first: int, places: int) -> int:
-        graph, stride = self._graph, self._operator.builtinOptions.strideD
-        shape = graph.shape(source)
         options = StridedSliceOptionsT()
         options.beginMask = options.endMask = _WHOLE
         corners = ([0, first, 0, 0, 0], [0, first + (places - 1) * stride + 1, 0, 0, 0],
@@ -111,6 +70,17 @@ class _Lowering:
         kind = (BuiltinOptions.StridedSliceOptions, options)
         taken = (shape[0], places, *shape[2:])
         return self._add("STRIDED_SLICE", [source, *parts], taken, kind, f"slice_{first}")
+
+    def _concat(self, sources: list[int], axis: int, name: str) -> int:
+        """Join values along an axis."""
+        if len(sources) == 1:
+            return sources[0]
+        joining = ConcatenationOptionsT()
+        joining.axis = axis
+        shape = list(self._graph.shape(sources[0]))
+        shape[axis] = sum(self._graph.shape(source)[axis] for source in sources)
+        kind = (BuiltinOptions.ConcatenationOptions, joining)
+        return self._add("CONCATENATION", sources, tuple(shape), kind, name)
 
     def _reshape(
         self, source: int, shape: tuple[int, ...], name: str, output: int | None = None
@@ -140,6 +110,51 @@ class _Lowering:
             output = graph.add_activation(f"{self._name}/{name}", shape, "float32")
         self._made.append(graph.operator(builtin, 1, inputs, (output,), options))
         return output
+
+
+class _Convolution(Volumes):
+    """Weights are ``[depth, h, w, c, outputs]``."""
+
+    def run(self) -> list[OperatorT]:
+        """Return the operators."""
+        graph, operator, options = self._graph, self._operator, self._operator.builtinOptions
+        weight = graph.value(operator.inputs[1])
+        joined = self._joined(self._padded(operator.inputs[0], len(weight)), len(weight))
+        _, depth, height, width, channels = graph.shape(joined)
+        flat = self._reshape(joined, (-1, height, width, channels), "slices")
+        weights = weight.transpose(4, 1, 2, 0, 3).reshape(weight.shape[4], *weight.shape[1:3], -1)
+        (output,) = operator.outputs
+        _, _, height, width, channels = graph.shape(output)
+        bias = operator.inputs[2] if len(operator.inputs) > 2 else -1
+        if bias < 0:  # without one the kernel takes no integers
+            bias = graph.add_constant(f"{self._name}/bias", np.zeros(channels, np.float32))
+        places = self._add(
+            "CONV_2D",
+            [flat, graph.add_constant(f"{self._name}/weight", weights), bias],
+            (graph.shape(flat)[0], height, width, channels),
+            (BuiltinOptions.Conv2DOptions, _without_depth(options)),
+            "places",
+        )
+        self._reshape(places, (-1, depth, height, width, channels), "", output)
+        return self._made
+
+    def _padded(self, source: int, size: int) -> int:
+        """Return the input, with zeros before and behind its first axis where it is padded."""
+        options, depth = self._operator.builtinOptions, self._graph.shape(source)[1]
+        places = self._graph.shape(self._operator.outputs[0])[1]
+        reach = (places - 1) * options.strideD + (size - 1) * options.dilationDFactor + 1
+        total = max(reach - depth, 0) if options.padding == Padding.SAME else 0
+        return self._pad(source, total // 2, total - total // 2)
+
+    def _joined(self, source: int, size: int) -> int:
+        """Return for each place along the first axis the slices that meet it, as channels."""
+        options = self._operator.builtinOptions
+        places = self._graph.shape(self._operator.outputs[0])[1]
+        slices = [
+            self._slice(source, step * options.dilationDFactor, places, options.strideD)
+            for step in range(size)
+        ]
+        return self._concat(slices, 4, "joined")
 
 
 def _without_depth(options: Any) -> Conv2DOptionsT:

@@ -19,6 +19,7 @@ from edgeconv.quantize.graph import Graph
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "CONV_3D": "Conv3DOptions",
+    "CONV_3D_TRANSPOSE": "Conv3DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "MAX_POOL_2D": "Pool2DOptions",
     "AVERAGE_POOL_2D": "Pool2DOptions",

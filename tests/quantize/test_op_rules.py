@@ -87,6 +87,28 @@ def _flat_conv_3d(m: Any) -> Any:
     )
 
 
+def _transposed_3d(
+    kernel: tuple[int, int, int], stride: int, depth: int, padding: int
+) -> Callable[[Any], Any]:
+    """CONV_3D_TRANSPOSE of 5 x 4 x 6, strides of 2 in the plane; padding 0 is SAME, 1 VALID."""
+
+    def build(m: Any) -> Any:
+        plane = (8, 12) if padding == 0 else (6 + kernel[1], 10 + kernel[2])
+        options = {"strideD": stride, "strideH": 2, "strideW": 2, "padding": padding}
+        return m.op(
+            "CONV_3D_TRANSPOSE",
+            m.constant([2, depth, *plane, 5], "int32"),
+            m.constant(_weights(*kernel, 5, 3).clip(-1, 1)),
+            m.input(2, 5, 4, 6, 3),
+            dilationDFactor=1,
+            dilationHFactor=1,
+            dilationWFactor=1,
+            **options,
+        )
+
+    return build
+
+
 def _depthwise(m: Any) -> Any:
     weight, bias = m.constant(_weights(1, 3, 3, 4)), m.constant(_weights(4))
     options = {"strideH": 1, "strideW": 1, "depthMultiplier": 1}
@@ -229,6 +251,11 @@ CASES: dict[str, Case] = {
     "CONV_3D": Case(_conv_3d),
     "CONV_3D/spread": Case(_spread_conv_3d),
     "CONV_3D/flat": Case(_flat_conv_3d),
+    "CONV_3D_TRANSPOSE": Case(_transposed_3d((3, 3, 3), 2, 11, 1)),
+    "CONV_3D_TRANSPOSE/same": Case(_transposed_3d((3, 3, 2), 2, 10, 0)),
+    "CONV_3D_TRANSPOSE/apart": Case(_transposed_3d((2, 3, 3), 3, 14, 1)),
+    "CONV_3D_TRANSPOSE/dense": Case(_transposed_3d((4, 2, 3), 1, 8, 1)),
+    "CONV_3D_TRANSPOSE/flat": Case(_transposed_3d((1, 3, 3), 1, 5, 1)),
     "DEPTHWISE_CONV_2D": Case(_depthwise),
     "FULLY_CONNECTED": Case(_fully_connected),
     "FULLY_CONNECTED/computed": Case(_fully_connected_computed),
