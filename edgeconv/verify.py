@@ -7,7 +7,7 @@ outputs of a file are, the runtimes compare with the file.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,7 +22,9 @@ from edgeconv.gates import Gates
 from edgeconv.layers.entries import kept_from, with_layers, with_trials_of
 from edgeconv.layers.measure import measure_layers
 from edgeconv.parity_report import ParityReport, with_converters
+from edgeconv.states import State
 from edgeconv.steps import Nobody, Observer, Steps
+from edgeconv.streaming import Stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.verdict import Verification, judged, read_baseline
@@ -126,8 +128,15 @@ def _check(
         )
     else:
         verifier.compute_reference(lambda _: outputs)
+    stream = _stream(bundle, before)
+    if stream is not None and reference in bundle.artifacts:
+        _run_stream(bundle, stream, verifier, steps)
     for name, artifact in artifacts.items():
         _check_stage(name, artifact, verifier, steps)
+        if stream is not None and name == "onnx":
+            # The PyTorch model is not in the bundle. Its ONNX file, which was just compared with
+            # it, tells what the stages after it are to do over many steps.
+            _run_stream(bundle, stream, verifier, steps)
     report = ParityReport(
         str(bundle.manifest["model"]),
         reference,
@@ -138,6 +147,22 @@ def _check(
         before.get("calibration"),
     )
     return with_converters(report.to_dict(), bundle.manifest["stages"]), verifier.found
+
+
+def _stream(bundle: Bundle, before: Mapping[str, Any]) -> Stream | None:
+    """Return the stream that the stages were measured on; ``None`` where they were on none."""
+    steps = [stage["stream"]["steps"] for stage in before["stages"] if "stream" in stage]
+    states = [State.from_dict(state) for state in bundle.manifest.get("states", ())]
+    known = bool(steps and states) and "onnx" in bundle.artifacts
+    return Stream(tuple(states), max(steps)) if known else None
+
+
+def _run_stream(bundle: Bundle, stream: Stream, verifier: Verifier, steps: Steps) -> None:
+    onnx = bundle.artifacts["onnx"]
+    steps.run(
+        "stream onnx",
+        lambda: verifier.compute_stream(stream, lambda found: verifier.run_stream(onnx, found)),
+    )
 
 
 def _check_stage(name: str, artifact: Artifact, verifier: Verifier, steps: Steps) -> None:

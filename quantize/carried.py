@@ -96,7 +96,7 @@ def pairs(graph: Graph, bits: Mapping[int, int]) -> Iterator[tuple[int, int]]:
     """
     seen: set[tuple[int, int]] = set()
     for state in graph.states:
-        source, target = _index(graph, graph.outputs, state.output), _input(graph, state)
+        source, target = index_of(graph, graph.outputs, state.output), _input(graph, state)
         if source is None or target is None:
             continue
         left = _leaving(graph, source, bits)
@@ -129,7 +129,7 @@ def apart_in_float(
     chosen: set[int] = set()
     notes = []
     for name in dict.fromkeys(state.input for state in graph.states):
-        index = _index(graph, graph.inputs, name)
+        index = index_of(graph, graph.inputs, name)
         if index is None or not graph.is_float(index):
             continue
         moves, pieces = _taken_apart(graph, index)
@@ -146,12 +146,13 @@ def apart_in_float(
     return result, notes
 
 
-def _index(graph: Graph, tensors: Sequence[int], name: str) -> int | None:
+def index_of(graph: Graph, tensors: Sequence[int], name: str) -> int | None:
+    """Return the one of some tensors that has a name; ``None`` if there is none."""
     return next((index for index in tensors if graph.name(index) == name), None)
 
 
 def _input(graph: Graph, state: State) -> int | None:
-    return _index(graph, graph.inputs, state.input)
+    return index_of(graph, graph.inputs, state.input)
 
 
 def _entered(graph: Graph, source: int, bits: Collection[int]) -> Iterator[tuple[int, Array]]:

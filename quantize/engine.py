@@ -14,6 +14,7 @@ from edgeconv.options import MaxDrop, SplitOutputs
 from edgeconv.quantize import (
     apart,
     carried,
+    cells,
     check,
     factors,
     index_path,
@@ -206,6 +207,8 @@ class _Static:
         if self.io_dtype == "float32":
             lowered, said = carried.apart_in_float(graph, lowered, self.feeds)
             notes += said
+        lowered, said = cells.in_16_bits(graph, lowered, self.feeds, mixed=self.mixed)
+        notes += said
         draft, tried = self._recovered(
             Draft(graph, self.feeds, self.calibrator, lowered, held=self.held), imported
         )

@@ -16,6 +16,7 @@ from edgeconv.errors import UsageError
 from edgeconv.parts import Anatomy
 from edgeconv.states import Part, State
 from edgeconv.streaming import LEAST, MOST, Stream, Streaming
+from edgeconv.verify import VerifyOptions, verify_bundle
 
 _STATES = (State("h", "h_out", "named"),)
 _GATE = {"sqnr_db": 20.0}
@@ -107,6 +108,11 @@ def test_every_stage_runs_as_a_stream(tmp_path: Path) -> None:
         assert stage["stream"]["steps"] == MOST
         for figures in (*stage["stream"]["outputs"], *stage["stream"]["late"]):
             assert 90 < figures["sqnr_db"] < 300
+    again = verify_bundle(result.path, VerifyOptions(layers=False)).parity
+    streams = {stage["stage"]: stage.get("stream") for stage in again["stages"]}
+    assert streams.pop("onnx") is None
+    assert [stream["steps"] for stream in streams.values()] == [MOST, MOST]
+    assert again["verdict"] == "pass"
 
 
 def test_no_states_no_stream(tmp_path: Path) -> None:

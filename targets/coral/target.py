@@ -49,6 +49,7 @@ class Legalise:
             allow_approximate=self.allow_approximate,
             cut=list(self.cut),
             origins=origins_of(context.directory / f"{context.name}.onnx") if self.cut else {},
+            states=[state.input for state in context.states],
         )
         context.details["rewrites"] = answer["applied"]
         context.details["notes"] = _notes(answer["applied"]) + answer["notes"]

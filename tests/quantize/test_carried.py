@@ -316,3 +316,49 @@ def test_one_integer_input_for_several_outputs_is_said(lab: Any) -> None:
         states=[state.to_dict() for state in states],
     )
     assert any("state x1 is fed from several outputs (y1_0, y1_1)" in n for n in answer["notes"])
+
+
+def _lstm(lab: Any) -> tuple[Any, list[int], list[State]]:
+    """An LSTM whose cell goes on to gather: its tanh saturates long before."""
+    model = lab.model()
+    x, h, c = model.input(1, 4), model.input(1, _WIDTH), model.input(1, _WIDTH)
+    total = model.op("ADD", _dense(model, x, 4, 0), _dense(model, h, _WIDTH, 1))
+    gate = model.op("LOGISTIC", total)
+    drift = np.array([[30.0, -20.0, 8.0, 1.0, 0.5, 0.2]])
+    new = model.op("MUL", model.op("TANH", _dense(model, x, 4, 2)), model.constant(drift))
+    kept = model.op("MUL", c, model.constant(np.full((1, _WIDTH), 0.9)))
+    cell = model.op("ADD", kept, model.op("MUL", gate, new))
+    after = model.op("MUL", gate, model.op("TANH", cell))
+    states = [State("x1", "y1", ""), State("x2", "y2", "")]
+    return model, [_dense(model, after, _WIDTH, 3), after, cell], states
+
+
+def test_what_gathers_has_16_bits(lab: Any) -> None:
+    artifact, quantized, states = _quantized(lab, _lstm, "float32")
+    frames = _frames(2 * _STEPS, artifact)
+    _, expected = _float_steps(artifact.path, states, frames)
+    figures = []
+    for path in (quantized.path, _without_mixing(lab, artifact, states).path):
+        _, found = _float_steps(path, states, frames)
+        columns = zip(zip(*expected, strict=True), zip(*found, strict=True), strict=True)
+        figures.append([lab.sqnr(np.stack(one), np.stack(other)) for one, other in columns])
+    assert min(figures[0]) > 15
+    assert figures[0][1] > figures[1][1] + 3, figures
+    graph = Graph(tflite.load(quantized.path))
+    sums = [graph.dtype(o.outputs[0]) for o in graph.operators if graph.op(o) == "ADD"]
+    assert sorted(sums) == ["int16", "int8"]
+
+
+def _without_mixing(lab: Any, artifact: Artifact, states: Sequence[State]) -> Artifact:
+    """Quantize as for a target that takes 8 bits only, which is said."""
+    fed, _ = _float_steps(artifact.path, states, _frames(_STEPS, artifact))
+    answer = quantize(
+        artifact.to_dict(),
+        str(lab.folder / "narrow.tflite"),
+        "int8",
+        samples=lab.samples(artifact, fed),
+        mixed=False,
+        states=[state.to_dict() for state in states],
+    )
+    assert any("8 bits are too few" in note for note in answer["notes"])
+    return Artifact.from_dict(answer)

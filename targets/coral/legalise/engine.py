@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ def legalise(
     allow_approximate: bool = False,
     cut: Sequence[str] = (),
     origins: Origins | None = None,
+    states: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Rewrite a float TFLite file for the Edge TPU.
 
@@ -34,6 +35,7 @@ def legalise(
         allow_approximate: Whether rewrites may be applied that do not compute exactly the same.
         cut: What to cut off for the CPU; see `tail.find`. It goes to a file beside ``path``.
         origins: Names of the ONNX nodes and PyTorch modules, for that.
+        states: Names of inputs that are states.
 
     Returns:
         ``artifact`` as `Artifact.to_dict` gives it; ``applied`` and ``refused``, see `rewrite`;
@@ -44,7 +46,7 @@ def legalise(
     """
     artifact = Artifact.from_dict(model)
     graph = Graph(tflite.load(artifact.path))
-    require(graph, str(artifact.path))
+    require(graph, str(artifact.path), states)
     off = tail.find(graph, cut, origins) if cut else []
     artifact = replace(artifact, path=Path(path))
     notes = _notes(graph, cut, off)
@@ -110,8 +112,13 @@ def rewrite(graph: Graph, *, allow_approximate: bool = False) -> dict[str, list[
     return {"applied": applied, "refused": refused}
 
 
-def require(graph: Graph, where: str) -> None:
+def require(graph: Graph, where: str, states: Collection[str] = ()) -> None:
     """Require what no rewrite can bring about: one subgraph, and a batch of one.
+
+    Args:
+        graph: The float graph.
+        where: What to call it in messages.
+        states: Names of inputs that are states, whose first dimension is no batch.
 
     Raises:
         ConversionError: Either is missing.
@@ -125,10 +132,11 @@ def require(graph: Graph, where: str) -> None:
         )
     for index in graph.inputs:
         shape = graph.shape(index)
-        if len(shape) == 4 and shape[0] != 1:
+        if len(shape) == 4 and shape[0] != 1 and graph.name(index) not in states:
             raise ConversionError(
                 f"input {graph.name(index)} has a batch of {shape[0]}",
                 where=where,
                 why="the Edge TPU runs one sample at a time",
-                hint="export the model with a batch of 1, or give --input-shape with one",
+                hint="export the model with a batch of 1, or give --input-shape with one; where it "
+                f"is the state of a stream, say so: --state {graph.name(index)}=OUTPUT",
             )

@@ -126,6 +126,18 @@ def test_versions_are_the_lowest_that_express_each_operator(lab: Any) -> None:
     }
 
 
+def test_the_first_dimension_of_a_state_is_no_batch(lab: Any) -> None:
+    model = lab.model()
+    x, state = model.input(1, 4, 4, 3), model.input(2, 4, 4, 3)
+    after = model.op("ADD", state, x)
+    artifact = lab.save(model, model.op("RELU", x), after)
+    with pytest.raises(ConversionError, match="input x1 has a batch of 2") as refused:
+        _legalised(artifact, lab)
+    assert "--state x1=OUTPUT" in refused.value.hint
+    answer = legalise(artifact.to_dict(), str(lab.folder / "out.tflite"), states=["x1"])
+    assert [spec["shape"] for spec in answer["artifact"]["inputs"]][1] == [2, 4, 4, 3]
+
+
 def test_a_batch_is_refused(lab: Any) -> None:
     model = lab.model()
     artifact = lab.save(model, model.op("RELU", model.input(2, 4, 4, 3)))
