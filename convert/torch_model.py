@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.convert.shapes import format_shape
+from edgeconv.convert.single_precision import as_float32, in_float32
 from edgeconv.errors import InvalidData, InvalidModel, UsageError
 
 if TYPE_CHECKING:
@@ -258,9 +259,11 @@ def from_module(
 
     name = name or type(module).__name__
     where = where or name
+    module = in_float32(module, where)
     args, kwargs = _bind(module, example_inputs, where)
     paths, tree = pytree.tree_flatten_with_path((args, kwargs))
     leaves = [leaf for _, leaf in paths]
+    leaves = [as_float32(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
     tensors = [leaf.detach().cpu() for leaf in leaves if isinstance(leaf, torch.Tensor)]
     if not tensors or any(not _is_input(leaf) for leaf in leaves):
         raise UsageError(

@@ -15,6 +15,7 @@ from edgeconv.convert.shapes import (
     require_fit,
     shape_dynamic,
 )
+from edgeconv.convert.single_precision import program_in_float32
 from edgeconv.convert.torch_model import Call, TorchModel, numpy_dtype, random_inputs
 from edgeconv.errors import InvalidModel, UsageError
 
@@ -49,6 +50,7 @@ def from_program(
     """
     where = where or name
     _refuse_training(program, where)
+    program = program_in_float32(program, where)
     inputs = _user_inputs(program, where)
     given = as_input_shapes(input_shapes).by_name([label for label, _ in inputs])
     if not given and batch_is_open([_sizes(value) for _, value in inputs]):

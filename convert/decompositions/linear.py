@@ -64,7 +64,22 @@ def solve(
     return solution[..., 0] if vector else solution, a, pivots, fine
 
 
+def inverse_alone(x: Tensor) -> Tensor:
+    """``aten::inverse``; torch's own also checks that it went well, which no ONNX file can."""
+    found = inverse(x)
+    return found if found is NotImplemented else found[0]
+
+
+def solve_alone(a: Tensor, b: Tensor, *, left: bool = True) -> Tensor:
+    """``aten::linalg_solve``."""
+    found = solve(a, b, left=left)
+    return found if found is NotImplemented else found[0]
+
+
 TABLE: dict[str, Callable[..., Any]] = {
+    "inverse": inverse_alone,
+    "linalg_inv": inverse_alone,
     "linalg_inv_ex": inverse,
+    "linalg_solve": solve_alone,
     "_linalg_solve_ex": solve,
 }

@@ -108,10 +108,12 @@ CASES: list[tuple[str, Function, Tensor]] = [
         A,
     ),
     ("index_reduce", lambda x: torch.index_reduce(x, 0, ROWS, x[:3], "prod"), A),
-    ("linalg_inv_ex", torch.inverse, normal(2, 3, 3)),
-    ("linalg_inv_ex", torch.inverse, normal(4, 4)),
-    ("_linalg_solve_ex", lambda x: torch.linalg.solve(x, x[..., :1]), normal(2, 2)),
-    ("linalg_inv_ex", lambda x: torch.linalg.inv(x) @ x, normal(1, 1)),
+    ("inverse", torch.inverse, normal(2, 3, 3)),
+    ("linalg_inv_ex", lambda x: torch.linalg.inv_ex(x).inverse, normal(3, 3)),
+    ("linalg_inv", torch.linalg.inv, normal(4, 4)),
+    ("linalg_solve", lambda x: torch.linalg.solve(x, x[..., :1]), normal(2, 2)),
+    ("_linalg_solve_ex", lambda x: torch.linalg.solve_ex(x, x[..., 0]).result, normal(2, 2)),
+    ("linalg_inv", lambda x: torch.linalg.inv(x) @ x, normal(1, 1)),
 ]
 PORTION = 13
 """Cases that one model has; an export takes seconds."""
