@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.artifacts import Artifact, TensorSpec
+from edgeconv.convert.checkpoints import read_safetensors
 from edgeconv.convert.onnx_file import open_onnx
 from edgeconv.convert.shapes import (
     InputShapes,
@@ -72,9 +73,9 @@ def load_model(
         return _shaped(module, shapes, name, f"--model {factory}", "factory", seed)
     path = Path(source)
     kind = kind_of(path)
-    if kind not in (Kind.ONNX, Kind.PICKLE):
+    if kind not in (Kind.ONNX, Kind.PICKLE, Kind.SAFETENSORS):
         require_checksums(path)
-    if factory is not None and kind not in (Kind.TORCH_SAVE, Kind.PICKLE):
+    if factory is not None and kind not in (Kind.TORCH_SAVE, Kind.PICKLE, Kind.SAFETENSORS):
         raise UsageError(
             f"--model {factory} makes no sense here",
             where=str(path),
@@ -99,8 +100,12 @@ def _module_of(
 
     if kind is Kind.TORCHSCRIPT:
         return load_torchscript(path)
-    with importable_from_here():
-        content = unpickle(path, trust_pickle=trust_pickle)
+    content: torch.nn.Module | dict[str, torch.Tensor]
+    if kind is Kind.SAFETENSORS:
+        content = read_safetensors(path)
+    else:
+        with importable_from_here():
+            content = unpickle(path, trust_pickle=trust_pickle)
     if isinstance(content, torch.nn.Module):
         if factory is not None:
             raise UsageError(
@@ -114,6 +119,7 @@ def _module_of(
         raise UsageError(
             "this is a state dict: weights without a model",
             where=str(path),
+            why=f"it is a {kind.value}",
             hint="name the function that builds the model: --model package.module:factory",
         )
     module = build(factory)

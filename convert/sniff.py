@@ -27,6 +27,7 @@ class Kind(StrEnum):
     TORCHSCRIPT = "TorchScript archive"
     TORCH_SAVE = "torch.save archive"
     PICKLE = "pickle, or torch.save file without a zip"
+    SAFETENSORS = "safetensors file"
     ONNX = "ONNX model"
 
 
@@ -44,6 +45,8 @@ def kind_of(path: Path) -> Kind:
         return _kind_of_zip(path)
     if head.startswith(_PICKLE_HEADS):
         return Kind.PICKLE
+    if head[8:].startswith(b"{") and b'"dtype"' in head[:4096]:
+        return Kind.SAFETENSORS
     _refuse_foreign(path, head)
     if looks_like_onnx(head):
         return Kind.ONNX
@@ -96,9 +99,6 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
         what = "this is an HDF5 file (Keras weights?), not a PyTorch or ONNX model"
     elif b"saved_model_schema_version" in head or path.name == "saved_model.pb":
         what = "this is a TensorFlow SavedModel, not a PyTorch or ONNX model"
-    elif head[8:].startswith(b"{") and b'"dtype"' in head[:4096]:
-        what = "this is a safetensors file: weights without a model"
-        hint = "load it in a factory and give --model package.module:factory"
     if what:
         raise InvalidModel(what, where=str(path), hint=hint)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.convert import pt2_guard
+from edgeconv.convert.checkpoints import module_in, weights_in, without_prefix
 from edgeconv.convert.pickle_guard import imported_by_file
 from edgeconv.convert.quiet import quiet
 from edgeconv.convert.sniff import Kind, kind_of, truncated
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Where training scripts put the weights among other things.
-_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "weights", "params")
 # TorchScript is sandboxed but for these: they open files by name.
 _FILE_CALL = re.compile(rb"\b(?:torch|ops\.aten)\.(?:from_file|save)\s*\(")
 _LISTED = 5
@@ -137,16 +136,23 @@ def unpickle(path: Path, *, trust_pickle: bool) -> torch.nn.Module | dict[str, t
         content = _unpickle_trusted(path)
     except Exception as error:
         raise _damaged(path, "torch.save file", error) from error
-    if isinstance(content, torch.nn.Module):
-        return content
-    weights = _weights(content)
+    if (module := module_in(content)) is not None:
+        return module
+    weights = weights_in(content)
     if weights is None:
         raise InvalidModel(
             f"the file holds a {type(content).__name__}, neither a module nor a state dict",
             where=str(path),
+            why=_listing(content),
             hint="save model.state_dict(), or better: torch.export.save(torch.export.export(...))",
         )
     return weights
+
+
+def _listing(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return ""
+    return "it has " + (", ".join(map(repr, list(content)[:_LISTED])) or "nothing")
 
 
 def _needs_trust(path: Path, imported: list[str]) -> UsageError:
@@ -176,17 +182,6 @@ def _unpickle_trusted(path: Path) -> Any:
         raise _damaged(path, "pickle", error) from error
 
 
-def _weights(content: Any) -> dict[str, torch.Tensor] | None:
-    """Return the state dict in what a training script saved, or None."""
-    import torch
-
-    if not isinstance(content, Mapping) or not content:
-        return None
-    if all(isinstance(value, torch.Tensor) for value in content.values()):
-        return {str(name): value for name, value in content.items()}
-    return next((found for key in _WEIGHT_KEYS if (found := _weights(content.get(key)))), None)
-
-
 def load_state_dict(
     module: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str, factory: str
 ) -> None:
@@ -194,17 +189,15 @@ def load_state_dict(
 
     Args:
         module: The module that the factory made; it is changed.
-        weights: The state dict; the prefix of `DataParallel` is dropped.
+        weights: The state dict; a prefix that all names share is dropped.
         where: The file, for messages.
         factory: The factory, for messages.
 
     Raises:
         UsageError: Keys or shapes do not fit the module.
     """
-    if all(name.startswith("module.") for name in weights):
-        _log.info("%s: dropped the prefix 'module.' of DataParallel", where)
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
     own = module.state_dict()
+    weights = without_prefix(weights, own, where)
     problems = [f"missing {name}" for name in own if name not in weights]
     problems += [f"unexpected {name}" for name in weights if name not in own]
     problems += [
