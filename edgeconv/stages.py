@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgeconv import targets
 from edgeconv.artifacts import Artifact
-from edgeconv.errors import ConversionError, ToolMissing, UnsupportedModel
+from edgeconv.errors import ConversionError, ToolMissing, UnsupportedModel, WorkerCrashed
 from edgeconv.options import ConvertOptions
 from edgeconv.quantize.precision import Rule
 from edgeconv.quantize.recipe import rules_of
+from edgeconv.toolchain import suspects
 from edgeconv.toolchain.pool import WorkerKind
 from edgeconv.toolchain.stage import Stage, StageContext
 
@@ -180,27 +181,48 @@ class Quantize:
         from edgeconv.convert.origin import origins_of
 
         onnx = context.directory / f"{context.name}.onnx"
-        answer: dict[str, Any] = context.workers.call(
-            WorkerKind.QUANTIZER,
-            "edgeconv.quantize.engine:quantize",
-            context.progress,
-            model=source.to_dict(),
-            path=str(path),
-            mode=self.mode,
-            io_dtype=context.options.io_dtype,
-            samples=str(context.calibration),
-            calibrator=context.options.calibrator,
-            disable_recovery=list(context.options.disable_recovery),
-            input_scales=context.input_scales,
-            rules=[rule.to_dict() for rule in (*self.rules, *rules_of(context.options), *more)],
-            max_drop=context.options.max_drop,
-            mixed=self.mixed,
-            split_outputs=context.options.split_outputs,
-            onnx=str(onnx),
-            origins=origins_of(onnx),
-            states=[state.to_dict() for state in context.states],
-        )
-        return answer
+        arguments = {
+            "model": source.to_dict(),
+            "path": str(path),
+            "mode": self.mode,
+            "io_dtype": context.options.io_dtype,
+            "samples": str(context.calibration),
+            "calibrator": context.options.calibrator,
+            "disable_recovery": list(context.options.disable_recovery),
+            "input_scales": context.input_scales,
+            "rules": [rule.to_dict() for rule in (*self.rules, *rules_of(context.options), *more)],
+            "max_drop": context.options.max_drop,
+            "mixed": self.mixed,
+            "split_outputs": context.options.split_outputs,
+            "onnx": str(onnx),
+            "origins": origins_of(onnx),
+            "states": [state.to_dict() for state in context.states],
+        }
+        try:
+            return _quantize(context, arguments)
+        except WorkerCrashed:
+            return _cautiously(context, arguments, path)
+
+
+def _quantize(context: StageContext, arguments: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = context.workers.call(
+        WorkerKind.QUANTIZER, "edgeconv.quantize.engine:quantize", context.progress, **arguments
+    )
+    return answer
+
+
+def _cautiously(context: StageContext, arguments: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Quantize without trials, whose scales may be what LiteRT aborts on.
+
+    Raises:
+        WorkerCrashed: It aborts on the model itself; the operator is named.
+    """
+    try:
+        answer = _quantize(context, {**arguments, "disable_recovery": ["all"]})
+    except WorkerCrashed as crash:
+        raise suspects.named(context.workers, path, crash) from crash
+    said = "LiteRT aborted while recovery methods were tried, and all of them are left out"
+    return {**answer, "notes": [*answer["notes"], said]}
 
 
 def plan(first: Stage, options: ConvertOptions) -> list[Stage]:

@@ -17,13 +17,14 @@ from edgeconv.batches import run_in_batches
 from edgeconv.bundle import Bundle
 from edgeconv.convert.onnx_file import simulates_quantization
 from edgeconv.convert.onnx_parts import read_anatomy
-from edgeconv.errors import EdgeconvError, InvalidModel, NoRuntime, WorkerError
+from edgeconv.errors import EdgeconvError, InvalidModel, NoRuntime, WorkerCrashed, WorkerError
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.judging import row_tolerance
 from edgeconv.parity import OutputFigures
 from edgeconv.parity_report import FAIL, PASS, SKIPPED, StageParity
 from edgeconv.parts import Anatomy
 from edgeconv.streaming import Stream, Streaming, StreamParity, run_stream
+from edgeconv.toolchain import suspects
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import ONNX_REFERENCE, RUNTIMES, Runtimes
 
@@ -125,6 +126,10 @@ def _run_once(
             results=str(results),
         )
         return parity.restore(read_npz(results), artifact.outputs), answer
+    except WorkerCrashed as crash:
+        if artifact.format is not Format.TFLITE:
+            raise
+        raise suspects.named(workers, artifact.path, crash) from crash
     finally:
         feeds.unlink(missing_ok=True)
         results.unlink(missing_ok=True)

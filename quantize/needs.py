@@ -43,6 +43,10 @@ _SOFTMAX_MARGIN = 8.0
 less than a tenth of SOFTMAX's output step, 1/256."""
 
 
+_HIDDEN, _LOWEST = 5000.0, -1e30
+"""A row that far below another, or below that number, is hidden by a mask: all may saturate."""
+
+
 def unary_need(name: str) -> Range:
     """Return the part of its only input that an elementwise operator needs."""
     return _UNARY.get(name, EVERYTHING)
@@ -81,9 +85,11 @@ def softmax_view(operator: OperatorT) -> Callable[[Array], Array]:
 
     def raise_low(values: Array) -> Array:
         margin = (_SOFTMAX_MARGIN + math.log(values.shape[-1])) / beta
-        floor = values.max(axis=-1, keepdims=True) - np.float32(margin)
-        raised: Array = np.maximum(values, floor)
-        return raised
+        largest = values.max(axis=-1, keepdims=True)
+        raised = np.maximum(values, largest - np.float32(margin))
+        hidden = largest < max(_LOWEST, values.max(initial=_LOWEST) - _HIDDEN)
+        seen: Array = np.where(hidden, np.float32(0), raised)
+        return seen
 
     return raise_low
 

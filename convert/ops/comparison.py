@@ -11,8 +11,9 @@ import tensorflow as tf
 from edgeconv.convert.context import Context
 from edgeconv.convert.lowering import ARITHMETIC, DTypes, dtypes
 from edgeconv.convert.ops.elementwise import binary
+from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value
+from edgeconv.convert.value import Tensor, Value, arranged
 
 _BOOL = dtypes("bool")
 
@@ -42,6 +43,12 @@ logical_xor = _comparison("Xor", 7, tf.not_equal, _BOOL)
 def logical_not(g: Context, x: Value) -> Value:
     """Not."""
     return x.map(tf.logical_not)
+
+
+@op("AllOfRow", domain=DOMAIN)
+def all_of_row(g: Context, x: Value) -> Value:
+    """Tell of each row along the last axis, which is kept, whether all of it is true."""
+    return Value.of(tf.reduce_all(arranged(x, range(x.rank)), axis=-1, keepdims=True))
 
 
 @op("IsNaN", since=9)

@@ -17,6 +17,7 @@ from edgeconv.convert.passes.fuse_hard_swish import fuse_hard_swish
 from edgeconv.convert.passes.fuse_l2_normalize import fuse_l2_normalize
 from edgeconv.convert.passes.fuse_quantization import fuse_quantization
 from edgeconv.convert.passes.fuse_rsqrt import fuse_rsqrt
+from edgeconv.convert.passes.mask_infinity import mask_infinity
 from edgeconv.convert.passes.materialize_shared import materialize_shared
 from edgeconv.convert.passes.merge_slices import merge_slices
 from edgeconv.convert.passes.place_transposes import place_transposes
@@ -28,6 +29,7 @@ Pass = Callable[[ir.Graph], int]
 
 PASSES: tuple[Pass, ...] = (
     fuse_quantization,  # first: other rewrites look for constant weights
+    mask_infinity,
     fold_batch_norm,
     fold_pad,
     fold_pair_softmax,

@@ -458,3 +458,31 @@ def test_a_divisor_near_zero_leaves_the_other_quotients_as_they_are(lab: Any) ->
     assert {graph.name(index).rpartition("/")[2] for index in wide} == {
         "dividend", "quotient", "reciprocal", "table"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("lowest", [-3.4028234e38, -1e9, -1e4])
+@pytest.mark.parametrize("added", [False, True])
+def test_rows_that_a_mask_hides_whole_do_not_spoil_the_others(
+    lab: Any, added: bool, lowest: float
+) -> None:
+    model = lab.model()
+    scores, mask = model.input(1, 6, 8), model.input(1, 6, 8, dtype="bool")
+    low, zero = model.constant(lowest), model.constant(0.0)
+    if added:
+        masked = model.op("ADD", scores, model.op("SELECT_V2", mask, low, zero))
+    else:
+        masked = model.op("SELECT_V2", mask, low, scores)
+    rows = model.op("REDUCE_ALL", mask, model.constant([2], "int32"), dtypes=("bool",), keepDims=1)
+    shares = model.op("SELECT_V2", rows, zero, model.op("SOFTMAX", masked, beta=1.0))
+    artifact = lab.save(model, shares)
+    rng = np.random.default_rng(0)
+    feeds = []
+    for _ in range(8):
+        hidden = rng.random((1, 6, 8)) < 0.4
+        hidden[:, 2], hidden[:, [0, 1, 3, 4, 5], 0] = True, False
+        feeds.append([rng.normal(size=(1, 6, 8)).astype(np.float32), hidden])
+    quantized = lab.quantize(artifact, feeds)
+    (expected,) = lab.run(artifact.path, feeds, delegate=False)
+    (found,) = lab.run(quantized.path, feeds)
+    assert not found[:, :, 2].any()
+    assert lab.sqnr(expected, found) > 30
