@@ -35,7 +35,7 @@ from edgeconv.parity_report import FAIL, SKIPPED, ParityReport, with_converters
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
-from edgeconv.samples import Data, Model, data_for, generates, preprocessing_for
+from edgeconv.samples import Data, Model, check_data, data_for, generates, preprocessing_for
 from edgeconv.selection import selected
 from edgeconv.sources import Source, load
 from edgeconv.stages import Quantize, plan, require_outputs
@@ -74,6 +74,7 @@ def convert(
         ToolMissing: A tool is absent.
     """
     job.require_model()
+    check_data(job)
     target = targets.find(job.options.target)
     try:
         with ExitStack() as stack:

@@ -13,11 +13,12 @@ import numpy as np
 
 from edgeconv.artifacts import Arrays, Artifact, TensorSpec
 from edgeconv.convert.input_roles import input_roles
+from edgeconv.convert.pt2_inputs import program_inputs
 from edgeconv.errors import InvalidData, InvalidModel, WorkerError
 from edgeconv.job import Job
 from edgeconv.options import CALIBRATED_MODES
 from edgeconv.preprocess import BYTE, Preprocessing
-from edgeconv.quantize.data import Samples, generate_samples, load_samples
+from edgeconv.quantize.data import Samples, check_source, generate_samples, load_samples
 from edgeconv.quantize.differences import differences
 from edgeconv.quantize.images import Normalisation
 from edgeconv.quantize.input_scales import InputScale, input_scales, stated_ranges
@@ -110,6 +111,21 @@ class Data:
             "differences": list(self.differences),
             "preprocessing": {name: one.to_dict() for name, one in self.preprocessing.items()},
         }
+
+
+def check_data(job: Job) -> None:
+    """Check of data that is named what can be checked before the model is loaded.
+
+    Raises:
+        InvalidData: It is missing, damaged, of another kind, or its arrays have other names.
+    """
+    names = program_inputs(Path(job.source)) if job.is_file else None
+    for option, source in (
+        ("--calibration-data", job.calibration_data),
+        ("--verify-data", job.verify_data),
+    ):
+        if isinstance(source, str | Path):
+            check_source(str(source), names, option)
 
 
 def generates(job: Job) -> bool:

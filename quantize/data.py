@@ -14,9 +14,9 @@ from edgeconv.arrays import sample_of, write_npz
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.errors import InvalidData
 from edgeconv.quantize.conform import conform, shape_text
-from edgeconv.quantize.data_files import read_npy, read_npz_inputs
+from edgeconv.quantize.data_files import check_npz, read_npy, read_npz_inputs
 from edgeconv.quantize.generate import generate_arrays
-from edgeconv.quantize.images import Normalisation, read_images
+from edgeconv.quantize.images import Normalisation, image_files, read_images
 from edgeconv.quantize.iterables import as_array, from_iterable, wrong_names
 from edgeconv.roles import Role, role_of
 from edgeconv.toolchain.user_code import import_function, is_reference
@@ -139,6 +139,30 @@ def load_samples(
     return Samples(from_iterable(source, inputs, limit, where), where)
 
 
+def check_source(text: str, names: Sequence[str] | None, option: str) -> None:
+    """Check of data that is named what can be checked before there is a model.
+
+    Args:
+        text: As `load_samples` takes it.
+        names: The model's inputs, where they are known.
+        option: The command line option, for messages.
+
+    Raises:
+        InvalidData: It is missing, damaged, of another kind, or its arrays have other names.
+    """
+    path = Path(text)
+    if path.is_dir():
+        image_files(path)
+    elif path.exists() or not is_reference(text):
+        head = _head(path, option)
+        if head.startswith(b"PK"):
+            check_npz(path, names)
+        elif head.startswith(b"\x93NUMPY"):
+            read_npy(path)
+        else:
+            raise _no_data(text, head)
+
+
 def generate_samples(
     inputs: Sequence[TensorSpec],
     count: int,
@@ -181,7 +205,11 @@ def _from_text(
         return _checked(read_npz_inputs(path, [spec.name for spec in inputs]), inputs, limit, text)
     if head.startswith(b"\x93NUMPY"):
         return _checked(_only(inputs, read_npy(path), text), inputs, limit, text)
-    raise InvalidData(
+    raise _no_data(text, head)
+
+
+def _no_data(text: str, head: bytes) -> InvalidData:
+    return InvalidData(
         "this is not calibration or verification data",
         where=text,
         why=f"its content starts with {head!r}",

@@ -40,6 +40,24 @@ def read_npz_inputs(path: Path, names: Sequence[str]) -> Arrays:
         raise _damaged(path, error) from error
 
 
+def check_npz(path: Path, names: Sequence[str] | None) -> None:
+    """Check that an ``.npz`` file is whole enough to be listed, and what its arrays are named.
+
+    Args:
+        path: The file.
+        names: The inputs, in order; where they are not known, any name will do.
+
+    Raises:
+        InvalidData: It is damaged, or its names are others.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if names is not None:
+                _keys(list(archive.files), names, str(path))
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
 def read_npy(path: Path) -> Array:
     """Return the array of an ``.npy`` file, mapped into memory.
 

@@ -84,7 +84,7 @@ def read_images(
                 f"{len(values)} values of {name} for {geometry.channels} channels",
                 where=str(folder),
             )
-    files = _image_files(folder)
+    files = image_files(folder)
     if limit is not None and limit < len(files):
         chosen = np.linspace(0, len(files) - 1, limit).round().astype(int)
         files = [files[index] for index in chosen]
@@ -116,7 +116,12 @@ def _image_input(inputs: Sequence[TensorSpec], where: str) -> tuple[TensorSpec, 
     )
 
 
-def _image_files(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """Return the images of a directory in the order of their names.
+
+    Raises:
+        InvalidData: There are none.
+    """
     files = sorted(
         path
         for path in folder.rglob("*")

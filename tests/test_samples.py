@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,10 +15,11 @@ import pytest
 import edgeconv
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.onnx_file import describe_onnx
-from edgeconv.errors import WorkerCrashed
+from edgeconv.errors import InvalidData, WorkerCrashed
+from edgeconv.headline import headline
 from edgeconv.job import Job
 from edgeconv.options import ConvertOptions
-from edgeconv.samples import Model, data_for
+from edgeconv.samples import Model, check_data, data_for
 from edgeconv.states import State
 
 
@@ -94,3 +99,54 @@ def test_a_text_model_is_fed_its_whole_vocabulary(tmp_path: Path) -> None:
     assert data["ranges"]["ids"] == [0.0, 499.0]
     assert data["ranges"]["attention_mask"][1] == 1.0
     assert result.passed
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.npz", "no such file"),
+        ("words.txt", "not calibration or verification data"),
+        ("torn.npz", "truncated or corrupt"),
+        ("empty", "no images"),
+        ("other.npz", "expected x (or in0); found picture"),
+    ],
+)
+@pytest.mark.parametrize("option", ["calibration_data", "verify_data"])
+def test_wrong_data_is_found_before_the_model_is_loaded(
+    tmp_path: Path, name: str, message: str, option: str
+) -> None:
+    content = {"graph_module": {"signature": {"input_specs": [
+        {"parameter": {}}, {"user_input": {"arg": {"as_tensor": {"name": "x"}}}},
+    ]}}}  # fmt: skip
+    with zipfile.ZipFile(tmp_path / "m.pt2", "w") as archive:
+        archive.writestr("m/models/model.json", json.dumps(content))
+    (tmp_path / "words.txt").write_text("words")
+    (tmp_path / "empty").mkdir()
+    np.savez(tmp_path / "other.npz", picture=np.zeros((2, 1, 4)))
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
+
+    def named(file: str) -> dict[str, Any]:
+        return {option: str(tmp_path / file)}
+
+    job = replace(Job(tmp_path / "m.pt2"), **named(name))
+    with pytest.raises(InvalidData) as caught:
+        check_data(job)
+    assert message in str(caught.value)
+    np.savez(tmp_path / "right.npz", x=np.zeros((2, 1, 4)), labels=np.zeros(2))
+    check_data(replace(job, **named("right.npz")))
+
+
+def test_the_first_line_says_that_data_differ() -> None:
+    manifest: dict[str, Any] = {
+        "model": "m", "status": "complete", "options": {"quantize": "int8"}, "calibrated": True,
+        "data": {"differences": ["calibration and verification data differ: input x"]},
+    }  # fmt: skip
+    parity: dict[str, Any] = {
+        "verdict": "pass",
+        "generated_samples": False,
+        "samples": 16,
+        "stages": [],
+    }
+    assert "calibration and verification data differ" in headline(manifest, parity)
+    manifest["data"] = {"differences": []}
+    assert "differ" not in headline(manifest, parity)

@@ -249,6 +249,7 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
     ):
         explained = bool(values["explain"])
         job = _job(values)
+        _check_data(job)
         _start(workers, values["model"])
         from edgeconv import pipeline, report
 
@@ -264,6 +265,14 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
         click.echo(f"\nbundle: {result.path}\nmodel:  {result.model.path}")
     if not result.passed:
         raise click.exceptions.Exit(EXIT_GATE)
+
+
+def _check_data(job: Any) -> None:
+    """Refuse data that cannot be used before a process loads the model."""
+    if job.calibration_data is not None or job.verify_data is not None:
+        from edgeconv.samples import check_data
+
+        check_data(job)
 
 
 def _start(workers: WorkerPool, model: Path | None) -> None:
