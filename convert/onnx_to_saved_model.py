@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,19 @@ from edgeconv.convert.view import DYNAMIC, Shape
 from edgeconv.errors import InvalidModel
 
 
-def translate(onnx: Mapping[str, Any], directory: str, io_layout: str = "nhwc") -> dict[str, Any]:
+def translate(
+    onnx: Mapping[str, Any],
+    directory: str,
+    io_layout: str = "nhwc",
+    states: Sequence[Sequence[str]] = (),
+) -> dict[str, Any]:
     """Translate an ONNX file to a SavedModel with the signature ``serving_default``.
 
     Args:
         onnx: The ONNX artifact, `Artifact.to_dict`.
         directory: Where the SavedModel is written.
         io_layout: ``nhwc`` stores image inputs and outputs channels last, ``nchw`` keeps them.
+        states: Pairs of an input and the output that is fed to it, which are stored alike.
 
     Returns:
         The SavedModel artifact, `Artifact.to_dict`.
@@ -40,7 +46,7 @@ def translate(onnx: Mapping[str, Any], directory: str, io_layout: str = "nhwc") 
     """
     source = Artifact.from_dict(onnx)
     model = load_graph(source.path)
-    return build(model, Path(directory), io_layout, default_registry()).to_dict()
+    return build(model, Path(directory), io_layout, default_registry(), states).to_dict()
 
 
 def load_graph(path: Path) -> ir.Model:
@@ -53,9 +59,15 @@ def load_graph(path: Path) -> ir.Model:
     return model
 
 
-def build(model: ir.Model, directory: Path, io_layout: str, registry: Registry) -> Artifact:
+def build(
+    model: ir.Model,
+    directory: Path,
+    io_layout: str,
+    registry: Registry,
+    states: Sequence[Sequence[str]] = (),
+) -> Artifact:
     """Translate a loaded model and write the SavedModel."""
-    translation = Translation(model, io_layout, registry)
+    translation = Translation(model, io_layout, registry, states)
     write_saved_model(
         translation.weights, translation, translation.inputs, translation.names, directory
     )
@@ -70,6 +82,7 @@ class Translation:
         model: The model, as `load_graph` returns it.
         io_layout: ``nhwc`` stores image inputs and outputs channels last.
         registry: Translations to use.
+        states: Pairs of an input and the output that is fed to it; both are images, or neither.
 
     Attributes:
         inputs: The inputs in order, as they are stored.
@@ -79,10 +92,17 @@ class Translation:
         found: For every value, the tensor that holds it, or why none does, once traced.
     """
 
-    def __init__(self, model: ir.Model, io_layout: str, registry: Registry) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        io_layout: str,
+        registry: Registry,
+        states: Sequence[Sequence[str]] = (),
+    ) -> None:
         graph = model.graph
         self._model, self._registry = model, registry
         self._images = image_values(graph) if io_layout == "nhwc" else frozenset[str]()
+        self._images -= {name for ends in states if set(ends) - self._images for name in ends}
         self.inputs = tuple(
             _spec(value, self._images)
             for value in graph.inputs

@@ -75,6 +75,7 @@ class TranslateToSavedModel:
                 onnx=source.to_dict(),
                 directory=str(context.directory / f"{context.name}_saved_model"),
                 io_layout=context.options.io_layout,
+                states=[[state.input, state.output] for state in context.states],
             )
         except UnsupportedModel as error:
             if converter != "auto":

@@ -176,6 +176,7 @@ def unroll(
     steps: int,
     step: Callable[[dict[str, Array]], dict[str, Array]],
     feed: Callable[[State, dict[str, Array], Array], Array] | None = None,
+    enough: Callable[[int], bool] | None = None,
 ) -> dict[str, Array]:
     """Run a model as a stream: each step takes the states that the step before it returned.
 
@@ -186,6 +187,7 @@ def unroll(
         step: Runs one sample by input name, and returns the outputs by name.
         feed: Takes a state, the outputs, and what the state was, and returns what it is next; by
             default as `State.of` does.
+        enough: Tells before a step, by its number, whether to end there.
 
     Returns:
         The outputs by name, ``[step, ...]``.
@@ -194,6 +196,8 @@ def unroll(
     carried: dict[str, Array] = {}
     found: dict[str, Array] = {}
     for number in range(steps):
+        if enough is not None and number and enough(number):
+            return {name: array[:number] for name, array in found.items()}
         sample = {name: array[number % count, ...] for name, array in inputs.items()} | carried
         outputs = step(sample)
         for name, array in outputs.items():

@@ -7,6 +7,7 @@ tells nothing of that. Reference and stage each run with their own states, on th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ LEAST, MOST = 64, 500
 
 _WORK = 2_000_000_000
 """Bytes of weights that all steps of one stage may read together, beyond the least of them."""
+
+_SECONDS = 10.0
+"""What takes longer for the least number of steps is not cheap."""
 
 _MEMORY = 512 * 2**20
 """Bytes that the outputs of all steps may take, whatever the number of steps."""
@@ -79,8 +83,18 @@ class Stream:
         return replace(self, steps=min(self.steps, steps))
 
     def run(self, inputs: Arrays, step: Callable[[Arrays], Arrays]) -> Arrays:
-        """Run a model in this process; `step` takes and returns the arrays of one sample."""
-        return unroll(self.states, inputs, self.steps, step)
+        """Run a model step by step; of a slow one the least number of steps is enough.
+
+        Args:
+            inputs: Samples by input name, ``[sample, ...]``.
+            step: Takes and returns the arrays of one sample.
+        """
+        began = time.monotonic()
+
+        def enough(number: int) -> bool:
+            return number == LEAST and time.monotonic() - began > _SECONDS
+
+        return unroll(self.states, inputs, self.steps, step, enough=enough)
 
 
 @dataclass(frozen=True, slots=True)

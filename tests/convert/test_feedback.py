@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
+import onnx.parser
 import pytest
 import torch
 from torch import Tensor, nn
 
+from edgeconv.artifacts import Artifact
 from edgeconv.convert.feedback import states_of
+from edgeconv.convert.onnx_file import describe_onnx
+from edgeconv.convert.onnx_to_saved_model import translate
 from edgeconv.convert.torch_model import from_module
 from edgeconv.convert.torch_to_onnx import export
 from edgeconv.states import Part
@@ -155,3 +160,23 @@ def test_a_buffer_that_is_written_to(tmp_path: Path) -> None:
 
 def test_images_are_no_states(tmp_path: Path) -> None:
     assert _states(_Denoiser(), (1, 3, 8, 8), (1, 4), path=tmp_path) == {}
+
+
+def test_both_ends_of_a_state_are_stored_alike(tmp_path: Path) -> None:
+    """The input of a convolution is an image; what is made by MatMul is none."""
+    text = """
+        <ir_version: 8, opset_import: ["" : 17]>
+        g (float[1,4,6,6] x, float[1,4,6,6] cache, float[6,6] m, float[4,4,3,3] w)
+            => (float[1,4,4,4] y, float[1,4,6,6] cache_out)
+            { y = Conv(cache, w) cache_out = MatMul(x, m) }
+    """
+    path = tmp_path / "m.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text)), path)
+    source = describe_onnx(path)
+    layouts = []
+    for states in ([], [["cache", "cache_out"]]):
+        folder = tmp_path / f"saved_{len(states)}"
+        made = Artifact.from_dict(translate(source.to_dict(), str(folder), states=states))
+        specs = {spec.name: spec for spec in (*made.inputs, *made.outputs)}
+        layouts.append((specs["cache"].layout, specs["cache_out"].layout))
+    assert layouts == [("nhwc", "source"), ("source", "source")]
