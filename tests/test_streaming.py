@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 import edgeconv
-from edgeconv import streaming
 from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.errors import UsageError
 from edgeconv.parts import Anatomy
@@ -75,12 +75,12 @@ def test_a_stream_ends_where_its_states_are_no_numbers() -> None:
 
 def test_a_slow_model_runs_the_least_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter(range(0, 100_000, 11))
-    monkeypatch.setattr(streaming.time, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(time, "monotonic", lambda: next(seconds))
     inputs = {"h": np.zeros((1, 1, 4), "f")}
     found = Stream(_STATES, MOST).run(inputs, lambda sample: {"h_out": sample["h"] + 1})
     assert found["h_out"][:, 0, 0].tolist() == list(range(1, LEAST + 1))
     quick = iter(np.linspace(0, 1, 10_000))
-    monkeypatch.setattr(streaming.time, "monotonic", lambda: next(quick))
+    monkeypatch.setattr(time, "monotonic", lambda: next(quick))
     assert len(Stream(_STATES, MOST).run(inputs, lambda s: {"h_out": s["h"]})["h_out"]) == MOST
 
 
