@@ -27,7 +27,7 @@ import numpy.typing as npt
 from edgeconv.convert.onnx_facts import Facts, read_facts
 from edgeconv.convert.onnx_moves import Moved, Numbers, moved_back
 from edgeconv.convert.onnx_rows import row_sets
-from edgeconv.convert.onnx_scores import no_scores
+from edgeconv.convert.onnx_scores import no_scores, single_rows
 from edgeconv.parts import RANGE_RATIO, Anatomy, Part, Slice
 
 if TYPE_CHECKING:
@@ -83,12 +83,12 @@ class _Piece:
 def read_anatomy(path: Path) -> Anatomy:
     """Return what an ONNX file joins in its outputs, and which of them are sets of rows, or scores.
 
-    Raises:
-        InvalidModel: The file is damaged.
+    Args:
+        path: The file, which has been checked.
     """
     facts = read_facts(path)
     parts = {name: parts for name in facts.outputs if (parts := parts_of(facts, name))}
-    return Anatomy(parts, row_sets(facts), no_scores(facts))
+    return Anatomy(parts, row_sets(facts), no_scores(facts), frozenset(single_rows(facts)))
 
 
 def parts_of(facts: Facts, output: str) -> tuple[Part, ...]:

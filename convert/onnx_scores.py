@@ -13,6 +13,7 @@ scores are
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from edgeconv.convert.onnx_facts import Facts
@@ -44,6 +45,19 @@ def no_scores(facts: Facts) -> dict[str, str]:
             if node is not None and node.op_type in _LINEAR:
                 found[name] = f"it is linear, and {chosen[0]} has the scores"
     return found
+
+
+def single_rows(facts: Facts) -> Iterator[str]:
+    """Yield the outputs that are one row of class scores: a softmax along the only axis they have.
+
+    Of shape ``[N, C]`` outputs are taken for scores anyway, see `no_scores`.
+    """
+    for name in facts.outputs:
+        shape, node = facts.shape(name), _end(facts, name)
+        if shape is not None and node is not None and node.op_type in _SCORES:
+            sizes = [size for size in shape if size != 1]
+            if len(shape) != 2 and len(sizes) == 1 and sizes == [shape[-1]]:
+                yield name
 
 
 def _why(facts: Facts, node: NodeProto) -> str:

@@ -17,8 +17,8 @@ Figures of one output, over all elements of all samples, with ``err = candidate 
                     difference can be told
 ``top1_agreement``  share of rows whose largest element has the same index, or one whose value ties
                     with it in the reference, for float outputs of shape ``[N, C]``, ``C >= 2``,
-                    which look like class scores, and their parts that a softmax made; else
-                    ``None``
+                    which look like class scores, their parts that a softmax made, and single
+                    rows of another rank that one made; else ``None``
 ``exact``           share of equal elements, for integer and boolean outputs; else ``None``
 ==================  ============================================================================
 
@@ -129,6 +129,7 @@ class Reference:
         self._sets = () if anatomy is None else anatomy.sets
         self._counting = counts
         self._no_scores = {} if anatomy is None else anatomy.no_scores
+        self._scores = frozenset() if anatomy is None else anatomy.scores
         pieces = {} if anatomy is None else anatomy.parts
         self.parts = (
             {
@@ -182,6 +183,9 @@ class Reference:
 
     def _output(self, name: str, reference: Array, candidate: Array) -> OutputFigures:
         found = compare_output(name, reference, candidate, self.parts.get(name, ()))
+        if name in self._scores and not found.reason:
+            rows = (array.reshape(len(array), 1, -1) for array in (reference, candidate))
+            found = replace(found, top1_agreement=_top1(*rows))
         found = replace(found, no_scores=self._why_no_scores(name, found))
         if found.reason or reference.dtype.kind != "f" or not self._counting:
             return found

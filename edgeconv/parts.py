@@ -146,11 +146,13 @@ class Anatomy:
         parts: What is joined in each output, by the output's name; more than one.
         sets: The outputs that are rows in an order that noise may change.
         no_scores: Why outputs are no class scores, by name, where that is known.
+        scores: Outputs of one row that are class scores, whatever their rank.
     """
 
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     sets: tuple[RowSet, ...] = ()
     no_scores: Mapping[str, str] = field(default_factory=dict)
+    scores: frozenset[str] = frozenset()
 
 
 def _words(item: Slice, rank: int) -> str:

@@ -246,3 +246,12 @@ def test_scores_that_are_joined_with_others_are_judged_alone() -> None:
     assert (found.top1_agreement, found.parts[0].top1_agreement) == (1.0, None)
     reason = parity.reasons((found,), {"top1_agreement": 0.9})[0]
     assert reason.startswith("output y, values 4 to 9 (softmax): top1_agreement 0")
+
+
+def test_a_single_row_that_the_graph_shows_to_be_scores_is_judged() -> None:
+    scores = RNG.uniform(0, 1, (16, 6))
+    anatomy = Anatomy(scores=frozenset({"y"}))
+    (found,) = parity.compare({"y": scores}, {"y": scores[:, ::-1]}, anatomy)
+    assert found.top1_agreement == 0.0
+    (found,) = parity.compare({"y": scores}, {"y": scores[:, ::-1]})
+    assert found.top1_agreement is None

@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from edgeconv.convert.onnx_facts import facts_of
-from edgeconv.convert.onnx_scores import no_scores
+from edgeconv.convert.onnx_scores import no_scores, single_rows
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
 
@@ -84,3 +84,20 @@ def test_linear_outputs_beside_a_softmax_are_regressions() -> None:
         "box": "it is linear, and y has the scores"
     }
     assert found("y = MatMul(h, w)\nz = MatMul(x, w)", "float[1,8] y, float[1,8] z") == {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [("8", ["y"]), ("1,1,8", ["y"]), ("1,8", []), ("2,2,2", []), ("1,8,1", [])],
+)
+def test_a_softmax_over_the_only_axis_is_scores_of_any_rank(
+    shape: str, expected: list[str]
+) -> None:
+    sizes = ", ".join(shape.split(","))
+    rank = len(shape.split(","))
+    body = f"s = Constant<value = int64[{rank}] {{{sizes}}}>()\nr = Softmax(l)\ny = Reshape(r, s)"
+    outputs = f"float[{shape}] y"
+    inputs = "float[1,8] x, float[1,8] h, float[8,8] w"
+    text = f"{HEAD}g ({inputs}) => ({outputs}) {{\nl = MatMul(x, w)\n{body}\n}}"
+    model = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
+    assert list(single_rows(facts_of(model.graph))) == expected
