@@ -9,6 +9,7 @@ from typing import Any
 from edgeconv.artifacts import Array
 from edgeconv.convert.registry import Unsupported
 from edgeconv.convert.value import Value
+from edgeconv.convert.view import Shape
 
 
 def _no_batch() -> Any:
@@ -28,6 +29,7 @@ class Context:
             for it in the graph; large ones are best kept out of the graph itself.
         batch: How many times the open batch the open dimension of the node's inputs is; 0 where
             none is open, or data decides how far.
+        shapes: The shapes that the file declares of the outputs, None where it leaves one open.
         first_of_each: Makes a vector of zeros, int32, with one for each sample of the open batch.
     """
 
@@ -36,6 +38,7 @@ class Context:
     nested: Callable[[Any, Sequence[Value]], list[Value]]
     weight: Callable[[Array], Any]
     batch: int = 0
+    shapes: tuple[Shape | None, ...] = ()
     first_of_each: Callable[[], Any] = _no_batch
 
     def constant(self, value: Value, what: str) -> Array:
@@ -50,6 +53,20 @@ class Context:
                 "make it a constant, or export with fixed shapes",
             )
         return value.constant
+
+    def result(self, what: str, output: int = 0) -> Shape:
+        """Return an output's shape, where what decides it is computed at run time.
+
+        Raises:
+            Unsupported: The file leaves it open.
+        """
+        shape = self.shapes[output] if output < len(self.shapes) else None
+        if shape is None:
+            raise Unsupported(
+                f"{what} is computed at run time, and the shape of the result not stated",
+                "make it a constant, or export with fixed shapes",
+            )
+        return shape
 
     def integers(self, value: Value, what: str) -> tuple[int, ...]:
         """Return a constant's elements as Python integers.

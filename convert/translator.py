@@ -20,7 +20,7 @@ from edgeconv.convert.origin import origin_of
 from edgeconv.convert.registry import Registry, Unsupported, bind
 from edgeconv.convert.value import Value, arranged
 from edgeconv.convert.value_map import scope_name
-from edgeconv.convert.view import DYNAMIC, product
+from edgeconv.convert.view import DYNAMIC, Shape, product
 from edgeconv.errors import UnsupportedModel, UnsupportedNode
 from edgeconv.toolchain.reference_ops import CORRECTED
 
@@ -157,11 +157,24 @@ class Translator:
             self._nested,
             self._weight,
             self._batch.multiple(node),
+            tuple(map(_declared, node.outputs)),
             self._first_of_each,
         )
         with tf.name_scope(scope_name(str(node.outputs[0].name))), _refusing_failures(node, inputs):
             result = function(context, *positional, **named)
         return (result,) if isinstance(result, Value) else result
+
+
+_SAME_SHAPE = frozenset({"Abs", "Cast", "Exp", "Identity", "Log", "Neg", "Relu", "Sqrt"})
+
+
+def _declared(value: ir.Value) -> Shape | None:
+    """Return the shape of a value where the file says it, of it or of what is computed from it."""
+    shape = value.shape
+    if shape is not None and all(isinstance(size, int) for size in shape):
+        return tuple(int(size) for size in shape if isinstance(size, int))
+    later = [node.outputs[0] for node, _ in value.uses() if node.op_type in _SAME_SHAPE]
+    return next((found for found in map(_declared, later) if found is not None), None)
 
 
 @contextmanager

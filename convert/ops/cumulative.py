@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,7 @@ from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import dtype_of, widened
 from edgeconv.convert.ops.elementwise import where
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, canonical
+from edgeconv.convert.value import Tensor, Value, arranged, canonical
 
 
 @op("CumSum", since=11)
@@ -62,8 +63,10 @@ def _delayed(t: Tensor, place: int, steps: int) -> Tensor:
 @op("Trilu", since=14)
 def trilu(g: Context, x: Value, k: Value | None = None, *, upper: int = 1) -> Value:
     """Trilu: the triangle from, or up to, the k-th diagonal of the last two axes."""
-    offset = 0 if k is None else g.integers(k, "k")[0]
+    offset: Any = 0 if k is None else arranged(k, range(k.rank), ())
     rows, columns = x.shape[-2:]
     distance = np.arange(columns)[None, :] - np.arange(rows)[:, None]
     kept = distance >= offset if upper else distance <= offset
+    if not isinstance(kept, np.ndarray):
+        kept = tf.reshape(kept, (rows, columns))
     return where(g, Value.of(kept), x, Value.of(np.asarray(0, x.dtype)))

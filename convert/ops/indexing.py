@@ -143,6 +143,8 @@ def top_k(
     g: Context, x: Value, k: Value, *, axis: int = -1, largest: int = 1, sorted: int = 1
 ) -> tuple[Value, ...]:
     """TopK; of equal elements the first comes first."""
+    if k.constant is None:
+        return _top_k(x, g.result("k")[axis_of(axis, x.rank)], axis, largest=bool(largest))
     return _top_k(x, g.integers(k, "k")[0], axis, largest=bool(largest))
 
 
@@ -169,8 +171,8 @@ def _upside_down(t: Tensor) -> Tensor:
 @op("OneHot", since=9)
 def one_hot(g: Context, indices: Value, depth: Value, values: Value, *, axis: int = -1) -> Value:
     """OneHot; indices out of range give a row without a hit."""
-    size = int(g.constant(depth, "depth").item())
     place = axis_of(axis, indices.rank + 1)
+    size = g.result("depth")[place] if depth.constant is None else int(depth.constant.item())
     t = tf.cast(arranged(indices, range(indices.rank)), tf.int32)
     if not indices.nonnegative:
         t = tf.where(t < 0, t + size, t)

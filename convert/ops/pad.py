@@ -13,8 +13,8 @@ from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import cast, dtypes, widened
 from edgeconv.convert.ops.slicing import sliced
 from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, canonical, shape_of
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.value import Tensor, Value, arranged, canonical, shape_of
+from edgeconv.convert.view import DYNAMIC, Shape
 
 Pair = tuple[int, int]
 _PAD = dtypes("float32", "int32", "int64", "bool")
@@ -40,8 +40,26 @@ def pad_inputs(
     mode: str = "constant",
 ) -> Value:
     """Pad with its amounts as an input."""
+    if pads.constant is None and axes is None:
+        return _padded_at_run_time(x, mode, pads, constant_value, g.result("pads"))
     chosen = range(x.rank) if axes is None else g.integers(axes, "axes")
     return padded(x, mode, _pairs(g.integers(pads, "pads"), chosen, x.rank), constant_value)
+
+
+def _padded_at_run_time(
+    x: Value, mode: str, pads: Value, fill: Value | None, shape: Shape
+) -> Value:
+    """Pad, as the source has the value, by amounts known at run time, none of them negative."""
+    t = arranged(x, range(x.rank))
+    amounts = tf.transpose(tf.reshape(tf.cast(arranged(pads, (0,)), tf.int32), (2, x.rank)))
+    if mode == "constant":
+        value = np.asarray(0, x.dtype) if fill is None else arranged(fill, range(fill.rank), ())
+        y = widened(lambda a, b: tf.pad(a, amounts, constant_values=b), t, value, native=_PAD)
+    elif mode == "reflect":
+        y = widened(lambda a: tf.pad(a, amounts, "REFLECT"), t, native=_MIRROR_PAD)
+    else:
+        raise Unsupported(f"mode {mode} with amounts computed at run time", "make pads a constant")
+    return Value.of(tf.reshape(y, shape))
 
 
 def _pairs(pads: Sequence[int], axes: Sequence[int], rank: int) -> list[Pair]:

@@ -10,7 +10,8 @@ import tensorflow as tf
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import widened
 from edgeconv.convert.registry import op
-from edgeconv.convert.value import MOST_DIMENSIONS, Tensor, Value, canonical, reshaped
+from edgeconv.convert.value import MOST_DIMENSIONS, Tensor, Value, arranged, canonical, reshaped
+from edgeconv.convert.view import Shape
 from edgeconv.convert.view_cut import separated
 
 _LEAST_ROW = 16  # with shorter rows kernels are slower than with a transpose on either side
@@ -63,6 +64,9 @@ def _reduction(
         keepdims: int = 1,
         noop_with_empty_axes: int = 0,
     ) -> Value:
+        if axes is not None and axes.constant is None:
+            y = _over_axes(x, axes, keepdims, noop_with_empty_axes, g.result("axes"), function)
+            return Value(y.tensor, y.view, keeps_sign and x.nonnegative)
         chosen = None if axes is None else g.integers(axes, "axes")
         if not chosen:
             if noop_with_empty_axes:
@@ -73,6 +77,18 @@ def _reduction(
     with_attribute.__doc__ = f"{name} with axes as an attribute."
     with_input.__doc__ = f"{name} with axes as an input."
     return with_attribute, with_input
+
+
+def _over_axes(
+    x: Value, axes: Value, keepdims: int, noop: int, shape: Shape, function: Callable[..., Tensor]
+) -> Value:
+    """Reduce axes known at run time, with the value as the source has it; none stands for all."""
+    t = arranged(x, range(x.rank))
+    chosen: Any = tf.cast(arranged(axes, range(axes.rank)), tf.int32)
+    if axes.shape == (0,):
+        chosen = [] if noop else list(range(x.rank))
+    y = function(t, axis=chosen, keepdims=bool(keepdims))
+    return Value.of(tf.reshape(y, shape))
 
 
 def _changes_elements(name: str) -> bool:
@@ -128,9 +144,12 @@ def _log_sum(t: Tensor, **where: Any) -> Tensor:
 
 def _log_sum_exp(t: Tensor, *, axis: Sequence[int], keepdims: bool) -> Tensor:
     """Take the maximum out of the sum; it is kept finite, for minus infinity less itself is NaN."""
-    top = tf.maximum(tf.reduce_max(t, axis=axis, keepdims=True), t.dtype.min)
-    total = tf.math.log(tf.reduce_sum(tf.exp(t - top), axis=axis, keepdims=True)) + top
-    return total if keepdims else tf.squeeze(total, axis=axis)
+
+    def largest(*, keepdims: bool) -> Tensor:
+        return tf.maximum(tf.reduce_max(t, axis=axis, keepdims=keepdims), t.dtype.min)
+
+    total = tf.reduce_sum(tf.exp(t - largest(keepdims=True)), axis=axis, keepdims=keepdims)
+    return tf.math.log(total) + largest(keepdims=keepdims)
 
 
 reduce_mean = _reduction("ReduceMean", 18, _widely(tf.reduce_mean), keeps_sign=True)

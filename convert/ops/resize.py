@@ -76,6 +76,10 @@ def resize(
     factors = [] if scales is None else g.constant(scales, "scales").tolist()
     if factors:
         resizings = _by_scales(x, chosen, factors)
+    elif sizes is not None and sizes.constant is None and keep_aspect_ratio_policy == "stretch":
+        stated = g.result("sizes")
+        wanted = [stated[axis] for axis in chosen]
+        resizings = _by_sizes(x, chosen, wanted, keep_aspect_ratio_policy)
     elif sizes is not None:
         resizings = _by_sizes(x, chosen, g.integers(sizes, "sizes"), keep_aspect_ratio_policy)
     else:

@@ -13,7 +13,7 @@ from edgeconv.convert.batch import BATCH, HINT, opened, sizes_of
 from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import dtypes, widened
 from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Value, canonical
+from edgeconv.convert.value import Value, arranged, canonical
 from edgeconv.convert.view import DYNAMIC, Shape, product
 
 _TILE = dtypes("float32", "int32", "int64", "uint8", "bool")
@@ -60,6 +60,8 @@ def transpose(g: Context, x: Value, *, perm: Sequence[int] | None = None) -> Val
 @op("Reshape", since=5)
 def reshape(g: Context, x: Value, shape: Value, *, allowzero: int = 0) -> Value:
     """Reshape."""
+    if shape.constant is None:
+        return x.reshape(g.result("shape"))
     wanted = list(g.integers(shape, "shape"))
     if DYNAMIC in x.shape and not g.batch:
         kept = [x.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
@@ -89,6 +91,8 @@ def squeeze_attribute(g: Context, x: Value, *, axes: Sequence[int] | None = None
 @op("Squeeze", since=13)
 def squeeze(g: Context, x: Value, axes: Value | None = None) -> Value:
     """Squeeze with axes as an input."""
+    if axes is not None and axes.constant is None:
+        return x.reshape(g.result("axes"))
     return _squeeze(x, None if axes is None else g.integers(axes, "axes"))
 
 
@@ -109,6 +113,8 @@ def unsqueeze_attribute(g: Context, x: Value, *, axes: Sequence[int]) -> Value:
 @op("Unsqueeze", since=13)
 def unsqueeze(g: Context, x: Value, axes: Value) -> Value:
     """Unsqueeze with axes as an input."""
+    if axes.constant is None:
+        return x.reshape(g.result("axes"))
     return _unsqueeze(x, g.integers(axes, "axes"))
 
 
@@ -123,7 +129,8 @@ def _unsqueeze(x: Value, axes: Sequence[int]) -> Value:
 def expand(g: Context, x: Value, shape: Value) -> Value:
     """Expand by numpy's broadcasting rules."""
     sizes = sizes_of(x, g.batch)
-    wanted = _broadcast(sizes, g.integers(shape, "shape"))
+    given = g.result("shape") if shape.constant is None else g.integers(shape, "shape")
+    wanted = _broadcast(sizes, given)
     if wanted == sizes:
         return x
     whole = x.reshape((1,) * (len(wanted) - x.rank) + x.shape)
@@ -163,6 +170,9 @@ def _expand_open(g: Context, x: Value, wanted: Shape) -> Value:
 @op("ConstantOfShape", since=9)
 def constant_of_shape(g: Context, shape: Value, *, value: Array | None = None) -> Value:
     """ConstantOfShape, where the shape depends on the batch; others are folded."""
+    if shape.constant is None:
+        filled = np.zeros(1, np.float32) if value is None else value
+        return Value.of(np.full(g.result("the shape"), filled.item(), filled.dtype))
     sizes = g.integers(shape, "the shape")
     fill = np.zeros(1, np.float32) if value is None else value
     one = np.full([size if size % BATCH else 1 for size in sizes], fill.item(), fill.dtype)
@@ -172,6 +182,9 @@ def constant_of_shape(g: Context, shape: Value, *, value: Array | None = None) -
 @op("Tile", since=6)
 def tile(g: Context, x: Value, repeats: Value) -> Value:
     """Tile."""
+    if repeats.constant is None:
+        y = tf.tile(arranged(x, range(x.rank)), tf.cast(arranged(repeats, (0,)), tf.int32))
+        return Value.of(tf.reshape(y, g.result("repeats")))
     counts = g.integers(repeats, "repeats")
     if set(counts) <= {1}:
         return x

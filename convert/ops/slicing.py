@@ -12,7 +12,7 @@ from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.lowering import dtypes, widened
 from edgeconv.convert.registry import Unsupported, op
 from edgeconv.convert.value import Tensor, Value, arranged, canonical, canonical_permutation
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.view import DYNAMIC, Shape
 from edgeconv.convert.view_cut import cut_of, resized
 
 _REVERSE_SEQUENCE = dtypes("float32", "int32", "int64")
@@ -45,6 +45,10 @@ def split_input(
     g: Context, x: Value, split: Value | None = None, *, axis: int = 0, num_outputs: int = 0
 ) -> tuple[Value, ...]:
     """Split with its sizes as an input."""
+    if split is not None and split.constant is None:
+        place = axis_of(axis, x.rank)
+        sizes = [g.result("split", number)[place] for number in range(len(g.outputs))]
+        return _split(g, x, axis, sizes)
     return _split(g, x, axis, None if split is None else g.integers(split, "split"))
 
 
@@ -80,6 +84,38 @@ def _parts(t: Tensor, sizes: list[int], axis: int, dtype: np.dtype[Any]) -> list
     return list(tf.split(t, len(sizes) if even else sizes, axis))
 
 
+def _sliced_at_run_time(
+    x: Value, starts: Value, ends: Value, axes: Value | None, steps: Value | None, shape: Shape
+) -> Value:
+    """Slice by bounds known at run time, with the value as the source has it."""
+    count = starts.shape[0]
+    first, last = (_vector(bound) for bound in (starts, ends))
+    each = np.ones(count, np.int32) if steps is None else _vector(steps)
+    at = np.arange(count, dtype=np.int32) if axes is None else _vector(axes)
+    own = np.arange(x.rank, dtype=np.int32)[None, :]
+    hit = tf.cast(tf.equal(tf.reshape(tf.math.floormod(at, x.rank), (count, 1)), own), tf.int32)
+    sliced_axes = tf.reduce_sum(hit, 0)
+
+    def placed(bounds: Tensor, other: int) -> Tensor:
+        found = tf.reduce_sum(hit * tf.reshape(bounds, (count, 1)), 0)
+        return tf.where(tf.equal(sliced_axes, 1), found, other)
+
+    ends_of = (placed(first, 0), placed(last, np.iinfo(np.int32).max), placed(each, 1))
+    y = tf.strided_slice(arranged(x, range(x.rank)), *ends_of)
+    return Value.of(tf.reshape(y, shape))
+
+
+def _vector(value: Value) -> Tensor:
+    """Return bounds as int32; the largest and smallest int64 stand for no bound."""
+    t = arranged(value, (0,))
+    limits = np.iinfo(np.int32)
+    if isinstance(t, np.ndarray):
+        return t.clip(limits.min, limits.max).astype(np.int32)
+    if t.dtype == tf.int64:
+        t = tf.minimum(tf.maximum(t, limits.min), limits.max)
+    return tf.cast(t, tf.int32)
+
+
 @op("Slice")
 def slice_attributes(
     g: Context, x: Value, *, starts: Sequence[int], ends: Sequence[int], axes: Sequence[int] = ()
@@ -98,6 +134,9 @@ def slice_inputs(
     steps: Value | None = None,
 ) -> Value:
     """Slice with its bounds as inputs."""
+    given = (starts, ends, axes, steps)
+    if any(bound is not None and bound.constant is None for bound in given):
+        return _sliced_at_run_time(x, starts, ends, axes, steps, g.result("starts"))
     first = g.integers(starts, "starts")
     return sliced(
         x,
