@@ -19,7 +19,7 @@ from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.int8 import CROSSINGS
 from edgeconv.quantize.precision import BITS, Chosen
 from edgeconv.quantize.rules import RULES, Scaling
-from edgeconv.tflite import OperatorT
+from edgeconv.tflite import BUILTIN_CODES, OperatorT
 
 STAGE = "float tflite to int8"
 
@@ -62,12 +62,13 @@ def fixed_shapes(graph: Graph, where: str) -> None:
             )
 
 
-def supported(graph: Graph, precisions: Sequence[str]) -> None:
+def supported(graph: Graph, precisions: Sequence[str], *, mixed: bool = True) -> None:
     """Check that every operator that is to compute in int8 has an int8 form.
 
     Args:
         graph: The lowered float graph.
         precisions: The precision of each operator.
+        mixed: Whether the target takes operators in float, which is what is advised then.
 
     Raises:
         UnsupportedModel: Naming every operator that has none.
@@ -83,9 +84,20 @@ def supported(graph: Graph, precisions: Sequence[str]) -> None:
         if tensor.isVariable and graph.is_float(index)
     ]
     if nodes:
-        raise UnsupportedModel(
-            STAGE, nodes, "quantize with --quantize dynamic or fp16, or replace these operators"
+        raise UnsupportedModel(STAGE, nodes, _advice(nodes, mixed=mixed))
+
+
+def _advice(nodes: Sequence[UnsupportedNode], *, mixed: bool) -> str:
+    kinds = list(dict.fromkeys(node.op for node in nodes if node.op in BUILTIN_CODES))
+    if mixed and kinds:
+        kept = " ".join(f"--keep-float {kind}" for kind in kinds)
+        return f"keep these operators in float32: {kept}; or replace them"
+    if not mixed:
+        return (
+            "leave these operators, and what follows them, to the CPU with --cut NODE, convert "
+            "with --target cpu and --keep-float, or replace them"
         )
+    return "quantize with --quantize dynamic or fp16, or replace these operators"
 
 
 def runs(path: Path) -> None:

@@ -189,7 +189,7 @@ class _Static:
         unused = [] if "int8" in lowered else remarks.unused(imported, "int16x8")
         if unused:
             imported = Imported()
-        check.supported(graph, lowered)
+        check.supported(graph, lowered, mixed=self.mixed)
         notes = [*exact, *remarks.left_float(graph, asked, lowered), *unused]
         outputs = [graph.name(index) for index in graph.outputs]
         parted = apart.separate(

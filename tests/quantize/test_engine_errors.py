@@ -238,3 +238,13 @@ def test_the_engine_runs_in_a_worker(lab: Any, tmp_path: Path) -> None:
         )
     assert result["format"] == "tflite"
     assert Path(result["path"]).exists()
+
+
+@pytest.mark.parametrize(("mixed", "advice"), [(True, "--keep-float CUMSUM"), (False, "--cut")])
+def test_a_refusal_names_what_can_be_done(lab: Any, mixed: bool, advice: str) -> None:
+    model = lab.model()
+    y = model.op("CUMSUM", model.input(2, 3), model.constant(1, "int32"))
+    rows = [[np.ones((2, 3), np.float32)]]
+    with pytest.raises(UnsupportedModel) as caught:
+        lab.quantize(lab.save(model, y), rows, mixed=mixed)
+    assert advice in str(caught.value)
