@@ -56,7 +56,8 @@ def _sentences(figures: OutputFigures, gate: Mapping[str, float], place: str) ->
         bad = [part for part, missed in parts if metric in missed]
         worst = min(bad, key=lambda part: _rank(part, metric)) if bad else figures
         at = f"{place}, {worst.name}" if bad else place
-        more = f" (and {len(bad) - 1} other parts)" if len(bad) > 1 else ""
+        others = len(bad) - 1
+        more = f" (and {others} other part{'s' * (others > 1)})" if others > 0 else ""
         yield f"output {at}: {_missed(worst, gate)[metric]}{more}"
 
 

@@ -232,3 +232,14 @@ def test_figures_with_parts_are_json() -> None:
 def test_a_figure_is_told_from_its_limit(value: float, limit: float, words: str) -> None:
     figures = parity.OutputFigures("y", sqnr_db=value)
     assert parity.failures(figures, {"sqnr_db": limit}) == (f"sqnr_db {words} is below 12",)
+
+
+def test_of_several_parts_that_fail_the_worst_is_named() -> None:
+    reference = np.concatenate([detector(), detector()], axis=2)
+    candidate = reference.copy()
+    candidate[:, :, 4:10] = 0
+    candidate[:, :, 14:] *= 0.5
+    (found,) = parity.compare({"y": reference}, {"y": candidate})
+    (reason,) = parity.reasons((found,), INT8)
+    assert "rows 4 to 9: sqnr_db 0 is below 12" in reason
+    assert reason.endswith("(and 1 other part)")
