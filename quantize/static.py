@@ -75,7 +75,9 @@ def watched(
     known = affine_of(graph, held, bits)
     plan = Plan(graph, given=known | (imported.affine if imported else {}))
     tensors = graph.activations() if everything else plan.calibrated()
-    tensors = [index for index in tensors if index not in known]
+    # What moves a known input may be float, and its copy of 8 bits then has a range of its own.
+    idle = known.keys() & set(graph.inputs) if everything else known.keys()
+    tensors = [index for index in tensors if index not in idle]
     if not tensors:
         return {}
     return watch(graph, tensors, feeds, seen=seen, views=plan.views(), progress=progress)
