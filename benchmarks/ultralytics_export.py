@@ -60,6 +60,8 @@ def images(count: int, size: int, seed: int) -> torch.Tensor:
 def package() -> Any:
     """Return Ultralytics' class YOLO; nothing is fetched or installed by it."""
     os.environ.update(_OFFLINE)
+    here = str(Path(__file__).resolve().parent)
+    sys.path[:] = [path for path in sys.path if path != here]  # benchmarks/ultralytics.py is there
     for name in ("nms", "qnms"):
         # A torchvision without its compiled part asks for these when it is imported.
         torch.library.define(

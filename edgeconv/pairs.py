@@ -193,7 +193,7 @@ def match(first: Artifact, second: Candidate, layout: str | None) -> tuple[list[
     specs: dict[str, tuple[TensorSpec, ...]] = {}
     for kind, ours, theirs in (
         ("input", first.inputs, second.artifact.inputs),
-        ("output", first.outputs, second.artifact.outputs),
+        ("output", first.joined, second.artifact.joined),
     ):
         paired = []
         for spec, other, why in _paired(kind, ours, theirs):
@@ -201,7 +201,7 @@ def match(first: Artifact, second: Candidate, layout: str | None) -> tuple[list[
             found.append(Match(kind, spec.name, other.name, f"{why}, {how}"))
             paired.append(replace(other, name=spec.name, permutation=permutation))
         specs[kind] = tuple(paired)
-    return found, replace(second.artifact, inputs=specs["input"], outputs=specs["output"])
+    return found, replace(second.artifact, inputs=specs["input"], outputs=specs["output"], joins=())
 
 
 def stage_of(artifact: Artifact) -> str:
@@ -339,8 +339,10 @@ class _Renamed:
         own = replace(
             self.artifact,
             inputs=tuple(replace(ours[name], name=name) for name in order),
-            outputs=tuple(replace(theirs[s.name], name=s.name) for s in self.stored.outputs),
+            outputs=tuple(replace(theirs[s.name], name=s.name) for s in self.stored.joined),
         )
+        if self.stored.joins:  # known, as their layouts are
+            own = replace(own, outputs=self.stored.outputs, joins=self.stored.joins)
         feeds = {name: inputs[ours[name].name] for name in order}
         outputs, runtime = run_artifact(self.workers, own, feeds, self.scratch)
         back = {spec.name: name for name, spec in theirs.items()}
@@ -352,7 +354,7 @@ def _stored_names(
 ) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
     """Return the renamed specs of inputs and outputs by the names that the file has."""
     result = []
-    for ours, theirs in ((renamed.inputs, stored.inputs), (renamed.outputs, stored.outputs)):
+    for ours, theirs in ((renamed.inputs, stored.inputs), (renamed.outputs, stored.joined)):
         names = [spec.name for spec in theirs]
         if set(names) == {spec.name for spec in ours}:
             result.append({spec.name: spec for spec in ours})

@@ -19,7 +19,7 @@ from edgeconv.artifacts import Array
 from edgeconv.options import SplitOutputs
 from edgeconv.quantize.distribute import Distributor, Parts, drop_unread, put_output
 from edgeconv.quantize.distribute_moves import PUSHES
-from edgeconv.quantize.float_joins import joined_in_float
+from edgeconv.quantize.float_joins import joined_in_float, joined_note
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.joins import ELEMENTWISE, JOINS, Join, find
 from edgeconv.quantize.moves import MOVES
@@ -97,6 +97,8 @@ class _Separation:
                 found.notes.append(
                     "values of different ranges are not joined where they are taken apart again"
                 )
+        if self.integer and self.split_outputs == "never":
+            found.notes += self._kept_whole()
         if not self.integer:
             found.precisions, notes = joined_in_float(
                 self.graph, found.precisions, self.feeds, self.given
@@ -132,6 +134,16 @@ class _Separation:
                     found[index] = apart
         return found
 
+    def _kept_whole(self) -> list[str]:
+        """Say which outputs have one scale for what it cannot hold."""
+        joins = {index: join for index, join in find(self.graph).items() if index not in self.given}
+        return [
+            f"output {self.graph.name(index)} joins values of different ranges in one scale, which "
+            "leaves the small ones little or nothing; --split-outputs auto makes several outputs"
+            for index, wide in widths(self.graph, joins, self.feeds).items()
+            if differ(wide)
+        ]
+
     def _wants(self, output: int) -> bool:
         """Tell whether an output's joins are to come last."""
         if output in self.given:
@@ -150,6 +162,7 @@ class _Separation:
             if self.integer:
                 self._split(distributor, (place, output), parts, found)
             elif parts.contiguous:
+                found.notes.append(joined_note(graph.name(output)))
                 distributor.join(output, parts)
                 found.precisions.append("float")
 

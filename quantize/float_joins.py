@@ -42,15 +42,20 @@ def joined_in_float(
         found = _behind(graph, join, mixed)
         if found:
             chosen |= found
-            notes.append(
-                f"output {graph.name(output)} joins values of different ranges: that is done as "
-                "float32, behind DEQUANTIZE, so that each has a scale of its own"
-            )
+            notes.append(joined_note(graph.name(output)))
     result: list[Precision] = [
         "float" if id(operator) in chosen and precision in BITS else precision
         for operator, precision in zip(graph.operators, precisions, strict=True)
     ]
     return (result, notes) if result != list(precisions) else (result, [])
+
+
+def joined_note(name: str) -> str:
+    """Return what to say of an output that is joined in float."""
+    return (
+        f"output {name} joins values of different ranges: that is done as float32, behind "
+        "DEQUANTIZE, so that each has a scale of its own"
+    )
 
 
 def _behind(graph: Graph, join: Join, mixed: Collection[int]) -> set[int]:

@@ -193,9 +193,18 @@ def test_integer_outputs_become_one_for_each_part(
 def test_a_split_can_be_refused(lab: Any) -> None:
     model = lab.model()
     artifact = lab.save(model, simple(model)[0])
-    quantized = lab.quantize(artifact, samples(), io_dtype="int8", split_outputs="never")
+    answer = quantize(
+        artifact.to_dict(),
+        str(lab.folder / "int8.tflite"),
+        "int8",
+        "int8",
+        samples=lab.samples(artifact, samples()),
+        split_outputs="never",
+    )
+    quantized = Artifact.from_dict(answer)
     assert [spec.name for spec in quantized.outputs] == ["y0"]
     assert not quantized.joins
+    assert any("--split-outputs auto" in note for note in answer["notes"])
 
 
 def test_every_joined_output_can_be_split(lab: Any) -> None:
@@ -227,3 +236,21 @@ def test_what_is_taken_apart_again_is_not_joined(lab: Any) -> None:
             assert lab.sqnr(one, np.stack([spec.restore(sample) for sample in other])) > 30
         graph = Graph(tflite.load(quantized.path))
         assert "CONCATENATION" not in [graph.op(operator) for operator in graph.operators]
+
+
+def test_an_accelerator_keeps_all_but_the_join(lab: Any) -> None:
+    """Where float inside is no use, operators behind the join work on the parts, as integers."""
+    model = lab.model()
+    output, rows = simple(model)
+    artifact = lab.save(model, output)
+    quantized = lab.quantize(artifact, samples(), mixed=False)
+    graph = Graph(tflite.load(quantized.path))
+    real = {
+        graph.op(operator)
+        for operator in graph.operators
+        if any(graph.is_float(index) for index in (*operator.inputs, *operator.outputs))
+    }
+    assert real == {"QUANTIZE", "DEQUANTIZE", "CONCATENATION"}
+    unseen = samples(8, 99)
+    (reference,), (found,) = lab.run(artifact.path, unseen), lab.run(quantized.path, unseen)
+    assert min(parted(lab, reference, found, rows)) > 30
