@@ -71,7 +71,7 @@ def program_in_float32(program: ExportedProgram, where: str) -> ExportedProgram:
         module.float()
         _retype(module)
         args, kwargs = pytree.tree_map_only(torch.Tensor, as_float32, program.example_inputs)
-        shapes = _dynamic_shapes(program)
+        shapes = open_dimensions(program)
         return torch.export.export(module, args, kwargs, dynamic_shapes=shapes)
 
 
@@ -90,7 +90,7 @@ def _types_of(program: ExportedProgram) -> set[torch.dtype]:
     return found
 
 
-def _dynamic_shapes(program: ExportedProgram) -> Any:
+def open_dimensions(program: ExportedProgram) -> Any:
     """Return what leaves the same dimensions open; None where all are fixed."""
     import torch
 

@@ -134,6 +134,7 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """
     import torch
 
+    from edgeconv.convert.complex_numbers import has_complex, in_real_numbers
     from edgeconv.convert.decompositions import decompositions
 
     if not isinstance(program, torch.export.ExportedProgram):
@@ -141,6 +142,8 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
             program = torch.export.export(program, args, kwargs, strict=False)
         except Exception:  # noqa: BLE001 - the exporter meets it too, and reports it
             return program
+    if has_complex(program):
+        program = in_real_numbers(program, (args, kwargs))
     program = copy(program)
     original = program.run_decompositions
 
