@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 
 from edgeconv.errors import UsageError, meant
 from edgeconv.gates import check_gate
-from edgeconv.states import parse_states
 
 QuantizeMode = Literal["none", "fp16", "dynamic", "weight-only", "int8", "int16x8"]
 IoDtype = Literal["float32", "int8", "uint8", "int16"]
@@ -164,7 +163,11 @@ class ConvertOptions:
             if isinstance(getattr(self, name), str):
                 raise UsageError(f"{name} is a list of texts, not one text")
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        parse_states(self.states)
+        if self.states:
+            # It works on arrays, and numpy takes most of the time that `import edgeconv` would.
+            from edgeconv.states import parse_states
+
+            parse_states(self.states)
         self._check_quantization()
         self._check_ranges()
         for name in ("calibration_samples", "parity_samples"):
