@@ -78,8 +78,10 @@ def _real(array: Array, detail: dict[str, Any]) -> Array:
     return reals
 
 
-def measure(path: Path, artifact: Artifact, evaluation: Path) -> dict[str, Any]:
-    """Return SQNR of each output, top-1 where there are labels, and bytes."""
+def measure(
+    path: Path, artifact: Artifact, evaluation: Path, *, labels: bool = True
+) -> dict[str, Any]:
+    """Return SQNR of each output, top-1 where there are labels and they are asked for, and bytes."""
     model = _Model(path, artifact)
     with np.load(evaluation) as data:
         inputs = [data[f"in{count}"] for count in range(len(artifact.inputs))]
@@ -93,12 +95,12 @@ def measure(path: Path, artifact: Artifact, evaluation: Path) -> dict[str, Any]:
         ],
         "bytes": path.stat().st_size,
     }
-    known = labelled(evaluation)
+    known = labelled(evaluation) if labels else None
     if known is not None:
-        images, labels = known
+        images, classes = known
         hits = [
             int(model([image])[0].argmax()) == label
-            for image, label in zip(images, labels, strict=True)
+            for image, label in zip(images, classes, strict=True)
         ]
         figures["top1"] = 100 * float(np.mean(hits))
     return figures
