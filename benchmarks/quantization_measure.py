@@ -81,7 +81,7 @@ def _real(array: Array, detail: dict[str, Any]) -> Array:
 def measure(
     path: Path, artifact: Artifact, evaluation: Path, *, labels: bool = True
 ) -> dict[str, Any]:
-    """Return SQNR of each output, top-1 where there are labels and they are asked for, and bytes."""
+    """Return SQNR of each output, bytes, and top-1 where there are ``labels``."""
     model = _Model(path, artifact)
     with np.load(evaluation) as data:
         inputs = [data[f"in{count}"] for count in range(len(artifact.inputs))]

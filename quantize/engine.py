@@ -18,6 +18,7 @@ from edgeconv.quantize import (
     check,
     factors,
     index_path,
+    magnitude,
     qdq,
     remarks,
     static,
@@ -25,6 +26,7 @@ from edgeconv.quantize import (
 )
 from edgeconv.quantize.calibrate import Progress
 from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
+from edgeconv.quantize.calibrators.roomy import Roomy
 from edgeconv.quantize.describe import describe
 from edgeconv.quantize.distribute import Parts
 from edgeconv.quantize.edges import IoDtype
@@ -37,6 +39,7 @@ from edgeconv.quantize.precision import (
     BITS,
     MODES,
     Origins,
+    Precision,
     Rule,
     assign,
     chooser,
@@ -191,6 +194,8 @@ class _Static:
             imported = Imported()
         check.supported(graph, lowered, mixed=self.mixed)
         notes = [*exact, *remarks.left_float(graph, asked, lowered), *unused]
+        lowered, said = magnitude.in_float(graph, lowered)
+        notes += said
         outputs = [graph.name(index) for index in graph.outputs]
         parted = apart.separate(
             graph,
@@ -210,7 +215,7 @@ class _Static:
         lowered, said = cells.in_16_bits(graph, lowered, self.feeds, mixed=self.mixed)
         notes += said
         draft, tried = self._recovered(
-            Draft(graph, self.feeds, self.calibrator, lowered, held=self.held), imported
+            Draft(graph, self.feeds, self._calibrator(lowered), lowered, held=self.held), imported
         )
         graph, lowered = draft.graph, list(draft.precisions)
         if self.max_drop is not None:  # it asks for the ranges of all activations
@@ -257,9 +262,13 @@ class _Static:
             progress(done, total)
         return lambda count, _: progress(done + count, total)
 
+    def _calibrator(self, precisions: Sequence[Precision]) -> Calibrator:
+        """Return what chooses ranges: with room where no activation has only 8 bits."""
+        return self.calibrator if "int8" in precisions else Roomy(self.calibrator)
+
     def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step]]:
         """Try what wins accuracy back, where int8 is and the scales are ours to choose."""
-        idle = imported.affine or "int8" not in draft.precisions or not self.feeds
+        idle = imported.affine or not BITS.keys() & {*draft.precisions} or not self.feeds
         if idle or set(self.disabled) >= {method.name for method in RECOVERIES}:
             return draft, []
         return recover(draft, self.disabled)

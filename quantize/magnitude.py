@@ -7,7 +7,7 @@ are added as int32, without any rounding, and the sum gathers the result from a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,10 +21,14 @@ from ai_edge_litert.schema_py_generated import (
 from edgeconv.artifacts import Array
 from edgeconv.quantize import casts
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import Precision
 from edgeconv.quantize.qparams import Affine
 from edgeconv.tflite import OperatorT
 
 Function = Callable[[Array], Array]
+
+_NAMED = 8
+"""As many operators are named in a note."""
 
 _LAST: dict[str, Function] = {
     "LOG": np.log,
@@ -125,6 +129,35 @@ def _private(graph: Graph, found: Magnitude, readers: dict[int, list[OperatorT]]
     """Tell whether nothing else reads what is absorbed."""
     made = [operator.outputs[0] for operator in found.absorbed]
     return not any(index in graph.outputs or len(readers[index]) != 1 for index in made)
+
+
+def in_float(graph: Graph, precisions: Sequence[Precision]) -> tuple[list[Precision], list[str]]:
+    """Keep such functions in float that would have 16 bits throughout.
+
+    Sixteen bits hold a square with half of its dynamic range, too, and int32 sums of their squares
+    are too many for a table.
+
+    Args:
+        graph: A lowered float graph.
+        precisions: The precision of each operator.
+
+    Returns:
+        The precision of each operator, and a note if that is another one.
+    """
+    positions = {id(operator): place for place, operator in enumerate(graph.operators)}
+    makers = graph.producers()
+    changed, names = list(precisions), []
+    for output, found in find(graph).items():
+        places = [positions[id(one)] for one in (*found.absorbed, makers[output])]
+        if all(precisions[place] == "int16" for place in places):
+            for place in places:
+                changed[place] = "float"
+            names.append(graph.name(output).partition(";")[0])
+    if not names:
+        return changed, []
+    what = "roots and logarithms of sums of two squares compute in float32"
+    first = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return changed, [f"{what}, for int16 holds a square with half of its range: {first}"]
 
 
 def lookup(

@@ -34,6 +34,15 @@ _UNARY: dict[str, Range] = {
     "TANH": Range(-3.47, 3.47),
 }
 
+_UNARY_16: dict[str, Range] = {
+    # As above, with steps of 1/32768: saturated gates of recurrent layers must stay exact.
+    "ELU": Range(-11.8, _INFINITY),
+    "GELU": Range(-5.5, _INFINITY),
+    "LOGISTIC": Range(-11.8, 11.8),
+    "TANH": Range(-6.3, 6.3),
+}
+"""What is different for 16 bits."""
+
 _HIDES_LOW = {"MAX_POOL_2D", "REDUCE_MAX", "ARG_MAX"}
 _HIDES_HIGH = {"REDUCE_MIN", "ARG_MIN"}
 """Operators that ignore a low or a high padding value as long as there is another value."""
@@ -47,9 +56,15 @@ _HIDDEN, _LOWEST = 5000.0, -1e30
 """A row that far below another, or below that number, is hidden by a mask: all may saturate."""
 
 
-def unary_need(name: str) -> Range:
-    """Return the part of its only input that an elementwise operator needs."""
-    return _UNARY.get(name, EVERYTHING)
+def unary_need(name: str, bits: int = 8) -> Range:
+    """Return the part of its only input that an elementwise operator needs.
+
+    Args:
+        name: Builtin name of the operator.
+        bits: 8 or 16, those of its result.
+    """
+    found = _UNARY_16.get(name) if bits == 16 else None
+    return found or _UNARY.get(name, EVERYTHING)
 
 
 def term_need(name: str, slot: int, output: Range, other: Range) -> Range:

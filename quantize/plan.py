@@ -305,7 +305,7 @@ class Plan:
             return needs.term_need(name, slot, self._limits(output), other)
         if self._rule(operator).scaling is Scaling.SHARED and output is not None:
             return self._limits(output)
-        return needs.unary_need(name)
+        return needs.unary_need(name, 8 if output is None else self._bits[output])
 
     def _join(self, position: int, operator: OperatorT) -> None:
         """Merge the trees of a joining operator's inputs into its output's where that is free."""

@@ -85,7 +85,8 @@ def recover(
     methods = [
         method
         for method in RECOVERIES
-        if method.name not in disabled and (split or not method.chooses_ranges)
+        if method.name not in disabled
+        and not (method.chooses_ranges and (not split or "int8" not in draft.precisions))
     ]
     reached = _joined(fold.judge.measure(fold.draft) for fold in folds)
     for count, method in enumerate(methods, 1):

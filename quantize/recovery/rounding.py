@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.precision import BITS
 from edgeconv.quantize.qparams import WEIGHT_MAX, weight_scales
 from edgeconv.quantize.recovery.base import Draft, replace_constant
 from edgeconv.quantize.recovery.patches import Window
@@ -51,7 +52,7 @@ class Rounding:
         layers = {
             position: source
             for position, source in _layers(draft.graph).items()
-            if draft.precisions[position] == "int8"
+            if draft.precisions[position] in BITS
         }
         if not layers:
             return
@@ -87,18 +88,43 @@ def _layers(graph: Graph) -> dict[int, _Source]:
 
 
 def _second_moments(draft: Draft, sources: set[_Source]) -> dict[_Source, _Matrix]:
-    """Return the sum of the products of each two inputs of layers, over all samples."""
+    """Return the mean product of each two inputs of layers, over all samples, shrunk."""
     runner = Runner(draft.graph, sorted({index for index, _ in sources}))
-    found: dict[_Source, _Matrix] = {}
+    sums: dict[_Source, _Matrix] = {}
+    squares: dict[_Source, _Matrix] = {}
     for feed in draft.feeds:
         values = runner.run(feed)
         for index, window in sources:
             inputs = window.size[0] * window.size[1] * values[index].shape[-1]
             most = max(_ROWS, _ROWS_PER_INPUT * inputs // len(draft.feeds))
             rows = window.rows(values[index], most)
-            products = (rows.T @ rows).astype(np.float64)
-            found[index, window] = found.get((index, window), 0.0) + products
-    return found
+            products = (rows.T @ rows).astype(np.float64) / len(rows)
+            sums[index, window] = sums.get((index, window), 0.0) + products
+            squares[index, window] = squares.get((index, window), 0.0) + np.square(products)
+    count = len(draft.feeds)
+    return {source: shrunk(total, squares[source], count) for source, total in sums.items()}
+
+
+def shrunk(total: _Matrix, squares: _Matrix, count: int) -> _Matrix:
+    """Return the mean of matrices with what lies off the diagonal as near to zero as chance has it.
+
+    What few samples have in common by chance, others do not have: errors must not make up for one
+    another there. The share that is taken away is the one of least expected squared error, of
+    Schaefer and Strimmer 2005, "A Shrinkage Approach to Large-Scale Covariance Matrix Estimation
+    and Implications for Functional Genomics", target D.
+
+    Args:
+        total: The sum of the matrices of samples, which are independent of one another.
+        squares: The sum of their elementwise squares.
+        count: How many there are.
+    """
+    mean = total / count
+    diagonal = np.diag(np.diag(mean))
+    variance = (squares / count - np.square(mean)).clip(0) / max(count - 1, 1)
+    chance = float(variance.sum() - np.trace(variance))
+    known = float(np.square(mean - diagonal).sum())
+    share = min(chance / known, 1.0) if known > 0 and count > 1 else 0.0
+    return (1 - share) * mean + share * diagonal
 
 
 def rounded(weight: _Matrix, second: _Matrix) -> Array:
