@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeconv.artifacts import Array
+from edgeconv.parts import Part, Slice, divide
+from edgeconv.quantize import joins
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import softmax_view, unary_need
 from edgeconv.quantize.recovery.base import Draft
@@ -44,10 +46,31 @@ class Figures:
         return Figures(power, noise, self.shares)
 
     @property
+    def parts(self) -> npt.NDArray[np.float64]:
+        """SQNR of each part in dB, over all samples."""
+        return _decibels(self.power.sum(axis=1), self.noise.sum(axis=1))
+
+    def without_each(self) -> npt.NDArray[np.float64]:
+        """Return the SQNR of each part in dB over all samples but one, ``[part, sample]``."""
+        power, noise = (
+            values.sum(axis=1, keepdims=True) - values for values in (self.power, self.noise)
+        )
+        return _decibels(power.clip(0), noise.clip(0))
+
+    def scores(self, parts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return what the SQNR of the parts, ``[part, ...]``, make together.
+
+        It is the worst part's, averaged with the mean of all outputs, of which each is the mean of
+        its parts.
+        """
+        outputs = self.shares @ parts
+        found: npt.NDArray[np.float64] = (parts.min(axis=0) + outputs.mean(axis=0)) / 2
+        return found
+
+    @property
     def score(self) -> float:
-        """SQNR over all samples in dB: the worst output's, averaged with the mean of all."""
-        outputs = self.shares @ _decibels(self.power.sum(axis=1), self.noise.sum(axis=1))
-        return float(outputs.min() + outputs.mean()) / 2
+        """SQNR over all samples in dB: the worst part's, averaged with the mean of all outputs."""
+        return float(self.scores(self.parts))
 
     @property
     def each(self) -> npt.NDArray[np.float64]:
@@ -69,9 +92,10 @@ def _decibels(
 class Judge:
     """Measures drafts against the float model.
 
-    The parts of a concatenation count alike, whatever their size. An output of SOFTMAX or LOGISTIC
-    is measured at its input, as far as any sample needs it: the output hides errors where it is
-    saturated, so that a few samples near a decision would decide alone.
+    The parts of an output count alike, whatever their size: the pieces that the graph joins, and in
+    these the groups of channels whose ranges differ (`edgeconv.parts`). An output of SOFTMAX or
+    LOGISTIC is measured at its input, as far as any sample needs it: the output hides errors where
+    it is saturated, so that a few samples near a decision would decide alone.
 
     Args:
         graph: The float graph.
@@ -84,7 +108,7 @@ class Judge:
     def __init__(self, graph: Graph, feeds: Sequence[Sequence[Array]]) -> None:
         self._feeds = feeds
         self.outputs: list[str] = []
-        self._splits: list[tuple[list[int], int]] = []
+        pieces: list[tuple[Part, ...]] = []
         producers = graph.producers()
         flattened: dict[int, OperatorT] = {}
         for index in filter(graph.is_activation, graph.outputs):
@@ -94,30 +118,34 @@ class Judge:
             if seen in producers and graph.op(producers[seen]) in _FLAT:
                 flattened[len(self.outputs)] = producers[seen]
                 index = producers[seen].inputs[0]  # noqa: PLW2901 - measured instead
-            self._splits.append(_parts(graph, producers.get(index)))
+            pieces.append(_pieces(graph, index, producers))
             self.outputs.append(graph.name(index))
         self._limits = [(-np.inf, np.inf)] * len(self.outputs)
         self._reference = self._values(graph)
         for place, operator in flattened.items():
             self._limits[place] = _limits(graph, operator, self._reference[place])
             self._reference[place] = self._reference[place].clip(*self._limits[place])
+        self._parts = [
+            divide(values, joined) or (Part(()),)
+            for values, joined in zip(self._reference, pieces, strict=True)
+        ]
 
     def measure(self, draft: Draft) -> Figures:
         """Return the figures of a draft."""
         found = self._values(draft.built())
         power, noise, shares = [], [], []
         for place, (one, other) in enumerate(zip(self._reference, found, strict=True)):
-            ends, axis = self._splits[place]
-            for first, second in zip(
-                np.split(one, ends, axis), np.split(other, ends, axis), strict=True
-            ):
-                signal = first.astype(np.float64).reshape(len(first), -1)
+            for part in self._parts[place]:
+                signal, seen = (
+                    part.select(values).astype(np.float64).reshape(len(values), -1)
+                    for values in (one, other)
+                )
                 power.append(np.square(signal).sum(axis=1))
-                noise.append(np.square(signal - second.reshape(signal.shape)).sum(axis=1))
-                shares.append((place, 1 / (len(ends) + 1)))
+                noise.append(np.square(signal - seen).sum(axis=1))
+                shares.append((place, 1 / len(self._parts[place])))
         weights = np.zeros((len(found), len(shares)))
-        for part, (place, share) in enumerate(shares):
-            weights[place, part] = share
+        for column, (place, share) in enumerate(shares):
+            weights[place, column] = share
         return Figures(np.stack(power), np.stack(noise), weights)
 
     def _values(self, graph: Graph) -> list[Array]:
@@ -138,10 +166,18 @@ def _limits(graph: Graph, operator: OperatorT, inputs: Array) -> tuple[float, fl
     return needed.low, needed.high
 
 
-def _parts(graph: Graph, producer: OperatorT | None) -> tuple[list[int], int]:
-    """Return where a concatenation's parts end, and along which axis of ``[sample, ...]``."""
-    if producer is None or graph.op(producer) != "CONCATENATION":
-        return [], 0
-    shapes = [graph.shape(index) for index in producer.inputs]
-    axis = int(producer.builtinOptions.axis) % len(shapes[0])
-    return np.cumsum([shape[axis] for shape in shapes])[:-1].tolist(), axis + 1
+def _pieces(graph: Graph, index: int, producers: dict[int, OperatorT]) -> tuple[Part, ...]:
+    """Return what a tensor is joined from, where its pieces lie side by side along one axis."""
+    join = joins.find(graph, [index]).get(index)
+    along = None if join is None else join.along()
+    if join is None or along is None:
+        return ()
+    found = []
+    for piece, positions in zip(join.pieces, along.positions, strict=True):
+        place = Slice.of(along.axis, positions.tolist())
+        if place is None:
+            return ()
+        maker = producers.get(piece)
+        flat = maker is not None and graph.op(maker) in _FLAT
+        found.append(Part((place,), one_unit=flat))
+    return tuple(found)

@@ -1,23 +1,26 @@
-"""Win back accuracy that quantization loses: try each method of `recovery`, keep what helps.
+"""Win back accuracy that quantization loses: try each method of `recovery`, keep what surely helps.
 
-Two-fold cross-validation (Stone 1974, "Cross-Validatory Choice and Assessment of Statistical
-Predictions"): what a method makes of one half of the calibration samples is judged on the other
-half, and the other way round. A method must gain over all samples together, where the few that
-saturate count most, and also on a typical one by more than chance. At the end all samples set the
-ranges of what was kept.
+Cross-validation in folds (Stone 1974, "Cross-Validatory Choice and Assessment of Statistical
+Predictions"): what a method makes of the other samples is judged on those of a fold, so that every
+sample is judged once, by what it had no part in. A method must gain more than chance on the worst
+part of the outputs and all of them; all that is kept together must gain so much that chance, which
+had as many tries as there are methods, hardly explains it, and no part may lose. What is kept is
+made anew from all samples at the end; if nothing is, the draft stays as it was.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
+from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.evidence import Gain
 from edgeconv.quantize.judge import Figures, Judge
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.quantize.recovery.base import Draft, Recovery
@@ -25,18 +28,19 @@ from edgeconv.quantize.recovery.clipping import Clipping
 from edgeconv.quantize.recovery.headroom import eased
 
 _SAMPLES = 64
-"""At most as many samples are used."""
+"""At most as many samples are used to choose."""
 
 _VALUES = 1 << 26
 """Of models with large activations fewer, so that all of them together hold about as many values,
-and one half judges the other alone.
+and only half of the folds are judged.
 """
 
 _LEAST = 16
 """But not fewer than this for that reason."""
 
-_FEWEST = 4
-"""Fewer are not split. What sets the ranges then judges, too, but not the choice of ranges."""
+_FOLDS = 4
+"""Of fewer the samples that are left set ranges much narrower than all do, so that room seems to
+pay; more take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,64 @@ class Step:
     Attributes:
         name: Its name.
         gain_db: What its best draft gained on calibration samples that it had not seen, in dB of
-            SQNR: the average of that of the worst output and that of all.
+            SQNR: the average of that of the worst part of the outputs and that of all.
         kept: Whether that was worth it.
     """
 
     name: str
     gain_db: float
     kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What was kept of a method: all that it takes to make the same of other samples.
+
+    Attributes:
+        method: The method.
+        place: Which of its drafts.
+        calibrator: The calibrator of that draft.
+    """
+
+    method: Recovery
+    place: int
+    calibrator: Calibrator
+
+    def made(self, draft: Draft) -> Draft:
+        """Return what the method makes of a draft; the draft where it is idle there."""
+        if self.method.chooses_ranges:
+            return replace(draft, calibrator=self.calibrator, ranges={})
+        return next(islice(self.method.drafts(draft), self.place, None), draft)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """What all but some samples made, who judges it on these, and what it reached there."""
+
+    draft: Draft
+    judge: Judge
+    figures: Figures
+
+    @classmethod
+    def of(cls, draft: Draft, unseen: Sequence[Sequence[Array]]) -> _Fold | None:
+        """Return a fold; ``None`` where there is nothing to compare."""
+        judge = Judge(draft.graph, unseen)
+        draft = draft.ready()
+        return cls(draft, judge, judge.measure(draft)) if judge.outputs else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A draft of a method in each of the first folds, and its figures there."""
+
+    choice: _Choice
+    drafts: list[Draft]
+    figures: list[Figures]
+
+    def gain(self, folds: Sequence[_Fold]) -> Gain:
+        """Return what it gains on the folds where it was measured."""
+        before = [fold.figures for fold in folds[: len(self.figures)]]
+        return Gain.of(_joined(self.figures), _joined(before))
 
 
 def recover(
@@ -62,117 +117,167 @@ def recover(
 ) -> tuple[Draft, list[Step]]:
     """Return the draft with what helps, and what was tried.
 
-    The samples that it is left with are those that `Draft.seen` and the ranges are not from.
+    Where something helps, all samples have been seen, and none is left to it.
 
     Args:
         draft: The draft, with all its samples; without ranges.
         disabled: Names of methods that are left out.
         progress: Called with (methods tried, methods in all).
     """
-    few = _few(draft)
-    halves = (few[::2], few[1::2])
-    split = len(few) >= _FEWEST
-    pairs = list(zip(halves, halves[::-1], strict=True)) if split else [(few, few)]
-    if len(few) < min(_SAMPLES, len(draft.feeds)):
-        pairs = pairs[:1]
-    folds = [
-        _Fold(replace(draft, feeds=known).watched(), Judge(draft.graph, unseen))
-        for known, unseen in pairs
-    ]
-    steps: list[Step] = []
-    if not folds[0].judge.outputs:
-        return draft, steps
     methods = [
         method
         for method in RECOVERIES
         if method.name not in disabled
-        and not (method.chooses_ranges and (not split or "int8" not in draft.precisions))
+        and not (method.chooses_ranges and "int8" not in draft.precisions)
     ]
-    reached = _joined(fold.judge.measure(fold.draft) for fold in folds)
+    folds = _folds(draft)
+    if not folds:
+        return draft, []
+    start = _joined(fold.figures for fold in folds)
+    steps: list[Step] = []
+    recipe: list[_Choice] = []
+    reached: list[Figures] = []
     for count, method in enumerate(methods, 1):
-        step, reached, folds = _applied(method, folds, reached)
+        step, folds = _applied(method, folds, recipe, reached)
         steps += [] if step is None else [step]
         if progress is not None:
             progress(count, len(methods))
-    best = folds[0].draft
-    used = {id(feed) for feed in best.feeds}
-    left = [feed for feed in draft.feeds if id(feed) not in used]
-    more = float(np.log2(max(1, len(draft.feeds)) / max(1, len(used))))
-    return replace(best, feeds=left, calibrator=eased(best.calibrator, more)), steps
+    tries = len({method.name for method in methods})
+    while reached and not Gain.of(reached[-1], start).proven(tries):
+        del recipe[-1], reached[-1]
+    if not recipe:
+        return draft, [replace(step, kept=False) for step in steps]
+    names = {choice.method.name for choice in recipe}
+    made = _anew(draft, recipe, len(folds[0].draft.feeds))
+    return made, [replace(step, kept=step.kept and step.name in names) for step in steps]
 
 
-@dataclass(frozen=True, slots=True)
-class _Fold:
-    """What one part of the samples made, and who judges it on the other."""
+def _anew(draft: Draft, recipe: Sequence[_Choice], known: int) -> Draft:
+    """Make of all samples what was chosen with as many as are known."""
+    for choice in recipe:
+        draft = choice.made(draft)
+    more = float(np.log2(len(draft.feeds) / max(1, known)))
+    draft = replace(draft, calibrator=eased(draft.calibrator, more), ranges={}).ready()
+    return replace(draft, feeds=[]) if draft.seen else draft
 
-    draft: Draft
-    judge: Judge
+
+def _folds(draft: Draft) -> list[_Fold]:
+    """Return the folds, every fourth sample in one; of few samples each in one of its own."""
+    few = _few(draft)
+    count = min(_FOLDS, len(few))
+    if count < 2:
+        return []
+    large = len(few) < min(_SAMPLES, len(draft.feeds))
+    folds = []
+    for place in range(count // 2 if large else count):
+        known = [feed for index, feed in enumerate(few) if index % count != place]
+        fold = _Fold.of(replace(draft, feeds=known), few[place::count])
+        folds += [] if fold is None else [fold]
+    return folds
 
 
 def _applied(
-    method: Recovery, folds: list[_Fold], reached: Figures
-) -> tuple[Step | None, Figures, list[_Fold]]:
+    method: Recovery, folds: list[_Fold], recipe: list[_Choice], reached: list[Figures]
+) -> tuple[Step | None, list[_Fold]]:
     """Try a method, or all its parts, each on what the last one left.
 
+    Args:
+        method: The method.
+        folds: The folds.
+        recipe: What was kept so far, to which is added.
+        reached: The figures that each of these led to, likewise.
+
     Returns:
-        What came of it, ``None`` where it is idle; the figures and the folds that are left.
+        What came of it, ``None`` where it is idle; and the folds as they are then.
     """
-    before, gains, kept = reached.score, [], False
+    gains, total, kept = [], 0.0, False
     for part in method.parts(folds[0].draft) if isinstance(method, Clipping) else (method,):
-        trials = list(_trials(part, folds))
+        trials = _trials(part, folds)
         if not trials:
             continue
-        figures, drafts = _chosen(part, trials, reached)
-        gains.append(figures.score - reached.score)
-        sure = part.chooses_ranges or _sure(figures.each - reached.each)
-        if gains[-1] >= part.worth_db and sure:
-            kept, reached = True, figures
-            pairs = zip(folds, drafts, strict=True)
-            folds = [replace(fold, draft=found) for fold, found in pairs]
+        found = [(trial, trial.gain(folds)) for trial in trials]
+        whole = [pair for pair in found if len(pair[0].figures) == len(folds)]
+        gains.append(max(gain.total for _, gain in whole or found))
+        chosen = _chosen(part, whole)
+        if chosen is None:
+            continue
+        trial, gain = chosen
+        kept, total = True, total + gain.total
+        rows = zip(folds, trial.drafts, trial.figures, strict=True)
+        folds = [replace(fold, draft=made, figures=seen) for fold, made, seen in rows]
+        recipe.append(trial.choice)
+        reached.append(_joined(trial.figures))
     if not gains:
-        return None, reached, folds
-    return Step(method.name, reached.score - before if kept else max(gains), kept), reached, folds
+        return None, folds
+    return Step(method.name, total if kept else max(gains), kept), folds
 
 
-_Trial = tuple[Figures, list[Draft]]
-"""Figures over all samples, and the draft of each fold."""
-
-
-def _trials(method: Recovery, folds: Sequence[_Fold]) -> Iterator[_Trial]:
-    """Try what a method proposes; where folds lead to different proposals, what both have.
+def _trials(method: Recovery, folds: Sequence[_Fold]) -> list[_Trial]:
+    """Try what a method proposes, fold by fold, as long as it may still be worth it.
 
     Passed over is what leads nowhere: LiteRT refuses scales that lie too far apart for its
-    arithmetic, and values near the end of float32 have squares beyond it.
+    arithmetic, and values near the end of float32 have squares beyond it. Ranges are tried in all
+    folds: what saturates may be in the last one.
     """
-    proposals = zip(*(method.drafts(fold.draft) for fold in folds), strict=False)
-    with np.errstate(over="ignore", invalid="ignore"):
-        while True:
-            try:
-                drafts = next(proposals)
-                pairs = zip(folds, drafts, strict=True)
-                figures = [fold.judge.measure(found) for fold, found in pairs]
-            except StopIteration:
-                return
-            except (RuntimeError, InvalidModel, np.linalg.LinAlgError):
+    trials: dict[int, _Trial] = {}
+    for number, fold in enumerate(folds):
+        for place, draft in enumerate(_proposed(method, fold.draft)):
+            trial = trials.get(place)
+            if number and (trial is None or len(trial.figures) < number):
                 continue
-            yield _joined(figures), list(drafts)
+            if trial is not None and not method.chooses_ranges:
+                gain = trial.gain(folds)
+                if gain.total + gain.error < method.worth_db:
+                    continue
+            made = _measured(fold.judge, draft)
+            if made is None:
+                trials.pop(place, None)
+                continue
+            if trial is None:
+                choice = _Choice(method, place, made[0].calibrator)
+                trial = trials[place] = _Trial(choice, [], [])
+            trial.drafts.append(made[0])
+            trial.figures.append(made[1])
+    return list(trials.values())
+
+
+def _proposed(method: Recovery, draft: Draft) -> Iterable[Draft]:
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            yield from method.drafts(draft)
+    except (RuntimeError, InvalidModel, np.linalg.LinAlgError):
+        return
+
+
+def _measured(judge: Judge, draft: Draft) -> tuple[Draft, Figures] | None:
+    """Return a draft with its ranges, and its figures; ``None`` where it does not run."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            ready = draft.ready()
+            return ready, judge.measure(ready)
+    except (RuntimeError, InvalidModel, np.linalg.LinAlgError):
+        return None
 
 
 def _joined(figures: Iterable[Figures]) -> Figures:
     return functools.reduce(Figures.join, figures)
 
 
-def _chosen(method: Recovery, trials: Sequence[_Trial], reached: Figures) -> _Trial:
-    """Return the last trial that is as good as the best, up to the method's slack."""
-    most = max(figures.score for figures, _ in trials)
-    least = max(most - method.slack_db, min(most, reached.score + method.worth_db))
-    return [trial for trial in trials if trial[0].score >= least][-1]
+def _chosen(method: Recovery, found: Sequence[tuple[_Trial, Gain]]) -> tuple[_Trial, Gain] | None:
+    """Return the last trial that is as good as the best, up to the method's slack.
 
-
-def _sure(gains: npt.NDArray[np.float64]) -> bool:
-    """Tell whether the mean gain is above its standard error."""
-    error = gains.std(ddof=1) / np.sqrt(gains.size) if gains.size > 1 else 0.0
-    return bool(gains.mean() >= error)
+    An insurance, which may cost something, need only do no harm.
+    """
+    insures = method.worth_db < 0
+    worth = [
+        (trial, gain)
+        for trial, gain in found
+        if gain.total >= method.worth_db and (gain.harmless if insures else gain.likely)
+    ]
+    if not worth:
+        return None
+    most = max(gain.total for _, gain in worth)
+    return [pair for pair in worth if pair[1].total >= most - method.slack_db][-1]
 
 
 def _few(draft: Draft) -> Sequence[Sequence[Array]]:

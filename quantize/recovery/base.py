@@ -53,7 +53,7 @@ class Draft:
         return replace(self, ranges=limit(self.graph, self.held, kept))
 
     def clipped(self, index: int, share: float) -> Draft:
-        """Return the draft with a share of one tensor's range."""
+        """Return the draft, which has ranges, with a share of one tensor's range."""
         shares = {**self.shares, index: self.shares.get(index, 1.0) * share}
         ranges = {**self.ranges, index: self.ranges[index].scaled(share)}
         return replace(self, ranges=ranges, shares=shares)
@@ -64,10 +64,16 @@ class Draft:
         seen = static.watched(self.graph, self.feeds, everything=everything, held=self.held)
         return replace(self, seen=seen).calibrated()
 
+    def ready(self) -> Draft:
+        """Return the draft with its ranges; what it has seen before is not run again."""
+        if self.ranges:
+            return self
+        return self.calibrated() if self.seen else self.watched()
+
     def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Draft:
-        """Return the draft of another float graph, calibrated anew, and nothing clipped."""
+        """Return the draft of another float graph, nothing clipped, to be calibrated anew."""
         chosen = self.precisions if precisions is None else precisions
-        return replace(self, graph=graph, precisions=chosen, shares={}).watched()
+        return replace(self, graph=graph, precisions=chosen, shares={}, seen={}, ranges={})
 
     def built(self) -> Graph:
         """Return the quantized graph, with float32 inputs and outputs."""
@@ -107,7 +113,11 @@ class Recovery(Protocol):
         ...
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Propose drafts that compute the same in float, or close to it; none where it is idle."""
+        """Propose drafts that compute the same in float, or close to it; none where it is idle.
+
+        What is kept is made again from all samples, by its place among the drafts. What needs
+        ranges asks for `Draft.ready`.
+        """
         ...
 
 

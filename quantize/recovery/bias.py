@@ -38,6 +38,7 @@ class BiasCorrection:
         layers = _layers(draft.graph)
         if not layers:
             return
+        draft = draft.ready()
         shifts = _mean_errors(draft, layers)
         graph = draft.graph.copy()
         for output, position in layers.items():

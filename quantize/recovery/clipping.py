@@ -49,17 +49,19 @@ class Clipping:
 
     def parts(self, draft: Draft) -> Sequence[Recovery]:
         """Return the methods to try one after the other, each on what the last one left."""
-        outlying = {index: _outlying(seen) for index, seen in draft.seen.items()}
-        order = sorted(outlying, key=lambda index: -outlying[index])[:_MOST]
-        trials = len(_SHARES) * len(order) * 2 * len(draft.feeds)
-        return [_Clip(index) for index in order] if trials * effort(draft.graph) < _EFFORT else []
+        draft = draft.ready()
+        outlying = {draft.graph.name(index): _outlying(seen) for index, seen in draft.seen.items()}
+        order = sorted(outlying, key=lambda name: -outlying[name])[:_MOST]
+        # A draft has three quarters of the samples, and each is judged once.
+        trials = len(_SHARES) * len(order) * len(draft.feeds) * 4 // 3
+        return [_Clip(name) for name in order] if trials * effort(draft.graph) < _EFFORT else []
 
 
 @dataclass(frozen=True, slots=True)
 class _Clip:
     """Clips one tensor; what others gain by that has to be seen on most samples."""
 
-    index: int
+    tensor: str
     name: str = Clipping.name
     worth_db: float = _WORTH_DB
     slack_db: float = 0.0
@@ -67,8 +69,11 @@ class _Clip:
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
         """Yield one draft for each share that is kept."""
-        for share in _SHARES:
-            yield draft.clipped(self.index, share)
+        draft = draft.ready()
+        for index in draft.ranges:
+            if draft.graph.name(index) == self.tensor:
+                yield from (draft.clipped(index, share) for share in _SHARES)
+                return
 
 
 def _outlying(seen: Seen) -> float:

@@ -49,9 +49,8 @@ class Equalize:
         peaks = _peaks(draft, list(free))
         for balance in _BALANCES:
             factors = _factors(ties, free, peaks, weights, balance)
-            if factors:
-                graph, scales = _apply(draft.graph, ties, factors)
-                yield replace(draft.on(graph), factors=scales)
+            graph, scales = _apply(draft.graph, ties, factors)
+            yield replace(draft.on(graph), factors=scales)
 
 
 def _peaks(draft: Draft, tensors: list[int]) -> dict[int, _Vector]:

@@ -42,6 +42,7 @@ class Headroom:
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
         """Yield one draft for each margin but that which the draft has, the widest last."""
+        draft = draft.ready()
         given = draft.calibrator
         inner, margin = given, _MARGINS[0]
         if isinstance(given, Growing):

@@ -27,6 +27,7 @@ class Outliers:
 
     def drafts(self, draft: Draft) -> Iterator[Draft]:
         """Yield one draft for each calibrator that clips."""
+        draft = draft.ready()
         given = draft.calibrator
         margin = given.margin if isinstance(given, Growing) else None
         inner = given.inner if isinstance(given, Growing) else given

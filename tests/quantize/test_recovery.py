@@ -299,3 +299,32 @@ def test_values_whose_squares_are_infinite_are_quantized_all_the_same(lab: Any) 
     quantized = lab.quantize(artifact, known)
     expected, found = (lab.run(path, known)[0] / 1e25 for path in (artifact.path, quantized.path))
     assert lab.sqnr(expected, found) > 30
+
+
+@pytest.mark.parametrize("mode", ["int8", "int16x8"])
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_without_gain_the_file_is_that_without_recovery(lab: Any, mode: str, count: int) -> None:
+    # One coarse layer: nothing is to be won, and half of the samples must not leave a trace.
+    rng = np.random.default_rng(7)
+    model = lab.model()
+    weight = model.constant(rng.integers(-127, 128, (4, 16)) / 127)
+    artifact = lab.save(model, model.op("FULLY_CONNECTED", model.input(1, 16), weight, -1))
+    known = rows(0, count, 1, 16)
+    contents = []
+    for disabled in (["all"], ["headroom"]):
+        path = lab.folder / "out.tflite"
+        answer = quantize(
+            artifact.to_dict(), str(path), mode, samples=lab.samples(artifact, known),
+            disable_recovery=disabled,
+        )  # fmt: skip
+        assert not any(step["kept"] for step in answer["recovery"])
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_what_is_kept_is_the_same_each_time(lab: Any) -> None:
+    artifact, known = spread_net(lab), rows(0, 12, 1, 6, 6, 4)
+    first, second = (
+        lab.quantize(artifact, known, disable_recovery=()).path.read_bytes() for _ in "ab"
+    )
+    assert first == second
