@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeconv.artifacts import Array, Arrays, TensorSpec
+from edgeconv.convert.output_names import field_names
 from edgeconv.convert.shapes import format_shape
 from edgeconv.convert.single_precision import as_float32, in_float32
 from edgeconv.errors import InvalidData, InvalidModel, UsageError
@@ -93,16 +94,28 @@ class TorchModel:
         return self.inputs
 
     def _outputs(self, tensors: Sequence[torch.Tensor]) -> list[Array]:
-        import torch
         from torch.utils import _pytree as pytree
+
+        outputs = self._returned(tensors)
+        return [_array(leaf) for leaf in pytree.tree_leaves(outputs) if leaf is not None]
+
+    def _returned(self, tensors: Sequence[torch.Tensor]) -> Any:
+        import torch
 
         args, kwargs = self.arrange(tensors)
         try:
             with evaluating(self.function), torch.no_grad():
-                outputs = self.function(*args, **kwargs)
+                return self.function(*args, **kwargs)
         except Exception as error:
             raise _run_failed(self, error) from error
-        return [_array(leaf) for leaf in pytree.tree_leaves(outputs) if leaf is not None]
+
+    def output_fields(self) -> list[str]:
+        """Return a name for each output; ``""`` where the model returns it in no named field.
+
+        Raises:
+            InvalidModel: The model failed on its example inputs.
+        """
+        return field_names(self._returned(self.example_inputs), self.input_names)
 
     def run_examples(self) -> list[Array]:
         """Run the model on its example inputs.

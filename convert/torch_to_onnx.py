@@ -22,6 +22,7 @@ from edgeconv.convert.export_errors import Failure, cause_of, export_failed
 from edgeconv.convert.export_shortcuts import export_shortcuts
 from edgeconv.convert.functional_calls import without_assertions
 from edgeconv.convert.onnx_file import MAX_INLINE, describe_onnx, write_onnx
+from edgeconv.convert.output_names import name_outputs
 from edgeconv.convert.torch_model import TorchModel, evaluating
 from edgeconv.convert.torch_resizes import as_torch
 
@@ -48,7 +49,8 @@ def export(
 ) -> Artifact:
     """Write a PyTorch model as ONNX.
 
-    The names of the model's inputs are kept, each node keeps the PyTorch module and source line
+    The names of the model's inputs are kept, outputs are called after the fields that the model
+    returns them in, if it names any, each node keeps the PyTorch module and source line
     that it came from, weights lie inside the file up to 1.9 GB, and shapes are inferred.
 
     Args:
@@ -200,9 +202,14 @@ def _export_torchscript(model: TorchModel, path: Path) -> Artifact:
 
 def _plain_output_names(model: TorchModel) -> list[str]:
     """Return names for outputs that the TorchScript exporter would only number."""
-    count = len(model.run_examples())
+    fields = model.output_fields()
+    count = len(fields)
     names = ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
-    return [f"{name}_" if name in model.input_names else name for name in names]
+    taken = {*model.input_names, *fields}
+    return [
+        field or (f"{name}_" if name in taken else name)
+        for field, name in zip(fields, names, strict=True)
+    ]
 
 
 @contextlib.contextmanager
@@ -290,7 +297,8 @@ def _save(model: ir.Model, source: TorchModel, path: Path) -> Artifact:
     import onnx_ir as ir
 
     _name_inputs(model, source)
-    _name_outputs(model)
+    name_outputs(model.graph, source.output_fields())
+    _require_names(model)
     size = sum(
         value.const_value.nbytes
         for value in model.graph.initializers.values()
@@ -347,7 +355,7 @@ def _rename(graph: ir.Graph, names: dict[ir.Value, str]) -> None:
         value.name = name
 
 
-def _name_outputs(model: ir.Model) -> None:
+def _require_names(model: ir.Model) -> None:
     """Make sure that every output has a name and is not an input under the same name."""
     names = {value.name for value in model.graph.inputs}
     for number, value in enumerate(model.graph.outputs):

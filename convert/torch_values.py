@@ -72,21 +72,33 @@ class TorchValues:
             onnx: The file.
         """
         recorded = _recorded(onnx)
+        fields = self._fields()
         nodes = list(_tensors(self.program))
-        became = [node for node in nodes if _text(node) == recorded.get(node.name)]
-        shapes = {
-            node.name: tuple(int(size) for size in node.meta["val"].shape)
-            for node in became
-            if _is_float(node)
+        became = {
+            node: name
+            for node in nodes
+            for name in _names(node.name, fields)
+            if _text(node) == recorded.get(name)
         }
-        known = set(became)
+        both = {node: name for node, name in became.items() if _is_float(node)}
         varying = _varying(self.program)
         unmatched = [
-            (node.name, _operator(node), _why(node, known, shapes, varying))
+            (node.name, _operator(node), _why(node, became, both, varying))
             for node in nodes
-            if node.name not in shapes
+            if node not in both
         ]
+        shapes = {
+            name: tuple(int(size) for size in node.meta["val"].shape) for node, name in both.items()
+        }
         return TorchMatch(shapes, tuple(unmatched))
+
+    def _fields(self) -> dict[str, str]:
+        """Return by the name of a node the one that its value has in the file as an output."""
+        outputs = [name for name in self.program.graph_signature.user_outputs if name is not None]
+        fields = self.model.output_fields()
+        if len(outputs) != len(fields):
+            return {}
+        return {str(name): field for name, field in zip(outputs, fields, strict=True) if field}
 
     def record(self, inputs: Arrays, names: Sequence[str], path: Path) -> None:
         """Write values of each sample as soon as they are computed, see `edgeconv.streams`.
@@ -100,6 +112,13 @@ class TorchValues:
             InvalidData: A sample does not fit the model.
         """
         numbers = {name: number for number, name in enumerate(names)}
+        fields = self._fields()
+        numbers = {
+            node.name: numbers[name]
+            for node in _tensors(self.program)
+            for name in _names(node.name, fields)
+            if name in numbers
+        }
         with closing(SampleWriter(path)) as writer:
             for index in range(len(next(iter(inputs.values())))):
                 self._run(sample_of(inputs, index), partial(_write, writer, index, numbers))
@@ -134,6 +153,15 @@ def _write(
 ) -> None:
     if name in numbers:
         writer.write(sample, numbers[name], value.numpy())
+
+
+def _names(node: str, fields: Mapping[str, str]) -> list[str]:
+    """Return the names that a node's value may have in a file; the last one has precedence.
+
+    A name that an output has is no evidence of another node that is called so.
+    """
+    names = [node] if node not in fields.values() else []
+    return [*names, fields[node]] if node in fields else names
 
 
 def _tensors(program: ExportedProgram) -> Iterator[Node]:
@@ -184,7 +212,7 @@ def _varying(program: ExportedProgram) -> set[Node]:
 
 
 def _why(
-    node: Node, known: Collection[Node], shapes: Mapping[str, object], varying: Collection[Node]
+    node: Node, known: Collection[Node], named: Mapping[Node, str], varying: Collection[Node]
 ) -> str:
     if node in known:
         return "it is not float32"
@@ -193,8 +221,8 @@ def _why(
     queue, seen = [node], {node}
     while queue:
         item = queue.pop(0)
-        if item.name in shapes:
-            return f"part of {item.name}"
+        if item in named:
+            return f"part of {named[item]}"
         fresh = [user for user in item.users if user not in seen]
         seen.update(fresh)
         queue += fresh
