@@ -10,6 +10,7 @@ from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidData
 from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.needs import View
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.runs import Runner
 
@@ -23,7 +24,7 @@ def watch(
     samples: Sequence[Sequence[Array]],
     *,
     seen: Mapping[int, Seen] | None = None,
-    views: Mapping[int, Callable[[Array], Array]] | None = None,
+    views: Mapping[int, Sequence[View]] | None = None,
     progress: Progress | None = None,
 ) -> dict[int, Seen]:
     """Return what tensors of a float model hold over samples.
@@ -33,7 +34,7 @@ def watch(
         tensors: Indices of the float32 activations concerned.
         samples: Per sample the graph's inputs, in order, in the stored shape and dtype.
         seen: What was seen of these tensors before, which is added to.
-        views: What of a tensor's values matters, for tensors where that is not all.
+        views: By tensor what is seen in its place, where not all of its values matter.
         progress: Progress callback.
 
     Raises:
@@ -60,15 +61,20 @@ def _observe(
     graph: Graph,
     seen: Mapping[int, Seen],
     samples: Sequence[Sequence[Array]],
-    views: Mapping[int, Callable[[Array], Array]],
+    views: Mapping[int, Sequence[View]],
     progress: Progress | None,
 ) -> None:
     """Run the samples."""
+    shown: dict[int, list[tuple[Seen, Callable[[Array], Array] | None]]] = {}
+    for index, one in seen.items():
+        for source, made in views.get(index, ((index, None),)):
+            shown.setdefault(source, []).append((one, made))
 
     def see(index: int, values: Array) -> None:
-        seen[index].update(views[index](values) if index in views else values)
+        for one, made in shown[index]:
+            one.update(values if made is None else made(values))
 
-    runner = Runner(graph, seen)
+    runner = Runner(graph, shown)
     for count, sample in enumerate(samples, 1):
         runner.show(sample, see)
         if progress is not None:

@@ -20,6 +20,9 @@ _INFINITY = math.inf
 
 EVERYTHING = Range(-_INFINITY, _INFINITY)
 
+View = tuple[int, Callable[[Array], Array]]
+"""A tensor to look at, and what is to be made of its values."""
+
 _UNARY: dict[str, Range] = {
     # The ends are within a quarter of the output's step of the limit: 1/1024 for LOGISTIC, 1/512
     # for TANH. ELU's and GELU's steps are at least 1/255 of their least values, -1 and -0.17.
@@ -92,6 +95,22 @@ def factor_need(output: Range, other_step: float) -> Range:
     """
     peak = max(-output.low, output.high) / other_step
     return Range(-peak, peak)
+
+
+def scaled_need(output: Range, factor: Array) -> Range:
+    """Return the part of what is multiplied by a constant beyond which all products saturate.
+
+    Args:
+        output: Range of the products.
+        factor: The constant.
+    """
+    found = Range(0.0, 0.0)
+    for side in (factor[factor > 0], factor[factor < 0]):
+        if side.size:
+            least = float(side[np.abs(side).argmin()])
+            ends = output.low / least, output.high / least
+            found = found.join(Range.of(min(ends), max(ends)))
+    return found
 
 
 def softmax_view(operator: OperatorT) -> Callable[[Array], Array]:

@@ -9,13 +9,12 @@ elsewhere the input is requantized on its way in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgeconv.artifacts import Array
 from edgeconv.quantize import carried, casts, needs, whole
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.needs import EVERYTHING, stored_range
+from edgeconv.quantize.needs import EVERYTHING, View, stored_range
 from edgeconv.quantize.qparams import Affine, Range
 from edgeconv.quantize.rules import RULES, Rule, Scaling, fixed
 from edgeconv.tflite import OperatorT
@@ -114,15 +113,21 @@ class Plan:
         """Return the tensors whose ranges calibration must find."""
         return sorted(root for root, tree in self._trees.items() if tree.fixed is None)
 
-    def views(self) -> dict[int, Callable[[Array], Array]]:
-        """Return what of a calibrated tensor's values matters, where that is not all."""
-        found: dict[int, Callable[[Array], Array]] = {}
-        for operator in self._graph.operators:
-            tree = self._trees.get(operator.inputs[0]) if operator.inputs else None
-            if self._graph.op(operator) != "SOFTMAX" or tree is None or tree.returned:
-                continue
-            if len(tree.reads) == 1:
-                found[operator.inputs[0]] = needs.softmax_view(operator)
+    def views(self) -> dict[int, list[View]]:
+        """Return by tensor what of its values matters, where that is not all.
+
+        What only SOFTMAX reads, moved on its way there, is seen where SOFTMAX reads it: its rows
+        lie along the last axis there.
+        """
+        found: dict[int, list[View]] = {}
+        for index in self._parent:
+            tree = self._tree(index)
+            readers = [self._graph.operators[position] for position, _ in tree.reads]
+            soft = all(self._graph.op(reader) == "SOFTMAX" for reader in readers)
+            if readers and soft and not tree.returned and not tree.averaged:
+                found[index] = [
+                    (reader.inputs[0], needs.softmax_view(reader)) for reader in readers
+                ]
         return found
 
     def choose(self, ranges: Mapping[int, Range]) -> dict[int, Affine]:
@@ -305,6 +310,14 @@ class Plan:
             return needs.term_need(name, slot, self._limits(output), other)
         if self._rule(operator).scaling is Scaling.SHARED and output is not None:
             return self._limits(output)
+        if (
+            name == "MUL"
+            and output is not None
+            and self._graph.is_constant(operator.inputs[1 - slot])
+        ):
+            return needs.scaled_need(
+                self._limits(output), self._graph.value(operator.inputs[1 - slot])
+            )
         return needs.unary_need(name, 8 if output is None else self._bits[output])
 
     def _join(self, position: int, operator: OperatorT) -> None:

@@ -1,0 +1,101 @@
+"""Masks before SOFTMAX: hidden values saturate, and the visible ones have all of the scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeconv.artifacts import Array, Artifact
+
+LOWEST = [-1e4, -1e9, float(np.finfo(np.float32).min)]
+HEADS, LENGTH = 4, 8
+
+
+def _samples() -> list[list[Array]]:
+    """Scores, and what is hidden of them: keys at the end, and what is after a query."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for count in range(16):
+        hidden = np.triu(np.ones((1, 1, LENGTH, LENGTH), np.bool_), 1)
+        hidden[..., 5 + count % 3 :] = True
+        scores = rng.normal(size=(1, HEADS, LENGTH, LENGTH)).astype(np.float32) * 2
+        rows.append([scores, hidden])
+    return rows
+
+
+def _masked(m: Any, kind: str, low: float) -> int:
+    """Return scores with a mask on them."""
+    scores = m.input(1, HEADS, LENGTH, LENGTH)
+    hidden = m.input(1, 1, LENGTH, LENGTH, dtype="bool")
+    lowest, zero = m.constant(low), m.constant(0.0)
+    if kind == "filled":
+        masked = m.op("SELECT_V2", hidden, lowest, scores)
+    elif kind == "scaled after":
+        masked = m.op("SELECT_V2", hidden, lowest, m.op("MUL", scores, m.constant(3.0)))
+        masked = m.op("MUL", masked, m.constant(1 / 3))
+    elif kind == "scaled back":
+        masked = m.op("SELECT_V2", hidden, m.constant(-low), m.op("MUL", scores, m.constant(-3.0)))
+        masked = m.op("MUL", masked, m.constant(-1 / 3))
+    elif kind == "kept from infinity":
+        masked = m.op("ADD", scores, m.op("SELECT_V2", hidden, lowest, zero))
+        masked = m.op("MAXIMUM", masked, lowest)
+    else:
+        masked = m.op("ADD", scores, m.op("SELECT_V2", hidden, lowest, zero))
+    return int(masked)
+
+
+def _softmax(m: Any, masked: int, way: str) -> int:
+    """Return the shares, of which the rows lie along the last axis."""
+    if way == "direct":
+        return int(m.op("SOFTMAX", masked, beta=1.0))
+    if way == "reshaped":
+        flat = m.op("RESHAPE", masked, m.constant([HEADS, LENGTH, LENGTH], "int32"))
+        return int(m.op("SOFTMAX", flat, beta=1.0))
+    if way == "transposed":
+        turned = m.op("TRANSPOSE", masked, m.constant([0, 2, 1, 3], "int32"))
+        return int(m.op("SOFTMAX", turned, beta=1.0))
+    heads = m.op("SPLIT", m.constant(1, "int32"), masked, dtypes=("float32",) * HEADS, numSplits=4)
+    shares = [m.op("SOFTMAX", head, beta=1.0) for head in heads]
+    return int(m.op("CONCATENATION", *shares, axis=1))
+
+
+def _quality(lab: Any, artifact: Artifact, mode: str, **more: Any) -> float:
+    rows = _samples()
+    quantized = lab.quantize(artifact, rows, mode, disable_recovery=("all",), **more)
+    (expected,) = lab.run(artifact.path, rows, delegate=False)
+    (found,) = lab.run(quantized.path, rows)
+    hidden = np.broadcast_to(np.stack([row[1] for row in rows]), (16, 1, HEADS, LENGTH, LENGTH))
+    if found.shape == hidden.shape:
+        assert found[hidden].max() <= 1 / 256
+    return float(lab.sqnr(expected, found))
+
+
+@pytest.mark.parametrize("low", LOWEST)
+@pytest.mark.parametrize("way", ["direct", "reshaped", "transposed", "head by head"])
+@pytest.mark.parametrize("kind", ["filled", "added", "scaled after", "scaled back"])
+def test_a_mask_leaves_the_scale_to_what_is_seen(lab: Any, kind: str, way: str, low: float) -> None:
+    m = lab.model()
+    artifact = lab.save(m, _softmax(m, _masked(m, kind, low), way))
+    assert _quality(lab, artifact, "int8") > 27
+
+
+@pytest.mark.parametrize("way", ["direct", "reshaped"])
+def test_a_mask_that_is_kept_from_infinity(lab: Any, way: str) -> None:
+    m = lab.model()
+    artifact = lab.save(m, _softmax(m, _masked(m, "kept from infinity", LOWEST[-1]), way))
+    assert _quality(lab, artifact, "int8") > 27
+
+
+@pytest.mark.parametrize("kind", ["filled", "added", "scaled after"])
+def test_masks_in_16_bits(lab: Any, kind: str) -> None:
+    m = lab.model()
+    artifact = lab.save(m, _softmax(m, _masked(m, kind, -1e4), "reshaped"))
+    assert _quality(lab, artifact, "int16x8") > 60
+
+
+def test_masks_where_precisions_are_mixed(lab: Any) -> None:
+    m = lab.model()
+    artifact = lab.save(m, _softmax(m, _masked(m, "filled", -1e4), "reshaped"))
+    assert _quality(lab, artifact, "int8", max_drop="90dB") > 27
