@@ -155,14 +155,30 @@ def of_one(inputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     return tuple(spec.of_one for spec in inputs)
 
 
-def shape_dynamic(where: str, name: str, shape: Sequence[int | str | None]) -> UsageError:
-    """Return the error for an input with dimensions that are open."""
+def shape_dynamic(
+    where: str,
+    name: str,
+    shape: Sequence[int | str | None],
+    *,
+    limits: str = "",
+    advice: str = "",
+) -> UsageError:
+    """Return the error for an input with dimensions that are open.
+
+    Args:
+        where: The file.
+        name: The input.
+        shape: Its sizes; a string or None is an open dimension.
+        limits: Which sizes the open dimensions take, where that is known.
+        advice: An option with shapes that the model takes; by default every open size is 1.
+    """
     sizes = ",".join(str(size) if isinstance(size, int) else "1" for size in shape)
+    why = "only a batch that is the first dimension of every input can stay open"
     return UsageError(
         f"the input {name!r} has open dimensions: {format_shape(shape)}",
         where=where,
-        why="only a batch that is the first dimension of every input can stay open",
-        hint=f"fix them, for example --input-shape {name}={sizes}",
+        why=f"{why}; {limits}" if limits else why,
+        hint=f"fix them, for example {advice or f'--input-shape {name}={sizes}'}",
     )
 
 

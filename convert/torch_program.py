@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.artifacts import TensorSpec
+from edgeconv.convert.open_dimensions import advice, limits
 from edgeconv.convert.quiet import quiet
 from edgeconv.convert.shapes import (
     ShapesLike,
@@ -59,6 +60,7 @@ def from_program(
             return _model(program, name, specs, seed, where).check()
         specs = of_one(specs)
     else:
+        _require_shapes(program, inputs, given, where)
         specs = tuple(_fixed(label, value, given, where) for label, value in inputs)
     if not all(_is_static(value) for _, value in inputs):
         program = _export_again(program, specs, seed, where)
@@ -141,9 +143,25 @@ def _fixed(
     if shape is not None:
         require_fit(where, label, declared, shape)
         return TensorSpec.plain(label, shape, dtype)
-    if not _is_static(value):
-        raise shape_dynamic(where, label, declared)
     return TensorSpec.plain(label, tuple(value.shape), dtype)
+
+
+def _require_shapes(
+    program: ExportedProgram,
+    inputs: Sequence[tuple[str, torch.Tensor]],
+    given: dict[str, tuple[int, ...]],
+    where: str,
+) -> None:
+    """Refuse open dimensions without a size, with sizes that the program takes."""
+    for label, value in inputs:
+        if label not in given and not _is_static(value):
+            raise shape_dynamic(
+                where,
+                label,
+                _sizes(value),
+                limits=limits(program, inputs),
+                advice=advice(program, inputs, given),
+            )
 
 
 def _export_again(
@@ -152,6 +170,7 @@ def _export_again(
     """Return the program with fixed shapes; its module traced again on inputs of these shapes."""
     import torch
 
+    inputs = _user_inputs(program, where)
     args, kwargs = _arranger(program)(random_inputs(specs, seed))
     try:
         with quiet():
@@ -162,8 +181,8 @@ def _export_again(
             "the program does not take inputs of these shapes",
             where=where,
             why=lines[0] if lines else type(error).__name__,
-            hint="--input-shape has to respect the ranges that the model was exported with: "
-            + ", ".join(f"{key} {limits}" for key, limits in program.range_constraints.items()),
+            hint="--input-shape has to respect the ranges that the model was exported with "
+            f"({limits(program, inputs)}), for example {advice(program, inputs, {})}",
         ) from error
 
 
