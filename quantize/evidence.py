@@ -73,8 +73,12 @@ class Gain:
     @property
     def harmless(self) -> bool:
         """Whether neither a typical sample nor a part of an output is likely to lose."""
-        parts = self.parts + self.errors >= -_STEP_DB
-        return bool(self.typical >= -_STEP_DB and parts.all())
+        return self.typical >= -_STEP_DB and self.spares
+
+    @property
+    def spares(self) -> bool:
+        """Whether no part of an output is likely to lose."""
+        return bool((self.parts + self.errors >= -_STEP_DB).all())
 
     def proven(self, tries: int) -> bool:
         """Tell whether chance hardly explains it, and no part loses.

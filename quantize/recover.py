@@ -6,6 +6,10 @@ sample is judged once, by what it had no part in. A method must gain more than c
 part of the outputs and all of them; all that is kept together must gain so much that chance, which
 had as many tries as there are methods, hardly explains it, and no part may lose. What is kept is
 made anew from all samples at the end; if nothing is, the draft stays as it was.
+
+Where a model's states come back as inputs, what saturates once errs in all steps that follow, and a
+few samples hardly show it. So room against that need not be proven there, and a typical sample may
+pay for it.
 """
 
 from __future__ import annotations
@@ -133,6 +137,7 @@ def recover(
     folds = _folds(draft)
     if not folds:
         return draft, []
+    loops = bool(draft.graph.states)
     start = _joined(fold.figures for fold in folds)
     steps: list[Step] = []
     recipe: list[_Choice] = []
@@ -143,13 +148,19 @@ def recover(
         if progress is not None:
             progress(count, len(methods))
     tries = len({method.name for method in methods})
-    while reached and not Gain.of(reached[-1], start).proven(tries):
+    while reached and not _enough(Gain.of(reached[-1], start), recipe, tries, loops):
         del recipe[-1], reached[-1]
     if not recipe:
         return draft, [replace(step, kept=False) for step in steps]
     names = {choice.method.name for choice in recipe}
     made = _anew(draft, recipe, len(folds[0].draft.feeds))
     return made, [replace(step, kept=step.kept and step.name in names) for step in steps]
+
+
+def _enough(gain: Gain, recipe: Sequence[_Choice], tries: int, loops: bool) -> bool:
+    """Tell whether what a recipe gains is enough to keep it."""
+    insures = loops and all(choice.method.worth_db < 0 for choice in recipe)
+    return gain.proven(tries) or (insures and gain.spares and gain.total >= gain.error)
 
 
 def _anew(draft: Draft, recipe: Sequence[_Choice], known: int) -> Draft:
@@ -198,7 +209,7 @@ def _applied(
         found = [(trial, trial.gain(folds)) for trial in trials]
         whole = [pair for pair in found if len(pair[0].figures) == len(folds)]
         gains.append(max(gain.total for _, gain in whole or found))
-        chosen = _chosen(part, whole)
+        chosen = _chosen(part, whole, bool(folds[0].draft.graph.states))
         if chosen is None:
             continue
         trial, gain = chosen
@@ -263,17 +274,20 @@ def _joined(figures: Iterable[Figures]) -> Figures:
     return functools.reduce(Figures.join, figures)
 
 
-def _chosen(method: Recovery, found: Sequence[tuple[_Trial, Gain]]) -> tuple[_Trial, Gain] | None:
+def _chosen(
+    method: Recovery, found: Sequence[tuple[_Trial, Gain]], loops: bool
+) -> tuple[_Trial, Gain] | None:
     """Return the last trial that is as good as the best, up to the method's slack.
 
-    An insurance, which may cost something, need only do no harm.
+    An insurance, which may cost something, need only do no harm: to any part in a model that loops.
     """
-    insures = method.worth_db < 0
-    worth = [
-        (trial, gain)
-        for trial, gain in found
-        if gain.total >= method.worth_db and (gain.harmless if insures else gain.likely)
-    ]
+
+    def fits(gain: Gain) -> bool:
+        if method.worth_db >= 0:
+            return gain.likely
+        return gain.spares if loops else gain.harmless
+
+    worth = [(trial, gain) for trial, gain in found if gain.total >= method.worth_db and fits(gain)]
     if not worth:
         return None
     most = max(gain.total for _, gain in worth)
