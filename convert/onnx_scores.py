@@ -8,7 +8,8 @@ scores are
 - divided by their own norm, or normalised over their elements, as embeddings are;
 - states of a recurrent layer: its operator's outputs, or products with a gate at the end;
 - linear, while another output of the model goes through Softmax: then those are the scores, and
-  boxes or landmarks beside them.
+  boxes or landmarks beside them;
+- work on the elements of the inputs alone, without any layer that has weights or mixes elements.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgeconv.convert.onnx_facts import Facts
+from edgeconv.convert.onnx_facts import BINARY, UNARY, Facts
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -31,6 +32,8 @@ _NORMALISED = frozenset({"InstanceNormalization", "LayerNormalization", "LpNorma
 _NORMS = frozenset({"ReduceL2", "Sqrt"})
 _GATES = frozenset({"HardSigmoid", "Sigmoid"})
 _DEEPEST = 24
+_ELEMENTS = _MOVING | UNARY | BINARY | frozenset({"Where"})
+"""Operators that mix no elements, so that what they make are no more classes than the input is."""
 
 
 def no_scores(facts: Facts) -> dict[str, str]:
@@ -39,6 +42,9 @@ def no_scores(facts: Facts) -> dict[str, str]:
     found = {
         name: why for name, node in ends.items() if node is not None and (why := _why(facts, node))
     }
+    for name in facts.outputs:
+        if name not in found and _is_elementwise(facts, name):
+            found[name] = "it is work on the elements of the inputs, without a layer"
     chosen = [name for name, node in ends.items() if node is not None and node.op_type in _SCORES]
     if chosen:
         for name, node in ends.items():
@@ -73,6 +79,22 @@ def _why(facts: Facts, node: NodeProto) -> str:
     if _is_gated(facts, node):
         return "a gate makes it, as of a recurrent layer"
     return ""
+
+
+def _is_elementwise(facts: Facts, value: str) -> bool:
+    """Tell whether all nodes from the inputs to a value work on elements alone, one at least."""
+    open_, seen, worked = [value], {value}, False
+    while open_:
+        node = facts.node(open_.pop())
+        if node is None:
+            continue
+        if node.op_type not in _ELEMENTS:
+            return False
+        worked |= node.op_type not in _MOVING
+        new = {name for name in node.input if name and name not in facts.constant} - seen
+        seen |= new
+        open_ += sorted(new)
+    return worked
 
 
 def _end(facts: Facts, value: str) -> NodeProto | None:

@@ -31,6 +31,10 @@ SCORES = {
         s = ReduceSum(e, a)
         y = Div(e, s)""",
     "gated by a value": "y = Mul(l, h)",
+    "summed": """a = Constant<value = int64[1] {1}>()
+        s = ReduceSum(x, a)
+        y = Div(x, s)""",
+    "an input moved": "y = Identity(x)",
 }
 
 OTHERS = {
@@ -55,6 +59,11 @@ OTHERS = {
         """k = Constant<value = float[8] {1,1,1,1,1,1,1,1}>()
         y = LayerNormalization(l, k)""",
         "LayerNormalization",
+    ),
+    "fractions": ("f = Floor(x)\ny = Sub(x, f)", "without a layer"),
+    "chosen elements": (
+        "c = Greater(x, h)\nw2 = Where(c, x, h)\nr = Round(w2)\ny = Add(r, h)",
+        "without a layer",
     ),
     "hidden state of an LSTM": ("o = Sigmoid(l)\nc = Tanh(h)\ny = Mul(o, c)", "gate"),
     "cell state of an LSTM": (
