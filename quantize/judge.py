@@ -118,7 +118,7 @@ class Judge:
             if seen in producers and graph.op(producers[seen]) in _FLAT:
                 flattened[len(self.outputs)] = producers[seen]
                 index = producers[seen].inputs[0]  # noqa: PLW2901 - measured instead
-            pieces.append(_pieces(graph, index, producers))
+            pieces.append(pieces_of(graph, index, producers))
             self.outputs.append(graph.name(index))
         self._limits = [(-np.inf, np.inf)] * len(self.outputs)
         self._reference = self._values(graph)
@@ -166,7 +166,7 @@ def _limits(graph: Graph, operator: OperatorT, inputs: Array) -> tuple[float, fl
     return needed.low, needed.high
 
 
-def _pieces(graph: Graph, index: int, producers: dict[int, OperatorT]) -> tuple[Part, ...]:
+def pieces_of(graph: Graph, index: int, producers: dict[int, OperatorT]) -> tuple[Part, ...]:
     """Return what a tensor is joined from, where its pieces lie side by side along one axis."""
     join = joins.find(graph, [index]).get(index)
     along = None if join is None else join.along()

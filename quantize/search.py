@@ -3,12 +3,13 @@
 Layers are ranked by what each loses alone: the model in float, and only that layer in 8 bits. The
 shortest beginning of that ranking that suffices is found by bisection; then every layer of it is
 tried without, the least sensitive first. What is left is a set from which no layer can be taken.
+Decibels are those of the worst part of the outputs, so that boxes do not hide scores.
 The ranking is that of sensitivity-guided mixed precision, such as Dong et al. 2019, "HAWQ".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +19,11 @@ from edgeconv.artifacts import Array
 from edgeconv.errors import UsageError
 from edgeconv.options import MaxDrop
 from edgeconv.parity import compare_output
+from edgeconv.parts import Part, divide
 from edgeconv.quantize import static
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.input_scales import Held
+from edgeconv.quantize.judge import pieces_of
 from edgeconv.quantize.precision import Precision, takes_int16
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.rules import RULES, Scaling
@@ -84,6 +87,7 @@ class Search:
         self._feeds = feeds[::step][: _SAMPLES if limit.unit == "dB" else None]
         self._layers = _layers(graph, precisions)
         self._reference = _run(graph, self._feeds)
+        self._parts = _parts(graph, self._reference)
         self._best = self._figures(self._with(range(len(self._layers))))
         if limit.unit == "points" and not self._best:
             raise UsageError(
@@ -119,16 +123,19 @@ class Search:
         return precisions
 
     def _figures(self, precisions: Sequence[Precision]) -> list[float]:
-        """Return each output's SQNR in dB, or its share of equal top classes in percent."""
+        """Return each part's SQNR in dB, or each output's share of equal top classes in percent."""
         outputs = self._outputs(precisions)
-        found = []
-        for reference, candidate in zip(self._reference, outputs, strict=True):
-            figures = compare_output("", reference, candidate)
-            if self._limit.unit == "dB" and reference.dtype.kind == "f":
-                found.append(_EXACT_DB if figures.sqnr_db is None else figures.sqnr_db)
-            elif self._limit.unit == "points" and figures.top1_agreement is not None:
-                found.append(100 * figures.top1_agreement)
-        return found
+        if self._limit.unit == "dB":
+            compared = [
+                compare_output("", reference, candidate).sqnr_db
+                for reference, candidate in _divided(self._parts, self._reference, outputs)
+            ]
+            return [_EXACT_DB if figure is None else figure for figure in compared]
+        shares = [
+            compare_output("", reference, candidate).top1_agreement
+            for reference, candidate in zip(self._reference, outputs, strict=True)
+        ]
+        return [100 * share for share in shares if share is not None]
 
     def _outputs(self, precisions: Sequence[Precision]) -> Outputs:
         trial = self._graph.copy()
@@ -151,7 +158,8 @@ class Search:
             ]
             for position in layer:
                 precisions[position] = "int8"
-            losses.append(_noise(self._reference, self._outputs(precisions)))
+            pairs = _divided(self._parts, self._reference, self._outputs(precisions))
+            losses.append(_noise(pairs))
             if advanced is not None:
                 advanced(count, len(self._layers))
         return sorted(range(len(losses)), key=lambda layer: -losses[layer])
@@ -195,15 +203,36 @@ def _layers(graph: Graph, precisions: Sequence[Precision]) -> list[list[int]]:
     return layers
 
 
-def _noise(references: Outputs, outputs: Outputs) -> float:
-    """Return the largest noise of an output, relative to its signal."""
+def _parts(graph: Graph, references: Outputs) -> list[Sequence[Part]]:
+    """Return the parts of each output that are compared; none of integers.
+
+    Without a signal any noise is the worst: such a part counts in none.
+    """
+    producers = graph.producers()
+    found: list[Sequence[Part]] = []
+    for index, reference in zip(graph.outputs, references, strict=True):
+        parts = divide(reference, pieces_of(graph, index, producers))
+        parts = tuple(part for part in parts if part.select(reference).any())
+        found.append((parts or (Part(()),)) if reference.dtype.kind == "f" else ())
+    return found
+
+
+def _divided(
+    parts: Sequence[Sequence[Part]], references: Outputs, outputs: Outputs
+) -> Iterator[tuple[Array, Array]]:
+    """Yield each part of the reference's outputs, and the same of others."""
+    for some, reference, output in zip(parts, references, outputs, strict=True):
+        yield from ((part.select(reference), part.select(output)) for part in some)
+
+
+def _noise(pairs: Iterable[tuple[Array, Array]]) -> float:
+    """Return the largest noise of a part, relative to its signal."""
     shares = [0.0]
-    for reference, output in zip(references, outputs, strict=True):
-        if reference.dtype.kind == "f":
-            signal = reference.astype(np.float64)
-            power = float(np.square(signal).sum())
-            noise = float(np.square(signal - output.astype(np.float64)).sum())
-            shares.append(noise / power if power > 0 else noise)
+    for reference, output in pairs:
+        signal = reference.astype(np.float64)
+        power = float(np.square(signal).sum())
+        noise = float(np.square(signal - output.astype(np.float64)).sum())
+        shares.append(noise / power if power > 0 else noise)
     return max(shares)
 
 

@@ -74,6 +74,45 @@ def test_only_what_needs_it_is_kept_in_16_bits(lab: Any) -> None:
     assert "net/spread" in note
 
 
+def _detector(lab: Any) -> Artifact:
+    """Boxes in pixels, and scores that need 16 bits, side by side in one output."""
+    m = lab.model()
+    x = m.input(1, 16, 16)
+    bias = m.constant(_weights(16) / 10)
+    boxes = m.op("FULLY_CONNECTED", x, m.constant(300 * _weights(4, 16)), -1, keepNumDims=True)
+    spread = _weights(16, 16, seed=2) / 4
+    spread[:1] *= 60
+    scores = m.op("FULLY_CONNECTED", x, m.constant(spread), bias, keepNumDims=True)
+    m.graph.tensors[scores].name = "net/spread"
+    last = _weights(8, 16, seed=3) / 4
+    last[:, :1] = 0
+    scores = m.op("FULLY_CONNECTED", scores, m.constant(last), -1, keepNumDims=True)
+    scores = m.op("LOGISTIC", scores)
+    return lab.save(m, m.op("CONCATENATION", boxes, scores, axis=2))  # type: ignore[no-any-return]
+
+
+def test_boxes_in_pixels_do_not_hide_scores(lab: Any) -> None:
+    artifact = _detector(lab)
+    rows = [[row] for row in _weights(24, 1, 16, 16)]
+    expected = lab.run(artifact.path, rows)[0]
+
+    def scores(name: str) -> float:
+        found = lab.run(lab.folder / name, rows)[0]
+        return float(lab.sqnr(expected[..., 4:], found[..., 4:]))
+
+    lab.quantize(artifact, rows, "int16x8", disable_recovery=("all",))
+    lab.quantize(artifact, rows, disable_recovery=("all",))
+    assert scores("int16x8.tflite") - scores("int8.tflite") > 6
+    samples = lab.samples(artifact, rows)
+    path = lab.folder / "dropped.tflite"
+    answer = quantize(
+        artifact.to_dict(), str(path), "int8", samples=samples, max_drop="3dB",
+        disable_recovery=("all",),
+    )  # fmt: skip
+    assert "net/spread" in answer["notes"][-1]
+    assert scores("int16x8.tflite") - scores("dropped.tflite") < 4
+
+
 def test_a_drop_that_int8_holds_keeps_nothing(lab: Any) -> None:
     note, graph, _ = _search(lab, _network(lab), "90dB")
     assert "needs no layer in 16 bits" in note
