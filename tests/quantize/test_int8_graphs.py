@@ -160,7 +160,7 @@ def _two_branches(m: Any, left: float, right: float) -> tuple[int, int, int]:
 
 def test_joined_branches_take_the_joint_scale_without_requantization(lab: Any) -> None:
     model = lab.model()
-    *_, joined = _two_branches(model, 1.0, 30.0)
+    *_, joined = _two_branches(model, 1.0, 5.0)
     artifact = lab.save(model, joined)
     quantized = lab.quantize(artifact, _rows((1, 6, 6, 4)), disable_recovery=("all",))
     assert _inner_ops(quantized) == ["CONV_2D", "CONV_2D", "CONCATENATION"]
@@ -168,7 +168,7 @@ def test_joined_branches_take_the_joint_scale_without_requantization(lab: Any) -
 
 def test_a_branch_that_is_also_read_elsewhere_keeps_its_own_scale(lab: Any) -> None:
     model = lab.model()
-    small, _, joined = _two_branches(model, 1.0, 30.0)
+    small, _, joined = _two_branches(model, 1.0, 5.0)
     other = model.op("MUL", small, small)
     artifact = lab.save(model, joined, other)
     rows = _rows((1, 6, 6, 4))
@@ -182,7 +182,7 @@ def test_a_prescribed_scale_is_requantized_where_it_is_joined(lab: Any) -> None:
     x = model.input(1, 6, 6, 4)
     joined = model.op("CONCATENATION", model.op("LOGISTIC", x), x, axis=3)
     artifact = lab.save(model, joined)
-    rows = _rows((1, 6, 6, 4), scale=3)
+    rows = _rows((1, 6, 6, 4), scale=0.6)
     quantized = lab.quantize(artifact, rows, disable_recovery=("all",))
     assert _inner_ops(quantized) == ["LOGISTIC", "QUANTIZE", "CONCATENATION"]
     _close(lab, artifact, quantized, rows, 30.0)
