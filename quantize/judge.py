@@ -100,12 +100,20 @@ class Judge:
     Args:
         graph: The float graph.
         feeds: The samples to measure on.
+        parts: The parts of each output, where the samples are not to tell them: figures of
+            different samples can be joined only where their parts are the same.
 
     Attributes:
         outputs: The names of the tensors that are compared; integer outputs are not.
+        parts: The parts of each of them.
     """
 
-    def __init__(self, graph: Graph, feeds: Sequence[Sequence[Array]]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        feeds: Sequence[Sequence[Array]],
+        parts: Sequence[Sequence[Part]] | None = None,
+    ) -> None:
         self._feeds = feeds
         self.outputs: list[str] = []
         pieces: list[tuple[Part, ...]] = []
@@ -125,7 +133,7 @@ class Judge:
         for place, operator in flattened.items():
             self._limits[place] = _limits(graph, operator, self._reference[place])
             self._reference[place] = self._reference[place].clip(*self._limits[place])
-        self._parts = [
+        self.parts: Sequence[Sequence[Part]] = parts or [
             divide(values, joined) or (Part(()),)
             for values, joined in zip(self._reference, pieces, strict=True)
         ]
@@ -135,14 +143,14 @@ class Judge:
         found = self._values(draft.built())
         power, noise, shares = [], [], []
         for place, (one, other) in enumerate(zip(self._reference, found, strict=True)):
-            for part in self._parts[place]:
+            for part in self.parts[place]:
                 signal, seen = (
                     part.select(values).astype(np.float64).reshape(len(values), -1)
                     for values in (one, other)
                 )
                 power.append(np.square(signal).sum(axis=1))
                 noise.append(np.square(signal - seen).sum(axis=1))
-                shares.append((place, 1 / len(self._parts[place])))
+                shares.append((place, 1 / len(self.parts[place])))
         weights = np.zeros((len(found), len(shares)))
         for column, (place, share) in enumerate(shares):
             weights[place, column] = share

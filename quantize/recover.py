@@ -23,6 +23,7 @@ import numpy as np
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
+from edgeconv.parts import Part
 from edgeconv.quantize.calibrators import Calibrator
 from edgeconv.quantize.evidence import Gain
 from edgeconv.quantize.judge import Figures, Judge
@@ -93,9 +94,11 @@ class _Fold:
     figures: Figures
 
     @classmethod
-    def of(cls, draft: Draft, unseen: Sequence[Sequence[Array]]) -> _Fold | None:
+    def of(
+        cls, draft: Draft, unseen: Sequence[Sequence[Array]], parts: Sequence[Sequence[Part]]
+    ) -> _Fold | None:
         """Return a fold; ``None`` where there is nothing to compare."""
-        judge = Judge(draft.graph, unseen)
+        judge = Judge(draft.graph, unseen, parts)
         draft = draft.ready()
         return cls(draft, judge, judge.measure(draft)) if judge.outputs else None
 
@@ -178,11 +181,12 @@ def _folds(draft: Draft) -> list[_Fold]:
     count = min(_FOLDS, len(few))
     if count < 2:
         return []
+    parts = Judge(draft.graph, few).parts
     large = len(few) < min(_SAMPLES, len(draft.feeds))
     folds = []
     for place in range(count // 2 if large else count):
         known = [feed for index, feed in enumerate(few) if index % count != place]
-        fold = _Fold.of(replace(draft, feeds=known), few[place::count])
+        fold = _Fold.of(replace(draft, feeds=known), few[place::count], parts)
         folds += [] if fold is None else [fold]
     return folds
 
