@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeconv.convert.torch_model import TorchModel
 from edgeconv.errors import ConversionError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OPERATOR = re.compile(r"\b(?:aten|torchvision|prims|quantized)(?:::|\.)(\w+)")
+_LIBRARY = re.compile(r"^<|[/\\](?:(?:torch|sympy|onnxscript)[/\\]|contextlib\.py$)")
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+# What PyTorch raises where a size, a number or a branch follows from the values of tensors.
+_DATA_DEPENDENT = (
+    "GuardOnDataDependentSymNode",
+    "DataDependentOutputException",
+    "DynamicOutputShapeException",
+)
+DATA_DEPENDENT = "post-processing with a number of results that depends on data"
+_INSTEAD = (
+    "convert the network without it: a module that returns what enters it, with "
+    "--model package:factory{parts}; do the rest in the application"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +46,71 @@ class Failure:
     chatter: str
 
 
-def cause_of(error: BaseException) -> str:
+def cause_of(error: BaseException, model: TorchModel) -> str:
     """Return the innermost cause of an exporter's error in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if type(error).__name__ in _DATA_DEPENDENT:
+        place = _place_of(error, model)
+        return DATA_DEPENDENT + (f" ({place})" if place else "")
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:240] if lines else 'no message'}"
 
 
 def export_failed(model: TorchModel, failures: Sequence[Failure]) -> ConversionError:
     """Return the error for a model that no exporter can express, with the cause of each."""
-    causes = [f"{failure.exporter} exporter: {cause_of(failure.error)}" for failure in failures]
+    causes = [
+        f"{failure.exporter} exporter: {cause_of(failure.error, model)}" for failure in failures
+    ]
     origin = _origin(model, failures)
     details = "\n".join(
         f"--- {failure.exporter} exporter\n{failure.chatter}"
         + "".join(traceback.format_exception(failure.error))
         for failure in failures
     )
+    hint = "replace the operator in the model; --verbose shows the exporters' reports"
+    dependent = [cause for cause in causes if DATA_DEPENDENT in cause]
+    if dependent:
+        causes, hint = dependent[:1], _instead(model)
     return ConversionError(
         "PyTorch cannot export this model to ONNX",
         where=model.where + (f", {origin}" if origin else ""),
         why="; ".join(causes),
-        hint="replace the operator in the model; --verbose shows the exporters' reports",
+        hint=hint,
         details=_COLOUR.sub("", details),
     )
+
+
+def _place_of(error: BaseException, model: TorchModel) -> str:
+    """Return the module and the source line at which the model's own code failed."""
+    here = str(Path(__file__).parent)
+    frames = [
+        (frame, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if not _LIBRARY.search(frame.f_code.co_filename)
+        and not frame.f_code.co_filename.startswith(here)
+    ]
+    names = {id(part): name for name, part in getattr(model.function, "named_modules", list)()}
+    inside = [names.get(id(frame.f_locals.get("self")), "") for frame, _ in frames]
+    module = next((name for name in reversed(inside) if name), "")
+    if not frames:
+        return ""
+    file, line = frames[-1][0].f_code.co_filename, frames[-1][1]
+    code = linecache.getline(file, line).strip()
+    return _joined(module, f"{file}:{line}") + (f": {code}" if code else "")
+
+
+def _instead(model: TorchModel) -> str:
+    """Say what to convert of a model whose post-processing depends on data."""
+    parts = [name for name, _ in getattr(model.function, "named_children", list)()]
+    named = f" (its parts are {', '.join(parts[:8])})" if parts else ""
+    return _INSTEAD.format(parts=named)
 
 
 def _origin(model: TorchModel, failures: Sequence[Failure]) -> str:
     """Return the module and the source line of the operator that the exporters name."""
     for failure in reversed(failures):
-        named = _OPERATOR.search(cause_of(failure.error))
+        named = _OPERATOR.search(cause_of(failure.error, model))
         if named is None:
             continue
         # Decomposition renames some operators with a leading underscore.

@@ -84,7 +84,7 @@ def export(
             failures.append(Failure(label, error, chatter.getvalue()))
             continue
         if failures:
-            cause = cause_of(failures[0].error)
+            cause = cause_of(failures[0].error, model)
             _warn(f"torch's exporter failed ({cause}); its TorchScript exporter was used", warn)
         if places := _frozen_branches(caught):
             _warn(f"the export keeps only the path that the example input takes at {places}", warn)

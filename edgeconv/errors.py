@@ -27,6 +27,7 @@ The command line alone turns the classes into exit codes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -116,13 +117,21 @@ class UnsupportedNode:
     hint: str = ""
 
     def __str__(self) -> str:
+        return self.of_several(1)
+
+    def of_several(self, count: int) -> str:
+        """Return the line that stands for several nodes of one kind, of which it is the first."""
         origin = ", ".join(part for part in (self.module, self.source) if part)
-        text = f"{self.op} ({self.node}{', from ' + origin if origin else ''}): {self.reason}"
+        place = f"{self.node}{', from ' + origin if origin else ''}"
+        head = f"{self.op} ({place})" if count == 1 else f"{count} x {self.op} (first {place})"
+        text = f"{head}: {self.reason}"
         return f"{text}; {self.hint}" if self.hint else text
 
 
 class UnsupportedModel(ConversionError):
     """The model holds nodes that a stage does not cover; all of them are listed.
+
+    Nodes of one module with one operator that are refused for one reason share a line.
 
     Args:
         stage: The stage that refuses, for example ``"onnx to saved_model"``.
@@ -134,7 +143,11 @@ class UnsupportedModel(ConversionError):
         self.stage = stage
         self.nodes = tuple(nodes)
         noun = "node is" if len(self.nodes) == 1 else "nodes are"
-        listing = "".join(f"\n  - {node}" for node in self.nodes)
+        alike = Counter((node.module, node.op, node.reason, node.hint) for node in self.nodes)
+        firsts = {(node.module, node.op, node.reason, node.hint): node for node in self.nodes[::-1]}
+        listing = "".join(
+            f"\n  - {firsts[kind].of_several(count)}" for kind, count in alike.items()
+        )
         super().__init__(
             f"{len(self.nodes)} {noun} not supported", where=stage, why=listing, hint=hint
         )

@@ -1,0 +1,98 @@
+"""What depends on data is named in one line, with its place and what to convert instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgeconv.artifacts import Artifact
+from edgeconv.convert import torch_to_onnx
+from edgeconv.convert.torch_model import TorchModel, from_module
+from edgeconv.errors import ConversionError, UnsupportedModel, UnsupportedNode
+
+
+class Branch(torch.nn.Module):
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        kept = torch.nonzero(scores > 0.1)
+        if kept.shape[0] > 2:
+            return boxes[kept[:, 0]]
+        return boxes
+
+
+class Count(torch.nn.Module):
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        return boxes[: int((scores > 0.1).sum())]
+
+
+class Mask(torch.nn.Module):
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        return boxes[scores > 0.5]
+
+
+class Detector(torch.nn.Module):
+    def __init__(self, postprocess: torch.nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.backbone = torch.nn.Linear(4, 4)
+        self.head = torch.nn.Linear(4, 1)
+        self.postprocess = postprocess
+
+    def forward(self, x: torch.Tensor) -> Any:
+        features = self.backbone(x)
+        return self.postprocess(features, self.head(features)[:, 0].sigmoid())
+
+
+def _fail(*_: object, **__: object) -> Artifact:
+    raise RuntimeError("not today")
+
+
+def detector(postprocess: torch.nn.Module) -> TorchModel:
+    return from_module(Detector(postprocess), torch.ones(8, 4))
+
+
+def test_a_branch_on_data_has_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_to_onnx, "_export_torchscript", _fail)
+    with pytest.raises(ConversionError) as caught:
+        torch_to_onnx.export(detector(Branch()), tmp_path / "m.onnx")
+    error = caught.value
+    assert "\n" not in error.why
+    assert "a number of results that depends on data (module postprocess at " in error.why
+    assert f"{Path(__file__).name}:" in error.why
+    assert "if kept.shape[0] > 2:" in error.why
+    assert "u0" not in error.why
+    for part in ("backbone", "head", "--model"):
+        assert part in error.hint
+
+
+def test_the_fallback_still_takes_it_and_says_why(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert torch_to_onnx.export(detector(Branch()), tmp_path / "m.onnx", warn=said.append)
+    assert "its TorchScript exporter was used" in said[0]
+    assert "depends on data (module postprocess at " in said[0]
+
+
+@pytest.mark.parametrize("postprocess", [Mask(), Count()])
+def test_rows_that_depend_on_data_are_exported(
+    tmp_path: Path, postprocess: torch.nn.Module
+) -> None:
+    said: list[str] = []
+    assert torch_to_onnx.export(detector(postprocess), tmp_path / "m.onnx", warn=said.append)
+    assert said == []
+
+
+def test_nodes_refused_alike_share_a_line() -> None:
+    alike = [
+        UnsupportedNode("Loop-17", f"loop_{number}", "its rows are open", "head.postprocess")
+        for number in range(90)
+    ]
+    other = UnsupportedNode("Loop-17", "last", "its rows are open", "head.scores")
+    error = UnsupportedModel("onnx to saved_model", [*alike, other])
+    assert error.what == "91 nodes are not supported"
+    assert error.why.splitlines()[1:] == [
+        "  - 90 x Loop-17 (first loop_0, from head.postprocess): its rows are open",
+        "  - Loop-17 (last, from head.scores): its rows are open",
+    ]
+    assert len(error.to_dict()["nodes"]) == 91
