@@ -55,6 +55,9 @@ _SOFTMAX_MARGIN = 8.0
 less than a tenth of SOFTMAX's output step, 1/256."""
 
 
+_SWITCHING = 100.0
+"""Factors beyond that scale nothing: they make of 0 and 1 what is seen and hidden."""
+
 _HIDDEN, _LOWEST = 5000.0, -1e30
 """A row that far below another, or below that number, is hidden by a mask: all may saturate."""
 
@@ -100,10 +103,14 @@ def factor_need(output: Range, other_step: float) -> Range:
 def scaled_need(output: Range, factor: Array) -> Range:
     """Return the part of what is multiplied by a constant beyond which all products saturate.
 
+    What a mask's -1e9 multiplies is all needed: it is a switch, whose zero must stay exactly that.
+
     Args:
         output: Range of the products.
         factor: The constant.
     """
+    if np.abs(factor).max(initial=0) > _SWITCHING:
+        return EVERYTHING
     found = Range(0.0, 0.0)
     for side in (factor[factor > 0], factor[factor < 0]):
         if side.size:

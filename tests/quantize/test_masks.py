@@ -38,6 +38,10 @@ def _masked(m: Any, kind: str, low: float) -> int:
     elif kind == "scaled back":
         masked = m.op("SELECT_V2", hidden, m.constant(-low), m.op("MUL", scores, m.constant(-3.0)))
         masked = m.op("MUL", masked, m.constant(-1 / 3))
+    elif kind == "switched":
+        seen = m.op("CAST", m.op("LOGICAL_NOT", hidden, dtypes=("bool",)))
+        switch = m.op("SUB", m.constant(1.0), seen)
+        masked = m.op("ADD", scores, m.op("MUL", switch, lowest))
     elif kind == "kept from infinity":
         masked = m.op("ADD", scores, m.op("SELECT_V2", hidden, lowest, zero))
         masked = m.op("MAXIMUM", masked, lowest)
@@ -74,7 +78,7 @@ def _quality(lab: Any, artifact: Artifact, mode: str, **more: Any) -> float:
 
 @pytest.mark.parametrize("low", LOWEST)
 @pytest.mark.parametrize("way", ["direct", "reshaped", "transposed", "head by head"])
-@pytest.mark.parametrize("kind", ["filled", "added", "scaled after", "scaled back"])
+@pytest.mark.parametrize("kind", ["filled", "added", "switched", "scaled after", "scaled back"])
 def test_a_mask_leaves_the_scale_to_what_is_seen(lab: Any, kind: str, way: str, low: float) -> None:
     m = lab.model()
     artifact = lab.save(m, _softmax(m, _masked(m, kind, low), way))
