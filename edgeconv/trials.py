@@ -115,7 +115,7 @@ def _candidates(
             if candidate.keep_float not in seen:
                 seen.add(candidate.keep_float)
                 yield candidate
-        if stage.mode == "int8" and options.io_dtype == "float32":
+        if stage.mode == "int8" and options.io_dtype in (None, "float32"):
             yield _Candidate(("--quantize", "int16x8"), changed=(("quantize", "int16x8"),))
         return
     if options.max_drop is None:

@@ -111,7 +111,7 @@ def test_every_unsupported_node_is_reported_at_once(tmp_path: Path) -> None:
     nodes = caught.value.nodes
     assert [node.op.partition("-")[0] for node in nodes][:1] == ["nowhere::Strange"]
     assert nodes[0].module == "head.strange"
-    assert nodes[0].source == "/home/me/net.py:7"
+    assert nodes[0].source == "net.py:7"
     assert any("training_mode" in node.reason for node in nodes)
     assert not (tmp_path / "saved_model").exists()
 

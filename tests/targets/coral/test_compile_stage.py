@@ -45,7 +45,7 @@ def test_without_a_compiler_there_is_no_stage_and_a_note_says_so() -> None:
     assert "predicted: 3 of 3 operators" in notes[0]
     assert notes[-1] == compile_stage.skipped()
     assert "not compiled" in notes[-1]
-    assert "coral-edgetpu-stable" in notes[-1]
+    assert "edgeconv doctor --target coral says how to get it" in notes[-1]
 
 
 def test_a_compiler_adds_a_stage(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
