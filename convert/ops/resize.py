@@ -138,7 +138,12 @@ def _known_size(x: Value, axis: int) -> int:
 
 
 def _resized(x: Value, resizings: list[Resizing], how: Interpolation, fill: float) -> Value:
-    """Resize the stored tensor, whatever its axis order; integers go through float32."""
+    """Resize the stored tensor, whatever its axis order; integers go through float32.
+
+    What keeps its size is copied, whatever the factors say, as onnxruntime does.
+    """
+    if how.coordinates != "tf_crop_and_resize" and all(item.out == item.size for item in resizings):
+        return x
     if x.rank == 3:  # signals stay images of one row, as convolutions leave them
         row = Resizing(1, 1, 1.0)
         image = x.reshape((*x.shape[:2], 1, x.shape[2]))

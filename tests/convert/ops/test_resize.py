@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 MODES = ["nearest", "linear", "cubic"]
@@ -198,6 +198,7 @@ def test_scales_and_sizes_as_onnxruntime(
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@example((2, 1.001, 1), 9, "nearest")
 @given(_scale_or_size(), st.sampled_from([9, 10]), st.sampled_from(["nearest", "linear"]))
 def test_scales_before_opset_11(
     assert_any_layout: Any, axis: tuple[int, float | None, int], opset: int, mode: str
