@@ -228,7 +228,14 @@ def test_computing_with_the_size_itself_is_refused(body: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["convolutions", "perceptron", "attention"])
 def test_programs_become_int8_models_of_an_open_batch(name: str, tmp_path: Path) -> None:
     program = save_program(name, tmp_path / "m.pt2", min=1, max=16)
-    result = edgeconv.convert(program, quantize="int8", output=tmp_path / "b", layers=False)
+    shape = tuple(module_of(name)[1].shape[1:])
+    result = edgeconv.convert(
+        program,
+        quantize="int8",
+        output=tmp_path / "b",
+        layers=False,
+        calibration_data=np.concatenate([*batches(shape)])[:, None],
+    )
     assert result.passed
     module, example = module_of(name)
     lite = result.artifacts["tflite_fp32"]
