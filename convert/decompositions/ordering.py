@@ -56,7 +56,7 @@ def mode(x: Tensor, dim: int = -1, keepdim: bool = False) -> Pair:
     rows = x.movedim(dim, -1)
     ordered = torch.sort(rows, -1)[0]
     counts = (ordered[..., None] == ordered[..., None, :]).to(torch.int64).sum(-1)
-    value = torch.gather(ordered, -1, counts.argmax(-1, keepdim=True))
+    value = torch.gather(ordered, -1, counts.to(torch.int32).argmax(-1, keepdim=True))
     places = torch.arange(rows.shape[-1])
     place = torch.where(rows == value, places, -1).amax(-1, keepdim=True)
     value, place = value.movedim(-1, dim), place.movedim(-1, dim)
