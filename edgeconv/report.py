@@ -83,6 +83,8 @@ def _trial(trial: Mapping[str, Any]) -> str:
     option = _ending(shlex.join(trial["options"]), 44)
     if trial["failed"]:
         return f"tried {option}: {trial['failed']}"[:WIDTH]
+    if trial["gain_db"] is None:
+        return f"tried {option}: its outputs cannot be compared"
     holds = "passes" if trial["passes"] else "not enough"
     return f"tried {option}: {trial['gain_db']:+.1f} dB, {holds}"
 

@@ -110,6 +110,13 @@ def test_a_failing_stage_ends_with_the_command_that_cures_it() -> None:
     assert not report._next_steps(manifest, {"stages": [{**stage, "status": "pass"}]})
 
 
+def test_what_was_tried_is_told_whatever_came_of_it() -> None:
+    option = ("--keep-float", "a*")
+    assert report._trial(Trial(option, 11.0, 3.0).to_dict()).endswith("+3.0 dB, not enough")
+    assert report._trial(Trial(option).to_dict()).endswith("its outputs cannot be compared")
+    assert report._trial(Trial(option, failed="it crashed").to_dict()).endswith("it crashed")
+
+
 @pytest.mark.slow
 def test_a_module_that_int8_cannot_hold_is_found_without_being_asked(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
