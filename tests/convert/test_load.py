@@ -237,7 +237,7 @@ def open_program() -> bytes:
 
 def test_open_dimensions_are_pinned(open_program: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.pt2").write_bytes(open_program)
-    with pytest.raises(UsageError, match=r"--input-shape ids=1,1"):
+    with pytest.raises(UsageError, match=r"--input-shape ids=2,2 --input-shape mask=2,2"):
         load_model(tmp_path / "m.pt2")
     model = load_torch(tmp_path / "m.pt2", input_shapes={"ids": (2, 8), "mask": (2, 8)})
     assert [(spec.name, spec.shape, spec.dtype) for spec in model.inputs] == [

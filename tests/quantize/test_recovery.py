@@ -165,18 +165,20 @@ def test_outliers_are_clipped_where_that_helps(lab: Any) -> None:
     # Two values in 65 thousand make the range, in places that nothing depends on.
     known = rows(0, 16, 1, 4096)
     known[3][0][0, 7], known[9][0][0, 70] = 60.0, -60.0
-    kept = np.ones(4096)
-    kept[[7, 70]] = 0
+    weights = np.random.default_rng(2).standard_normal((16, 4096)) / 64
+    weights[:, [7, 70]] = 0
     model = lab.model()
-    used = model.op("MUL", model.input(1, 4096), model.constant(kept))
-    artifact = lab.save(model, model.op("ADD", used, model.constant(0.5)))
+    parameters = model.constant(weights), model.constant(np.zeros(16))
+    used = model.op("FULLY_CONNECTED", model.input(1, 4096), *parameters)
+    artifact = lab.save(model, used)
     assert gain(lab, artifact, known, "outliers") > 12
 
 
 def test_a_range_is_clipped_where_the_outputs_gain(lab: Any) -> None:
     # Values near zero decide alone, though the others are no outliers.
     model = lab.model()
-    steep = model.op("MUL", model.input(1, 256), model.constant(20.0))
+    parameters = model.constant(20 * np.eye(256)), model.constant(np.zeros(256))
+    steep = model.op("FULLY_CONNECTED", model.input(1, 256), *parameters)
     artifact = lab.save(model, model.op("TANH", steep))
     assert gain(lab, artifact, rows(0, 16, 1, 256), "clipping") > 4
 
