@@ -7,9 +7,10 @@ output is divided, and each part is measured alone:
 2. Within those, or within the whole output where the graph joins nothing, by range: groups of
    indices along one axis, where the largest magnitudes of two groups differ by more than
    `RANGE_RATIO`. Chance must not make groups. So each index needs `_ENOUGH` values over all
-   samples; groups are told by gaps in the sorted ranges, not by any two values; indices that are
-   in 0..1 are of one unit; and the groups must be a few runs or a repeated pattern along the axis,
-   as kinds of values are and channels that happen to be quiet are not.
+   samples; groups are told by gaps in the sorted ranges, and among few indices, where there are no
+   gaps, by steps from the largest on; indices that are in 0..1 are of one unit; and the groups must
+   be a few runs or a repeated pattern along the axis, as kinds of values are and channels that
+   happen to be quiet are not.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ _MOST_RUNS = 4
 _LONGEST_PERIOD = 8
 _MOST_INDICES = 4096
 _SEVERAL = 16
+_FEW = 32
+"""Up to so many indices are kinds of values; more may be a spectrum, whose ranges slope by nature.
+"""
 _TINY = float(np.finfo(np.float32).tiny)
 
 _Indices = npt.NDArray[np.int64]
@@ -257,12 +261,29 @@ def _clusters(low: Array, high: Array) -> tuple[float, _Indices]:
     cuts = np.sort(np.argsort(-gaps, kind="stable")[: _MOST_GROUPS - 1])
     cuts = cuts[gaps[cuts] > RANGE_RATIO]
     if not cuts.size:
+        cuts = _steps(peaks[order], unit[order]) if peaks.size <= _FEW else cuts
+    if not cuts.size:
         return 1.0, labels
     labels[order] = np.searchsorted(cuts, np.arange(order.size), side="left")
     without = np.flatnonzero(peaks <= _TINY)
     for index in without:
         labels[index] = labels[index - 1] if index else labels[known[0]]
-    return float(gaps[cuts].max()), labels
+    firsts = [0, *(cuts[:-1] + 1).tolist()]
+    ratios = peaks[order[firsts]] / peaks[order[cuts + 1]]
+    return float(ratios.max()), labels
+
+
+def _steps(peaks: npt.NDArray[np.float64], unit: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return the places, in descending peaks, after which `RANGE_RATIO` is used up."""
+    cuts: list[int] = []
+    first = 0
+    for place in range(1, peaks.size):
+        if peaks[first] > RANGE_RATIO * peaks[place] and not unit[first]:
+            cuts.append(place - 1)
+            first = place
+    cuts = cuts[: _MOST_GROUPS - 1]
+    single = 1 in np.diff([-1, *cuts, peaks.size - 1])
+    return np.array([] if single and peaks.size >= _SEVERAL else cuts, np.int64)
 
 
 def _without_single(gaps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from edgeconv.artifacts import Array
 from edgeconv.options import SplitOutputs
+from edgeconv.quantize import uneven
 from edgeconv.quantize.distribute import Distributor, Parts, drop_unread, put_output
 from edgeconv.quantize.distribute_moves import PUSHES
 from edgeconv.quantize.float_joins import joined_in_float, joined_note
@@ -83,7 +84,7 @@ class _Separation:
 
     def run(self) -> Apart:
         """See `separate`."""
-        found = Apart(list(self.precisions))
+        found = Apart(self._joined())
         runs = self._runs()
         if runs:
             before = self.graph.copy()
@@ -105,6 +106,13 @@ class _Separation:
             )
             found.notes += notes
         return found
+
+    def _joined(self) -> list[Precision]:
+        """Write constants that make ranges differ as joins, where joins are kept apart."""
+        if self.integer and self.split_outputs == "never":
+            return list(self.precisions)
+        layers = not self.integer or self.split_outputs == "always"
+        return uneven.joined(self.graph, self.precisions, self.feeds, self.given, layers=layers)
 
     def _runs(self) -> dict[int, list[list[int]]]:
         """Return the joins to take apart, by output: their inputs in runs that stay together."""

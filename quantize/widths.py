@@ -48,7 +48,7 @@ def widths(
 
     if joins:
         runner = Runner(graph, joins)
-        for feed in _few(feeds):
+        for feed in few(feeds):
             runner.show(feed, see)
     return {index: high[index] - low[index] for index in joins}
 
@@ -64,12 +64,13 @@ def widths_of(
         high[index] = max(high[index], float(values.max(initial=0.0)))
 
     runner = Runner(graph, low)
-    for feed in _few(feeds):
+    for feed in few(feeds):
         runner.show(feed, see)
     return [high[index] - low[index] for index in tensors]
 
 
-def _few(feeds: Sequence[Sequence[Array]]) -> Sequence[Sequence[Array]]:
+def few(feeds: Sequence[Sequence[Array]]) -> Sequence[Sequence[Array]]:
+    """Return as many samples as tell ranges, evenly spread."""
     return feeds[:: max(1, -(-len(feeds) // _SAMPLES))]
 
 

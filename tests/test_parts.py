@@ -56,7 +56,7 @@ def test_channels_of_very_different_range_are_parts_on_any_axis(axis: int, rank:
 
 def test_ranges_that_are_alike_are_one() -> None:
     assert divide(scaled([7.0] * 4 + [1.0] * 6, axis=1, rank=3)) == ()
-    assert divide(scaled([1.0, 3.0, 9.0, 27.0, 81.0], axis=1, rank=3)) == ()
+    assert divide(scaled([1.0, 2.0, 4.0, 7.0], axis=1, rank=3)) == ()
 
 
 def test_what_is_in_0_to_1_is_of_one_unit() -> None:
@@ -73,6 +73,17 @@ def test_a_repeated_pattern_is_followed() -> None:
     peaks = [np.abs(part.select(reference)).max(axis=(0, 1, 3)) for part in pose]
     assert all(peak.max() < 8 * peak.min() for peak in peaks)
     assert sum(peak.size for peak in peaks) == 20
+
+
+@pytest.mark.parametrize(
+    ("factors", "starts"),
+    [([1.0, 3.0, 9.0, 27.0, 81.0], [0, 1, 3]), (np.logspace(-1, 1.5, 16).tolist(), [0, 4, 10])],
+)
+def test_few_indices_whose_ranges_climb_are_parts(factors: list[float], starts: list[int]) -> None:
+    parts = divide(scaled(factors, axis=1, rank=3))
+    assert [part.slices[0].start for part in parts] == starts
+    many = np.repeat(factors, 20).tolist()
+    assert divide(scaled(many, axis=1, rank=3)) == ()
 
 
 def test_chance_makes_no_parts() -> None:

@@ -89,7 +89,32 @@ def packed(model: Any) -> tuple[int, list[slice]]:
     return model.op("RESHAPE", x, model.constant([1, 2, 36], "int32")), [slice(0, 1), slice(1, 2)]
 
 
-HEADS = (simple, levels, scaled, keypoints, packed)
+def vector(model: Any) -> tuple[int, list[slice]]:
+    """Make boxes and scores of like values by a constant vector alone."""
+    x = model.op("LOGISTIC", conv(model, model.input(1, 6, 6, 3), 14, 1.5, 0))
+    gains = model.constant(np.r_[np.full(4, 320.0), np.ones(10)])
+    return flat(model, model.op("MUL", x, gains), 14), [slice(0, 4), slice(4, 14)]
+
+
+def masked(model: Any) -> tuple[int, list[slice]]:
+    """Take boxes and scores by a constant mask."""
+    x = conv(model, model.input(1, 6, 6, 3), 14, 1.5, 0)
+    boxes, scores = model.op("MUL", x, model.constant(200.0)), model.op("LOGISTIC", x)
+    which = model.constant(np.arange(14) < 4, "bool")
+    x = model.op("SELECT_V2", which, boxes, scores)
+    return flat(model, x, 14), [slice(0, 4), slice(4, 14)]
+
+
+def one_layer(model: Any) -> tuple[int, list[slice]]:
+    """Compute sizes and offsets as channels of one layer."""
+    weights = np.random.default_rng(0).standard_normal((14, 1, 1, 3))
+    weights[:4] *= 200.0
+    source, bias = model.input(1, 6, 6, 3), model.constant(np.r_[np.full(4, 90.0), np.zeros(10)])
+    x = model.op("CONV_2D", source, model.constant(weights), bias, **_STEP)
+    return flat(model, x, 14), [slice(0, 4), slice(4, 14)]
+
+
+HEADS = (simple, levels, scaled, keypoints, packed, vector, masked, one_layer)
 
 
 def parted(lab: Any, reference: Array, found: Array, rows: list[slice]) -> list[float]:
@@ -132,6 +157,17 @@ def test_parts_of_like_range_stay_in_one_scale(lab: Any) -> None:
     graph = Graph(tflite.load(quantized.path))
     assert graph.op(graph.operators[-1]) == "DEQUANTIZE"
     assert [graph.op(operator) for operator in graph.operators].count("DEQUANTIZE") == 1
+
+
+def test_a_layer_that_others_read_stays_whole(lab: Any) -> None:
+    model = lab.model()
+    weights = np.r_[np.full(4, 200.0), np.ones(10)][:, None, None, None] * np.ones((14, 1, 1, 3))
+    source, bias = model.input(1, 6, 6, 3), model.constant(np.zeros(14))
+    x = model.op("CONV_2D", source, model.constant(weights), bias, **_STEP)
+    artifact = lab.save(model, conv(model, x, 5, 0.1, 1, outof=14), x)
+    quantized = lab.quantize(artifact, samples(), disable_recovery=["all"])
+    graph = Graph(tflite.load(quantized.path))
+    assert [graph.op(operator) for operator in graph.operators].count("CONV_2D") == 2
 
 
 def test_the_name_of_what_recovery_did_is_still_taken(lab: Any) -> None:
@@ -177,7 +213,8 @@ def test_integer_outputs_become_one_for_each_part(
     output, rows = build(model)
     artifact = lab.save(model, output)
     unseen = samples(8, 99)
-    quantized = lab.quantize(artifact, samples(), mode, io_dtype=io_dtype)
+    split = "always" if build is one_layer else "auto"
+    quantized = lab.quantize(artifact, samples(), mode, io_dtype=io_dtype, split_outputs=split)
     assert len(quantized.outputs) == len(rows) + (build is keypoints)
     assert [spec.name for spec in quantized.outputs][:2] == ["y0_0", "y0_1"]
     assert [spec.name for spec in quantized.results] == ["y0"]
