@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import pickle
-import re
 import zipfile
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeconv.convert import pt2_guard
+from edgeconv.convert import pt2_guard, torchscript_guard
 from edgeconv.convert.checkpoints import module_in, weights_in, without_prefix
 from edgeconv.convert.pickle_guard import imported_by_file
 from edgeconv.convert.quiet import quiet
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# TorchScript is sandboxed but for these: they open files by name.
-_FILE_CALL = re.compile(rb"\b(?:torch|ops\.aten)\.(?:from_file|save)\s*\(")
 _LISTED = 5
 _SIMULATED = b"torch.ops.quantized_decomposed."
 
@@ -86,32 +83,31 @@ def _define_operators(path: Path) -> None:
 
 
 def load_torchscript(path: Path) -> torch.jit.ScriptModule:
-    """Load a TorchScript archive.
+    """Load a TorchScript archive, once all of its code has been judged.
 
     Raises:
         InvalidModel: It is damaged.
-        UsageError: Its code opens files.
+        UsageError: Its code does more than to compute tensors.
     """
     import torch
 
     try:
-        reader = torch._C.PyTorchFileReader(str(path))
-        names = [name for name in reader.get_all_records() if name.startswith("code/")]
-        suspects = [name for name in names if _FILE_CALL.search(reader.get_record(name))]
-    except Exception as error:
-        raise _damaged(path, "TorchScript archive", error) from error
-    if suspects:
-        raise UsageError(
-            "the TorchScript code in this file reads or writes files",
-            where=f"{path}, {suspects[0]}",
-            hint="no exported model does that; do not trust this file",
-        )
-    try:
         with quiet():
-            module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location="cpu")
+            torchscript_guard.judge(path)
+            unit, module = torchscript_guard.compiled(path)
+            torchscript_guard.judge_functions(unit.get_functions())
+            loaded: torch.jit.ScriptModule = torch.jit._recursive.wrap_cpp_module(module)
+    except torchscript_guard.Refused as refused:
+        raise UsageError(
+            "the TorchScript code in this file does more than to compute tensors",
+            where=f"{path}, {refused.where}" if refused.where else str(path),
+            why=str(refused),
+            hint="nothing of it has run; no model needs that to infer. Export it again without, "
+            "or do not trust this file",
+        ) from refused
     except Exception as error:
         raise _damaged(path, "TorchScript archive", error) from error
-    return module
+    return loaded
 
 
 def unpickle(path: Path, *, trust_pickle: bool) -> torch.nn.Module | dict[str, torch.Tensor]:

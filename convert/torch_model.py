@@ -163,7 +163,8 @@ def evaluating(function: object) -> Iterator[None]:
 
     modules: list[torch.nn.Module] = []
     if isinstance(function, torch.nn.Module):
-        modules = [module for module in function.modules() if module.training]
+        # Frozen TorchScript has no mode any more.
+        modules = [part for part in function.modules() if getattr(part, "training", False)]
     if modules and isinstance(function, torch.fx.GraphModule):
         # The module of an exported program refuses eval(): its mode is part of the graph.
         modules = []
