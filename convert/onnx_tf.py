@@ -21,6 +21,7 @@ from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.convert.saved_model import SIGNATURE, write_saved_model
 from edgeconv.errors import ConversionError
 from edgeconv.toolchain.environments import onnx_tf
+from edgeconv.toolchain.runtimes import saved_model
 
 _NEWEST_OPSET = 15
 _NEWEST_IR = 8  # the ONNX file format that its opset came with
@@ -159,7 +160,7 @@ def _signed(
     foreign: Path, names: Mapping[str, str], onnx_file: Artifact, directory: Path
 ) -> Artifact:
     """Save onnx-tf's SavedModel again, under the names of the ONNX file."""
-    loaded = tf.saved_model.load(str(foreign))
+    loaded = saved_model.load(str(foreign))
     signature = loaded.signatures[SIGNATURE]
     taken = signature.structured_input_signature[1]
     inputs = tuple(TensorSpec.plain(spec.name, spec.shape, spec.dtype) for spec in onnx_file.inputs)

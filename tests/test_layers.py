@@ -88,6 +88,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "edgeconv.toolchain.environments.scripts",
         "edgeconv.layers.saved_model",
         "edgeconv.toolchain.runtimes.tensorflow",
+        "edgeconv.toolchain.runtimes.saved_model",
     ),
     "onnxruntime": ("edgeconv.layers.onnx_values", "edgeconv.toolchain.runtimes.onnxruntime"),
     "ai_edge_litert": (

@@ -158,8 +158,10 @@ def _install(folder: Path, *what: str) -> tuple[str, set[str]]:
     site = Path(
         _output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     )
-    # The dependencies come from this environment. A path line does not bring its editable installs.
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    # The dependencies come from this environment, and from those that it has by path lines. A path
+    # line does not bring its editable installs.
+    own = [sysconfig.get_path("purelib"), *(path for path in sys.path if "site-packages" in path)]
+    (site / "dependencies.pth").write_text("\n".join(dict.fromkeys(own)) + "\n")
     before = {path.name for path in site.iterdir()}
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "-qq"]
     _output(*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", *what)

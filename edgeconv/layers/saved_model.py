@@ -25,6 +25,7 @@ from edgeconv.convert.saved_model import SIGNATURE
 from edgeconv.convert.value_map import HeldValue
 from edgeconv.layer_errors import Ratio
 from edgeconv.streams import SampleReader
+from edgeconv.toolchain.runtimes import saved_model
 
 _CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 _FED = "edgeconv_fed/"
@@ -159,7 +160,7 @@ class _Network:
     """
 
     def __init__(self, artifact: Artifact, values: Sequence[HeldValue]) -> None:
-        self._loaded = tf.saved_model.load(str(artifact.path))  # keeps the variables alive
+        self._loaded = saved_model.load(str(artifact.path))  # keeps the variables alive
         outer = self._loaded.signatures[SIGNATURE].graph
         (call,) = (item for item in outer.get_operations() if item.type in _CALLS)
         library = outer.as_graph_def().library

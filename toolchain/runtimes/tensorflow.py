@@ -12,6 +12,7 @@ from tensorflow.lite.python.interpreter import Interpreter
 
 from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
 from edgeconv.errors import InvalidModel
+from edgeconv.toolchain.runtimes import saved_model
 from edgeconv.toolchain.runtimes.interpreters import run_interpreter
 from edgeconv.toolchain.runtimes.samples import check_names, check_tensor, run_samples
 from edgeconv.toolchain.worker import ProgressCallback
@@ -33,7 +34,7 @@ def run(
         InvalidModel: The signature's inputs or outputs are not those of the artifact.
     """
     model = Artifact.from_dict(artifact)
-    loaded = tf.saved_model.load(str(model.path))
+    loaded = saved_model.load(str(model.path))
     if _SIGNATURE not in loaded.signatures:
         raise InvalidModel(f"there is no signature {_SIGNATURE}", where=str(model.path))
     signature = loaded.signatures[_SIGNATURE]
@@ -76,7 +77,7 @@ def describe(path: str) -> dict[str, Any]:
         InvalidModel: It cannot be loaded, or has no signature ``serving_default``.
     """
     try:
-        loaded = tf.saved_model.load(path)
+        loaded = saved_model.load(path)
     except (OSError, ValueError, tf.errors.OpError) as error:
         why = str(error).splitlines()[0]
         raise InvalidModel("TensorFlow cannot load the model", where=path, why=why) from error
