@@ -37,6 +37,7 @@ __all__ = [
     "BUILTIN_CODES",
     "BUILTIN_NAMES",
     "BufferT",
+    "Builder",
     "ModelT",
     "OperatorT",
     "QuantizationParametersT",
@@ -101,7 +102,7 @@ _PARSE_ERRORS = (
 )
 
 
-class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # flatbuffers ships no types
+class Builder(flatbuffers.Builder):  # type: ignore[misc]  # flatbuffers ships no types
     """A builder that aligns byte vectors, which hold weights, to 16 bytes."""
 
     def CreateNumpyVector(self, x: Array) -> Any:  # noqa: N802 - flatbuffers' name
@@ -191,7 +192,7 @@ def serialize(model: ModelT) -> memoryview:
             why=f"{size / 2**30:.1f} GiB of weights; a flatbuffer holds less than 2 GiB",
             hint="quantize the weights",
         )
-    builder = _Builder(size + (1 << 16))
+    builder = Builder(size + (1 << 16))
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return memoryview(builder.Bytes)[builder.Head() :]
 

@@ -214,9 +214,10 @@ class _Static:
             notes += said
         lowered, said = cells.in_16_bits(graph, lowered, self.feeds, mixed=self.mixed)
         notes += said
-        draft, tried = self._recovered(
+        draft, tried, said = self._recovered(
             Draft(graph, self.feeds, self._calibrator(lowered), lowered, held=self.held), imported
         )
+        notes += said
         graph, lowered = draft.graph, list(draft.precisions)
         if self.max_drop is not None:  # it asks for the ranges of all activations
             draft = replace(draft, feeds=self.feeds, seen={})
@@ -266,11 +267,11 @@ class _Static:
         """Return what chooses ranges: with room where no activation has only 8 bits."""
         return self.calibrator if "int8" in precisions else Roomy(self.calibrator)
 
-    def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step]]:
+    def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step], list[str]]:
         """Try what wins accuracy back, where int8 is and the scales are ours to choose."""
         idle = imported.affine or not BITS.keys() & {*draft.precisions} or not self.feeds
         if idle or set(self.disabled) >= {method.name for method in RECOVERIES}:
-            return draft, []
+            return draft, [], []
         return recover(draft, self.disabled)
 
 

@@ -13,6 +13,7 @@ from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
 from edgeconv.quantize.qparams import quantize_weight, weight_scales
+from edgeconv.quantize.templates import Templates
 from edgeconv.states import State
 from edgeconv.tflite import BufferT, ModelT, OperatorT, QuantizationParametersT, SubGraphT, TensorT
 
@@ -37,6 +38,7 @@ class Graph:
         self._values: dict[int, Array] = {}
         # What weights become hardly differs between copies that differ in ranges alone.
         self._weights: _Weights = WeakKeyDictionary()
+        self._templates = Templates()
 
     def copy(self) -> Graph:
         """Return a copy that can be changed; what is only ever replaced as a whole is shared."""
@@ -49,8 +51,13 @@ class Graph:
         graph = Graph(model, self._position)
         graph._values = dict(self._values)
         graph._weights = self._weights
+        graph._templates = self._templates
         graph.states = self.states
         return graph
+
+    def serialized(self) -> memoryview:
+        """Return a file's content that runs as the model does; to keep it, use `tflite.save`."""
+        return self._templates.serialize(self.model)
 
     @property
     def tensors(self) -> list[TensorT]:

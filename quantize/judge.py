@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -100,20 +101,13 @@ class Judge:
     Args:
         graph: The float graph.
         feeds: The samples to measure on.
-        parts: The parts of each output, where the samples are not to tell them: figures of
-            different samples can be joined only where their parts are the same.
 
     Attributes:
         outputs: The names of the tensors that are compared; integer outputs are not.
         parts: The parts of each of them.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        feeds: Sequence[Sequence[Array]],
-        parts: Sequence[Sequence[Part]] | None = None,
-    ) -> None:
+    def __init__(self, graph: Graph, feeds: Sequence[Sequence[Array]]) -> None:
         self._feeds = feeds
         self.outputs: list[str] = []
         pieces: list[tuple[Part, ...]] = []
@@ -133,10 +127,17 @@ class Judge:
         for place, operator in flattened.items():
             self._limits[place] = _limits(graph, operator, self._reference[place])
             self._reference[place] = self._reference[place].clip(*self._limits[place])
-        self.parts: Sequence[Sequence[Part]] = parts or [
+        self.parts: Sequence[Sequence[Part]] = [
             divide(values, joined) or (Part(()),)
             for values, joined in zip(self._reference, pieces, strict=True)
         ]
+
+    def on(self, places: slice) -> Judge:
+        """Return the judge of some of the samples, by their place; its parts are the same."""
+        found = copy.copy(self)
+        found._feeds = self._feeds[places]
+        found._reference = [values[places] for values in self._reference]
+        return found
 
     def measure(self, draft: Draft) -> Figures:
         """Return the figures of a draft."""

@@ -15,22 +15,35 @@ pay for it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
-from edgeconv.parts import Part
-from edgeconv.quantize.calibrators import Calibrator
+from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.evidence import Gain
+from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.judge import Figures, Judge
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.quantize.recovery.base import Draft, Recovery
 from edgeconv.quantize.recovery.clipping import Clipping
 from edgeconv.quantize.recovery.headroom import eased
+
+_BUILT = 40_000
+"""Operators that are quantized on trial, in all drafts together: each takes about a third of a
+millisecond. What a model of many operators has no effort left for is not tried."""
+
+_LEAST_BUILT = 12
+"""But as many drafts of the largest model are: enough for one method that chooses ranges."""
+
+_AMPLE = 64
+"""Where fewer drafts than that can be built, only half of the folds are judged."""
+
+_BEST = (2, 1)
+"""How many drafts of a method go on after the first fold, and after each that follows."""
 
 _SAMPLES = 64
 """At most as many samples are used to choose."""
@@ -45,7 +58,10 @@ _LEAST = 16
 
 _FOLDS = 4
 """Of fewer the samples that are left set ranges much narrower than all do, so that room seems to
-pay; more take longer."""
+pay; more take longer. Of a large model half of them are judged."""
+
+_MANY = 32
+"""Of so many samples one fold less is made: two thirds of them are enough to set ranges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +109,6 @@ class _Fold:
     judge: Judge
     figures: Figures
 
-    @classmethod
-    def of(
-        cls, draft: Draft, unseen: Sequence[Sequence[Array]], parts: Sequence[Sequence[Part]]
-    ) -> _Fold | None:
-        """Return a fold; ``None`` where there is nothing to compare."""
-        judge = Judge(draft.graph, unseen, parts)
-        draft = draft.ready()
-        return cls(draft, judge, judge.measure(draft)) if judge.outputs else None
-
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
@@ -117,12 +124,44 @@ class _Trial:
         return Gain.of(_joined(self.figures), _joined(before))
 
 
+@dataclass(slots=True)
+class _Effort:
+    """How many drafts may yet be built: a matter of the model alone, so that results stay the same.
+
+    Attributes:
+        left: The drafts that may be built; what has begun is finished.
+        idle: Methods that were not tried for that reason, or not wholly.
+    """
+
+    left: int
+    idle: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, graph: Graph) -> _Effort:
+        """Return that for a model."""
+        return cls(max(_LEAST_BUILT, _BUILT // max(1, len(graph.operators))))
+
+    def begins(self, method: Recovery) -> bool:
+        """Tell whether a method can be tried."""
+        if self.left <= 0 and method.name not in self.idle:
+            self.idle.append(method.name)
+        return self.left > 0
+
+    def note(self, graph: Graph) -> list[str]:
+        """Say what was not tried."""
+        if not self.idle:
+            return []
+        names = ", ".join(self.idle)
+        size = f"{len(graph.operators)} operators"
+        return [f"recovery leaves out what a model of {size} takes too long for: {names}"]
+
+
 def recover(
     draft: Draft,
     disabled: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Draft, list[Step]]:
-    """Return the draft with what helps, and what was tried.
+) -> tuple[Draft, list[Step], list[str]]:
+    """Return the draft with what helps, what was tried, and notes on what was not.
 
     Where something helps, all samples have been seen, and none is left to it.
 
@@ -137,27 +176,30 @@ def recover(
         if method.name not in disabled
         and not (method.chooses_ranges and "int8" not in draft.precisions)
     ]
-    folds = _folds(draft)
+    effort = _Effort.of(draft.graph)
+    folds = _folds(draft, effort)
     if not folds:
-        return draft, []
+        return draft, [], []
     loops = bool(draft.graph.states)
     start = _joined(fold.figures for fold in folds)
     steps: list[Step] = []
     recipe: list[_Choice] = []
     reached: list[Figures] = []
     for count, method in enumerate(methods, 1):
-        step, folds = _applied(method, folds, recipe, reached)
+        step, folds = _applied(method, folds, recipe, reached, effort)
         steps += [] if step is None else [step]
         if progress is not None:
             progress(count, len(methods))
     tries = len({method.name for method in methods})
     while reached and not _enough(Gain.of(reached[-1], start), recipe, tries, loops):
         del recipe[-1], reached[-1]
+    notes = effort.note(draft.graph)
     if not recipe:
-        return draft, [replace(step, kept=False) for step in steps]
+        return draft, [replace(step, kept=False) for step in steps], notes
     names = {choice.method.name for choice in recipe}
     made = _anew(draft, recipe, len(folds[0].draft.feeds))
-    return made, [replace(step, kept=step.kept and step.name in names) for step in steps]
+    steps = [replace(step, kept=step.kept and step.name in names) for step in steps]
+    return made, steps, notes
 
 
 def _enough(gain: Gain, recipe: Sequence[_Choice], tries: int, loops: bool) -> bool:
@@ -175,24 +217,38 @@ def _anew(draft: Draft, recipe: Sequence[_Choice], known: int) -> Draft:
     return replace(draft, feeds=[]) if draft.seen else draft
 
 
-def _folds(draft: Draft) -> list[_Fold]:
-    """Return the folds, every fourth sample in one; of few samples each in one of its own."""
+def _folds(draft: Draft, effort: _Effort) -> list[_Fold]:
+    """Return the folds, every third or fourth sample in one; of very few each in one of its own.
+
+    Each sample is seen once: what a fold's draft knows is joined from what the others hold.
+    """
     few = _few(draft)
-    count = min(_FOLDS, len(few))
+    large = len(few) < min(_SAMPLES, len(draft.feeds)) or effort.left < _AMPLE
+    count = min(_FOLDS, len(few)) - (len(few) >= _MANY and not large)
     if count < 2:
         return []
-    parts = Judge(draft.graph, few).parts
-    large = len(few) < min(_SAMPLES, len(draft.feeds))
+    judge = Judge(draft.graph, few)
+    if not judge.outputs:
+        return []
+    shares = [replace(draft, feeds=few[place::count]).shown() for place in range(count)]
     folds = []
     for place in range(count // 2 if large else count):
         known = [feed for index, feed in enumerate(few) if index % count != place]
-        fold = _Fold.of(replace(draft, feeds=known), few[place::count], parts)
-        folds += [] if fold is None else [fold]
+        others = [share for index, share in enumerate(shares) if index != place]
+        seen = {index: Seen.joined([share[index] for share in others]) for index in shares[0]}
+        made = replace(draft, feeds=known, seen=seen).calibrated()
+        unseen = judge.on(slice(place, None, count))
+        folds.append(_Fold(made, unseen, unseen.measure(made)))
+        effort.left -= 1
     return folds
 
 
 def _applied(
-    method: Recovery, folds: list[_Fold], recipe: list[_Choice], reached: list[Figures]
+    method: Recovery,
+    folds: list[_Fold],
+    recipe: list[_Choice],
+    reached: list[Figures],
+    effort: _Effort,
 ) -> tuple[Step | None, list[_Fold]]:
     """Try a method, or all its parts, each on what the last one left.
 
@@ -201,13 +257,14 @@ def _applied(
         folds: The folds.
         recipe: What was kept so far, to which is added.
         reached: The figures that each of these led to, likewise.
+        effort: What may be spent, from which is taken.
 
     Returns:
         What came of it, ``None`` where it is idle; and the folds as they are then.
     """
     gains, total, kept = [], 0.0, False
     for part in method.parts(folds[0].draft) if isinstance(method, Clipping) else (method,):
-        trials = _trials(part, folds)
+        trials = _trials(part, folds, effort)
         if not trials:
             continue
         found = [(trial, trial.gain(folds)) for trial in trials]
@@ -227,36 +284,55 @@ def _applied(
     return Step(method.name, total if kept else max(gains), kept), folds
 
 
-def _trials(method: Recovery, folds: Sequence[_Fold]) -> list[_Trial]:
+def _trials(method: Recovery, folds: Sequence[_Fold], effort: _Effort) -> list[_Trial]:
     """Try what a method proposes, fold by fold, as long as it may still be worth it.
 
     Passed over is what leads nowhere: LiteRT refuses scales that lie too far apart for its
-    arithmetic, and values near the end of float32 have squares beyond it. Ranges are tried in all
-    folds: what saturates may be in the last one.
+    arithmetic, and values near the end of float32 have squares beyond it.
     """
     trials: dict[int, _Trial] = {}
     for number, fold in enumerate(folds):
-        for place, draft in enumerate(_proposed(method, fold.draft)):
-            trial = trials.get(place)
-            if number and (trial is None or len(trial.figures) < number):
+        going = _going(method, trials, folds, number)
+        if number and not going:
+            break
+        if not number and not effort.begins(method):
+            break
+        last = max(going) + 1 if number else None
+        for place, draft in enumerate(islice(_proposed(method, fold.draft), last)):
+            if number and place not in going:
                 continue
-            if trial is not None and not method.chooses_ranges:
-                gain = trial.gain(folds)
-                if gain.total + gain.error < method.worth_db:
-                    continue
+            effort.left -= 1
             made = _measured(fold.judge, draft)
             if made is None:
                 trials.pop(place, None)
                 continue
-            if trial is None:
+            if place not in trials:
                 choice = _Choice(method, place, made[0].calibrator)
-                trial = trials[place] = _Trial(choice, [], [])
-            trial.drafts.append(made[0])
-            trial.figures.append(made[1])
+                trials[place] = _Trial(choice, [], [])
+            trials[place].drafts.append(made[0])
+            trials[place].figures.append(made[1])
     return list(trials.values())
 
 
-def _proposed(method: Recovery, draft: Draft) -> Iterable[Draft]:
+def _going(
+    method: Recovery, trials: Mapping[int, _Trial], folds: Sequence[_Fold], number: int
+) -> set[int]:
+    """Return the places of the drafts that are tried in one more fold.
+
+    The best of each fold go on: successive halving, after Jamieson and Talwalkar 2016,
+    "Non-stochastic Best Arm Identification and Hyperparameter Optimization". Ranges are tried in
+    all folds: what saturates may be in the last one.
+    """
+    known = {place: one for place, one in trials.items() if len(one.figures) == number}
+    if method.chooses_ranges or not number:
+        return set(known)
+    gains = {place: one.gain(folds) for place, one in known.items()}
+    worth = [place for place, gain in gains.items() if gain.total + gain.error >= method.worth_db]
+    best = sorted(worth, key=lambda place: -gains[place].total)
+    return set(best[: _BEST[min(number, len(_BEST)) - 1]])
+
+
+def _proposed(method: Recovery, draft: Draft) -> Iterator[Draft]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             yield from method.drafts(draft)

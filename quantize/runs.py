@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.quantize.graph import Graph
 
@@ -76,7 +75,7 @@ def load(graph: Graph, extra: Sequence[int]) -> Any:
     outputs = list(graph.outputs)
     try:
         graph.subgraph.outputs = outputs + list(extra)
-        content = tflite.serialize(graph.model)
+        content = graph.serialized()
     finally:
         graph.subgraph.outputs = outputs
     threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +38,32 @@ class Seen:
         self._counts: npt.NDArray[np.int64] = np.zeros(_BINS, np.int64)
         self._half = 0.0
         self._waiting: list[Array] = []
+        self._held = 0
         self._ranges: dict[Callable[[Seen], tuple[float, float]], tuple[float, float]] = {}
+
+    @classmethod
+    def joined(cls, parts: Sequence[Seen]) -> Seen:
+        """Return what was seen of a tensor over the samples of all parts, in the parts' order.
+
+        Bins are merged until those of all parts are as wide, so that counts may lie one bin off
+        from where one look at all samples would put them.
+        """
+        found = cls()
+        for part in parts:
+            part._count()
+            found.lows += part.lows
+            found.highs += part.highs
+            if part._half > 0.0:
+                found._add(part)
+        return found
+
+    def _add(self, part: Seen) -> None:
+        """Add the counts of a part, by where the centres of its bins lie."""
+        kept = np.flatnonzero(part._counts)
+        centres = (kept + 0.5) * part.width - part._half
+        self._reach(part._half)
+        places = ((centres + self._half) / self.width).astype(np.intp).clip(0, _BINS - 1)
+        np.add.at(self._counts, places, part._counts[kept])
 
     def range(self, calibrator: Callable[[Seen], tuple[float, float]]) -> tuple[float, float]:
         """Return what a calibrator makes of this; it is asked once, until more is seen."""
@@ -61,7 +86,8 @@ class Seen:
         # cost little more than the call.
         step = _stride(array)
         self._waiting.append(flat[step // 2 :: step].copy())
-        if sum(part.size for part in self._waiting) >= _SAMPLED:
+        self._held += self._waiting[-1].size
+        if self._held >= _SAMPLED:
             self._count()
 
     def _count(self) -> None:
@@ -69,6 +95,7 @@ class Seen:
             return
         flat = np.concatenate(self._waiting)
         self._waiting.clear()
+        self._held = 0
         peak = max(abs(float(flat.min())), abs(float(flat.max())))
         if peak < _LEAST:
             return
@@ -119,6 +146,8 @@ class Seen:
 
 
 def _extremes(flat: Array) -> tuple[float, float]:
+    if flat.size <= _BLOCK:
+        return float(flat.min()), float(flat.max())
     starts = range(0, flat.size, _BLOCK)
     lows = [flat[start : start + _BLOCK].min() for start in starts]
     highs = [flat[start : start + _BLOCK].max() for start in starts]

@@ -60,9 +60,12 @@ class Draft:
 
     def watched(self) -> Draft:
         """Return the draft, calibrated on its samples."""
+        return replace(self, seen=self.shown()).calibrated()
+
+    def shown(self) -> dict[int, Seen]:
+        """Return what activations hold over its samples."""
         everything = not static.uniform(self.precisions)
-        seen = static.watched(self.graph, self.feeds, everything=everything, held=self.held)
-        return replace(self, seen=seen).calibrated()
+        return static.watched(self.graph, self.feeds, everything=everything, held=self.held)
 
     def ready(self) -> Draft:
         """Return the draft with its ranges; what it has seen before is not run again."""

@@ -10,7 +10,8 @@ rounded to anyway.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,41 +91,77 @@ def _layers(graph: Graph) -> dict[int, _Source]:
 def _second_moments(draft: Draft, sources: set[_Source]) -> dict[_Source, _Matrix]:
     """Return the mean product of each two inputs of layers, over all samples, shrunk."""
     runner = Runner(draft.graph, sorted({index for index, _ in sources}))
-    sums: dict[_Source, _Matrix] = {}
-    squares: dict[_Source, _Matrix] = {}
+    found: dict[_Source, Moments] = {source: Moments() for source in sources}
     for feed in draft.feeds:
         values = runner.run(feed)
         for index, window in sources:
             inputs = window.size[0] * window.size[1] * values[index].shape[-1]
             most = max(_ROWS, _ROWS_PER_INPUT * inputs // len(draft.feeds))
-            rows = window.rows(values[index], most)
-            products = (rows.T @ rows).astype(np.float64) / len(rows)
-            sums[index, window] = sums.get((index, window), 0.0) + products
-            squares[index, window] = squares.get((index, window), 0.0) + np.square(products)
-    count = len(draft.feeds)
-    return {source: shrunk(total, squares[source], count) for source, total in sums.items()}
+            found[index, window].add(window.rows(values[index], most))
+    return {source: moments.shrunk() for source, moments in found.items()}
 
 
-def shrunk(total: _Matrix, squares: _Matrix, count: int) -> _Matrix:
-    """Return the mean of matrices with what lies off the diagonal as near to zero as chance has it.
+@dataclass(slots=True)
+class Moments:
+    """The mean products of each two inputs of a layer, ``[inputs, inputs]``, over samples.
 
-    What few samples have in common by chance, others do not have: errors must not make up for one
-    another there. The share that is taken away is the one of least expected squared error, of
-    Schaefer and Strimmer 2005, "A Shrinkage Approach to Large-Scale Covariance Matrix Estimation
-    and Implications for Functional Genomics", target D.
-
-    Args:
-        total: The sum of the matrices of samples, which are independent of one another.
-        squares: The sum of their elementwise squares.
-        count: How many there are.
+    Attributes:
+        total: The sum of the samples' mean products.
+        squares: The sum of the squares of all their elements off the diagonal.
+        count: The number of samples.
+        waiting: Rows that are not in the total yet: products of many at once take less time.
     """
-    mean = total / count
-    diagonal = np.diag(np.diag(mean))
-    variance = (squares / count - np.square(mean)).clip(0) / max(count - 1, 1)
-    chance = float(variance.sum() - np.trace(variance))
-    known = float(np.square(mean - diagonal).sum())
-    share = min(chance / known, 1.0) if known > 0 and count > 1 else 0.0
-    return (1 - share) * mean + share * diagonal
+
+    total: _Matrix | None = None
+    squares: float = 0.0
+    count: int = 0
+    waiting: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, rows: npt.NDArray[np.float32]) -> None:
+        """Take in one more sample, ``[rows, inputs]``."""
+        scaled = rows / np.float32(max(len(rows), 1) ** 0.5)
+        # The squares of R'R and of RR' have the same sum, and one of them is smaller.
+        few = scaled if scaled.shape[0] < scaled.shape[1] else scaled.T
+        diagonal = np.square(scaled).sum(axis=0, dtype=np.float64)
+        self.squares += max(_squared(few @ few.T) - float(diagonal @ diagonal), 0.0)
+        self.count += 1
+        self.waiting.append(scaled)
+        if sum(map(len, self.waiting)) >= rows.shape[1]:
+            self._sum()
+
+    def _sum(self) -> None:
+        if self.waiting:
+            stacked = np.concatenate(self.waiting)
+            self.waiting.clear()
+            products = stacked.T @ stacked
+            if self.total is None:
+                self.total = np.zeros(products.shape)
+            self.total += products
+
+    def shrunk(self) -> _Matrix:
+        """Return the mean with what lies off the diagonal as near to zero as chance has it.
+
+        What few samples have in common by chance, others do not have: errors must not make up for
+        one another there. The share that is taken away is the one of least expected squared error,
+        of Schaefer and Strimmer 2005, "A Shrinkage Approach to Large-Scale Covariance Matrix
+        Estimation and Implications for Functional Genomics", target D.
+        """
+        self._sum()
+        assert self.total is not None, "there is at least one sample"
+        mean = self.total / self.count
+        diagonal = np.diag(mean).copy()
+        known = max(_squared(mean) - float(diagonal @ diagonal), 0.0)
+        chance = max(self.squares / self.count - known, 0.0) / max(self.count - 1, 1)
+        share = min(chance / known, 1.0) if known > 0 and self.count > 1 else 0.0
+        mean *= 1 - share
+        np.fill_diagonal(mean, diagonal)
+        return mean
+
+
+def _squared(values: npt.NDArray[Any]) -> float:
+    """Return the sum of the squares of all elements; the array lies together in memory."""
+    flat = values.reshape(-1)
+    return float(np.dot(flat, flat))
 
 
 def rounded(weight: _Matrix, second: _Matrix) -> Array:

@@ -119,3 +119,25 @@ def test_calibrators_leave_what_was_seen_as_it_is() -> None:
         alone.update(sample)
     for calibrator in CALIBRATORS.values():
         assert calibrator(together) == calibrator(alone)
+
+
+def test_parts_that_are_joined_are_as_one_look_at_all() -> None:
+    rng = np.random.default_rng(5)
+    samples = [scale * rng.standard_normal((40, 50)) for scale in (1.0, 0.1, 7.0, 3.0)]
+    arrays_ = [sample.astype(np.float32) for sample in samples]
+    whole = _seen(arrays_)
+    joined = Seen.joined([_seen(arrays_[:1]), _seen([]), _seen(arrays_[1:3]), _seen(arrays_[3:])])
+    assert joined.lows == whole.lows
+    assert joined.highs == whole.highs
+    assert joined.bins()[1].sum() == whole.bins()[1].sum() == 8000
+    for name in ("minmax", "percentile", "mse"):
+        expected, found = (np.array(CALIBRATORS[name](seen)) for seen in (whole, joined))
+        assert found == pytest.approx(expected, abs=0.06), name
+
+
+def test_joined_zeros_are_zeros() -> None:
+    zeros = [np.zeros((2, 3), np.float32)]
+    joined = Seen.joined([_seen(zeros), _seen(zeros)])
+    assert joined.extremes() == (0.0, 0.0)
+    assert joined.width == 0.0
+    assert not joined.spread()

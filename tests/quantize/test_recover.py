@@ -100,7 +100,7 @@ def test_where_nothing_helps_the_draft_is_as_it_was(
 ) -> None:
     monkeypatch.setattr(recover, "RECOVERIES", (Scaled(lambda _: 2.0),))
     draft = wide(lab)
-    found, (step,) = recover.recover(draft)
+    found, (step,), _ = recover.recover(draft)
     assert not step.kept
     assert found is draft
 
@@ -108,7 +108,7 @@ def test_where_nothing_helps_the_draft_is_as_it_was(
 def test_what_is_kept_has_seen_all_samples(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover, "RECOVERIES", (Roomy(lambda _: 1.0),))
     draft = bounded(wide(lab))
-    found, (step,) = recover.recover(draft)
+    found, (step,), _ = recover.recover(draft)
     assert step.kept
     assert not found.feeds
     (seen,) = (found.seen[index] for index in draft.graph.inputs)
@@ -124,7 +124,7 @@ def test_what_few_samples_show_by_chance_is_not_kept(
     kept, gains = [], []
     for seed in range(10):
         draft = wide(lab, seed)  # far from saturation, so that there is nothing to win but luck
-        _, steps = recover.recover(replace(draft, feeds=draft.feeds[:6]))
+        _, steps, _ = recover.recover(replace(draft, feeds=draft.feeds[:6]))
         kept.append(any(step.kept for step in steps))
         gains.append(max(step.gain_db for step in steps))
     assert sum(gain > 0.1 for gain in gains) >= 3
@@ -168,7 +168,7 @@ def test_all_samples_need_less_room_than_some_of_them(
 ) -> None:
     monkeypatch.setattr(recover, "RECOVERIES", (Roomy(lambda _: 1.0, worth_db=-100.0),))
     draft = bounded(wide(lab))
-    found, (step,) = recover.recover(replace(draft, feeds=draft.feeds[:count]))
+    found, (step,), _ = recover.recover(replace(draft, feeds=draft.feeds[:count]))
     assert step.kept
     assert isinstance(found.calibrator, Growing)
     assert found.calibrator.margin[0] == pytest.approx(3 - np.log2(count / known))
@@ -241,3 +241,62 @@ def test_the_judge_sees_channels_of_different_range(lab: Any) -> None:
     parts = Judge(draft.graph, feeds).measure(draft.ready()).parts
     assert len(parts) == 2
     assert parts.max() > 30 > 10 > parts.min()
+
+
+def chain(lab: Any, layers: int) -> Draft:
+    """Return the draft of many small layers, one behind the other."""
+    rng = np.random.default_rng(1)
+    model = lab.model()
+    value = model.input(1, 8)
+    for _ in range(layers):
+        weight = model.constant(rng.standard_normal((8, 8)) / 2)
+        value = model.op("ADD", value, model.op("FULLY_CONNECTED", value, weight, -1))
+    artifact = lab.save(model, value)
+    feeds = [[rng.standard_normal((1, 8)).astype(np.float32)] for _ in range(16)]
+    graph = Graph(tflite.load(artifact.path))
+    return Draft(graph, feeds, CALIBRATORS["minmax"], ["int8"] * len(graph.operators))
+
+
+@pytest.mark.parametrize(("layers", "most"), [(1, 70), (8, 16)])
+def test_effort_is_bounded_by_the_number_of_operators(
+    lab: Any, monkeypatch: pytest.MonkeyPatch, layers: int, most: int
+) -> None:
+    monkeypatch.setattr(recover, "_BUILT", 160)
+    built = []
+    measure = Judge.measure
+
+    def counted(self: Judge, draft: Draft) -> Figures:
+        built.append(draft)
+        return measure(self, draft)
+
+    monkeypatch.setattr(Judge, "measure", counted)
+    draft = chain(lab, layers)
+    _, steps, notes = recover.recover(draft)
+    # What has begun is finished: at most four drafts in two folds.
+    assert 2 < len(built) <= max(12, 160 // (2 * layers)) + 8
+    assert len(built) <= most + 8
+    assert bool(notes) == (layers == 8)
+    if notes:
+        assert "16 operators" in notes[0]
+        assert "clipping" in notes[0]
+        assert not {"clipping"} & {step.name for step in steps}
+
+
+def test_drafts_that_lag_behind_are_not_tried_in_all_folds(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[float] = []
+
+    @dataclass(frozen=True)
+    class Several(Scaled):
+        def drafts(self, draft: Draft) -> Iterator[Draft]:
+            for share in (0.9, 0.3, 0.2, 0.6):
+                measured.append(share)
+                yield from steady(share, "one").drafts(draft)
+
+    monkeypatch.setattr(recover, "RECOVERIES", (Several(lambda _: 1.0),))
+    found, (step,), _ = recover.recover(wide(lab))
+    assert step.kept
+    # Four folds and once more of all samples; the second best goes on for one fold alone.
+    assert [measured.count(share) for share in (0.9, 0.3, 0.2, 0.6)] == [5, 5, 2, 1]
+    assert found.ranges
