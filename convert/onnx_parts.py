@@ -27,7 +27,7 @@ import numpy.typing as npt
 from edgeconv.convert.onnx_facts import Facts, read_facts
 from edgeconv.convert.onnx_moves import Moved, Numbers, moved_back
 from edgeconv.convert.onnx_rows import row_sets
-from edgeconv.convert.onnx_scores import no_scores, single_rows
+from edgeconv.convert.onnx_scores import labels, no_scores, single_rows
 from edgeconv.parts import RANGE_RATIO, Anatomy, Part, Slice
 
 if TYPE_CHECKING:
@@ -88,7 +88,13 @@ def read_anatomy(path: Path) -> Anatomy:
     """
     facts = read_facts(path)
     parts = {name: parts for name in facts.outputs if (parts := parts_of(facts, name))}
-    return Anatomy(parts, row_sets(facts), no_scores(facts), frozenset(single_rows(facts)))
+    return Anatomy(
+        parts,
+        row_sets(facts),
+        no_scores(facts),
+        frozenset(single_rows(facts)),
+        frozenset(labels(facts)),
+    )
 
 
 def parts_of(facts: Facts, output: str) -> tuple[Part, ...]:

@@ -10,6 +10,11 @@ scores are
 - linear, while another output of the model goes through Softmax: then those are the scores, and
   boxes or landmarks beside them;
 - work on the elements of the inputs alone, without any layer that has weights or mixes elements.
+
+Sigmoids may be either. Each answers a question of its own, so that none, one or several may hold,
+as of tags, of keys that sound together, or of neighbouring bins of a pitch; which of two close ones
+is the larger says little. They are told apart (`labels`), and are left to who asks for the top
+class.
 """
 
 from __future__ import annotations
@@ -51,6 +56,14 @@ def no_scores(facts: Facts) -> dict[str, str]:
             if node is not None and node.op_type in _LINEAR:
                 found[name] = f"it is linear, and {chosen[0]} has the scores"
     return found
+
+
+def labels(facts: Facts) -> Iterator[str]:
+    """Yield the outputs of which each element is a Sigmoid of its own."""
+    for name in facts.outputs:
+        node = _end(facts, name)
+        if node is not None and node.op_type in _GATES:
+            yield name
 
 
 def single_rows(facts: Facts) -> Iterator[str]:

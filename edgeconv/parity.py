@@ -130,6 +130,7 @@ class Reference:
         self._counting = counts
         self._no_scores = {} if anatomy is None else anatomy.no_scores
         self._scores = frozenset() if anatomy is None else anatomy.scores
+        self._labels = frozenset() if anatomy is None else anatomy.labels
         pieces = {} if anatomy is None else anatomy.parts
         self.parts = (
             {
@@ -201,6 +202,8 @@ class Reference:
             return ""
         if any(part.one_unit for part in self.parts.get(name, ())):
             return "it is joined of different things"
+        if name in self._labels:
+            return "each of its elements is a sigmoid of its own, as of labels that go together"
         return self._no_scores.get(name, "")
 
     def _counted(

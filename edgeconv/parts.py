@@ -15,7 +15,7 @@ output is divided, and each part is measured alone:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
@@ -151,12 +151,25 @@ class Anatomy:
         sets: The outputs that are rows in an order that noise may change.
         no_scores: Why outputs are no class scores, by name, where that is known.
         scores: Outputs of one row that are class scores, whatever their rank.
+        labels: Outputs of which each element answers a question of its own: class scores only to
+            who asks for the top class.
     """
 
     parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
     sets: tuple[RowSet, ...] = ()
     no_scores: Mapping[str, str] = field(default_factory=dict)
     scores: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+
+    def asked(self, gates: Iterable[Container[str]]) -> Anatomy:
+        """Return what counts under gates: labels are class scores where one asks for the top class.
+
+        Args:
+            gates: The metrics that limits were given for, beside the default ones.
+        """
+        if any("top1_agreement" in metrics for metrics in gates):
+            return replace(self, labels=frozenset())
+        return self
 
 
 def _words(item: Slice, rank: int) -> str:

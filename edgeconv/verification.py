@@ -304,11 +304,12 @@ class Verifier:
 
     def _known_outputs(self) -> Anatomy:
         """Return what is known of the outputs; states are no class scores."""
+        found = self._anatomy.asked(self._gates.values())
         if self._streaming is None:
-            return self._anatomy
+            return found
         names = (state.output for state in self._streaming.stream.states)
         states = dict.fromkeys(names, "it is a state")
-        return replace(self._anatomy, no_scores={**self._anatomy.no_scores, **states})
+        return replace(found, no_scores={**found.no_scores, **states})
 
     def _against_previous(
         self,

@@ -308,7 +308,8 @@ class Plan:
         if name in ("ADD", "SUB") and output is not None:
             other = self._limits(operator.inputs[1 - slot])
             return needs.term_need(name, slot, self._limits(output), other)
-        if self._rule(operator).scaling is Scaling.SHARED and output is not None:
+        shared = self._rule(operator).scaling is Scaling.SHARED
+        if (shared or name == "QUANTIZE") and output is not None:
             return self._limits(output)
         if (
             name == "MUL"

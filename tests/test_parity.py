@@ -231,6 +231,19 @@ def test_classes_must_agree_where_a_stage_loses_accuracy(stage: str) -> None:
     assert found.to_dict()["no_scores"] == "it is bounded by Tanh"
 
 
+def test_labels_are_class_scores_to_who_asks_for_the_top_class() -> None:
+    labels = RNG.uniform(0, 1, (16, 1, 10))
+    candidate = labels.copy()
+    candidate[:, 0, 9] = labels.max(axis=(1, 2)) + 0.01
+    known, gate = Anatomy(labels=frozenset({"y"})), gate_for("tflite_int8", {})
+    (found,) = parity.compare({"y": labels}, {"y": candidate}, known.asked([{"sqnr_db": 20.0}]))
+    assert found.top1_agreement is not None
+    assert found.top1_agreement < 0.9
+    assert not any("top1" in text for text in parity.failures(found, gate))
+    (found,) = parity.compare({"y": labels}, {"y": candidate}, known.asked([{"top1_agreement": 1}]))
+    assert any("top1" in text for text in parity.failures(found, gate))
+
+
 def test_a_tie_in_the_reference_may_go_either_way() -> None:
     scores = np.array([[[1.0, 1.0, 0.0]]])
     assert figures(scores, np.array([[[0.9, 1.1, 0.0]]])).top1_agreement == 1.0

@@ -76,9 +76,10 @@ def judge(
     """
     gate = gate_for(stage, gates)
     tolerance = row_tolerance(gate)
-    expected = parity.Reference(outcome.reference, outcome.anatomy)
+    anatomy = outcome.anatomy.asked(gates.values())
+    expected = parity.Reference(outcome.reference, anatomy)
     figures = expected.compare(outcome.there, tolerance)
-    here = parity.Reference(outcome.here, outcome.anatomy, expected.parts, counts=False)
+    here = parity.Reference(outcome.here, anatomy, expected.parts, counts=False)
     before = here.compare(outcome.there, tolerance)
     reasons = list(parity.reasons(figures, gate))
     reasons += [

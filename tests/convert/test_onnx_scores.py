@@ -5,18 +5,22 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from edgeconv.convert.onnx_facts import facts_of
-from edgeconv.convert.onnx_scores import no_scores, single_rows
+from edgeconv.convert.onnx_facts import Facts, facts_of
+from edgeconv.convert.onnx_scores import labels, no_scores, single_rows
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
 
 
-def found(body: str, outputs: str = "float[1,8] y") -> dict[str, str]:
+def facts(body: str, outputs: str) -> Facts:
     inputs = "float[1,8] x, float[1,8] h, float[8,8] w"
     text = f"{HEAD}g ({inputs}) => ({outputs}) {{\nl = MatMul(x, w)\n{body}\n}}"
     model = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text), data_prop=True)
     onnx.checker.check_model(model)
-    return no_scores(facts_of(model.graph))
+    return facts_of(model.graph)
+
+
+def found(body: str, outputs: str = "float[1,8] y") -> dict[str, str]:
+    return no_scores(facts(body, outputs))
 
 
 SCORES = {
@@ -85,6 +89,21 @@ def test_in_doubt_an_output_is_scores(body: str) -> None:
 @pytest.mark.parametrize(("body", "why"), OTHERS.values(), ids=OTHERS)
 def test_what_is_no_scores(body: str, why: str) -> None:
     assert why in found(body)["y"]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("y = Sigmoid(l)", ["y"]),
+        ("s = HardSigmoid(l)\nk = Constant<value = float {2.0}>()\ny = Mul(s, k)", ["y"]),
+        ("s = Sigmoid(l)\ny = Softmax(s)", []),
+        ("s = Sigmoid(l)\ny = Mul(s, l)", []),
+        ("y = Softmax(l)", []),
+        ("y = Identity(l)", []),
+    ],
+)
+def test_sigmoids_at_the_end_are_labels(body: str, expected: list[str]) -> None:
+    assert list(labels(facts(body, "float[1,8] y"))) == expected
 
 
 def test_linear_outputs_beside_a_softmax_are_regressions() -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
+from onnx import TensorProto, helper, numpy_helper
 
 from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact, TensorSpec
@@ -347,6 +349,102 @@ def test_what_gathers_has_16_bits(lab: Any) -> None:
     graph = Graph(tflite.load(quantized.path))
     sums = [graph.dtype(o.outputs[0]) for o in graph.operators if graph.op(o) == "ADD"]
     assert sorted(sums) == ["int16", "int8"]
+
+
+_HIDDEN, _LONG = 8, 500
+
+
+class _Keeping:
+    """An LSTM cell as training leaves some: its forget gates are near 1, its input gates low."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(3)
+        sizes = ((4 * _HIDDEN, 4), (4 * _HIDDEN, _HIDDEN))
+        self.w, self.r = (0.4 * random.standard_normal(size).astype(np.float32) for size in sizes)
+        bias = np.zeros((4, _HIDDEN), np.float32)  # of i, o, f and c, as ONNX has them
+        bias[0], bias[2] = -3.0, 5.5
+        self.b = bias.ravel()
+
+    def build(self, lab: Any) -> tuple[Any, list[int], list[State]]:
+        model = lab.model()
+        x, h, c = model.input(1, 4), model.input(1, _HIDDEN), model.input(1, _HIDDEN)
+        none = model.constant(np.zeros(4 * _HIDDEN))
+        total = model.op(
+            "ADD",
+            model.op("FULLY_CONNECTED", x, model.constant(self.w), model.constant(self.b)),
+            model.op("FULLY_CONNECTED", h, model.constant(self.r), none),
+        )
+        axis = model.constant(1, "int32")
+        parts = model.op("SPLIT", axis, total, dtypes=("float32",) * 4, numSplits=4)
+        i, o, f = (model.op("LOGISTIC", part) for part in parts[:3])
+        new = model.op("MUL", i, model.op("TANH", parts[3]))
+        cell = model.op("ADD", model.op("MUL", f, c), new)
+        after = model.op("MUL", o, model.op("TANH", cell))
+        return model, [after, cell], [State("x1", "y0", ""), State("x2", "y1", "")]
+
+    def in_onnxruntime(self, frames: Sequence[Array]) -> list[Array]:
+        """Return hidden and cell states, each ``[step, 1, hidden]``."""
+        names = ["x", "w", "r", "b", "", "h", "c"]
+        node = helper.make_node("LSTM", names, ["", "h1", "c1"], hidden_size=_HIDDEN)
+        kept = {"w": self.w[None], "r": self.r[None]}
+        kept["b"] = np.concatenate([self.b, np.zeros_like(self.b)])[None]
+        widths = {"x": 4, "h": _HIDDEN, "c": _HIDDEN, "h1": _HIDDEN, "c1": _HIDDEN}
+        typed = {
+            name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, width])
+            for name, width in widths.items()
+        }
+        graph = helper.make_graph(
+            [node],
+            "lstm",
+            [typed[name] for name in ("x", "h", "c")],
+            [typed[name] for name in ("h1", "c1")],
+            [numpy_helper.from_array(array, name) for name, array in kept.items()],
+        )
+        opset = [helper.make_opsetid("", 17)]
+        made = helper.make_model(graph, opset_imports=opset, ir_version=9)
+        session = onnxruntime.InferenceSession(made.SerializeToString())
+        h = c = np.zeros((1, 1, _HIDDEN), np.float32)
+        found = []
+        for frame in frames:
+            h, c = session.run(None, {"x": frame[None], "h": h, "c": c})
+            found.append((h[0], c[0]))
+        return [np.stack(column) for column in zip(*found, strict=True)]
+
+
+def test_a_cell_that_forgets_nothing_follows_onnxruntime_for_long(lab: Any) -> None:
+    """A gate of 8 bits is 255/256 at most: a cell would be back to nothing after 500 steps."""
+    cell = _Keeping()
+    model, outputs, states = cell.build(lab)
+    artifact = lab.save(model, *outputs)
+    frames = [frame + np.float32(0.5) for frame in _frames(_LONG, artifact)]
+    fed, _ = _float_steps(artifact.path, states, frames)
+    quantized = lab.quantize(artifact, fed[::8], states=[state.to_dict() for state in states])
+    _, found = _float_steps(quantized.path, states, frames)
+    expected = cell.in_onnxruntime(frames)
+    assert np.abs(expected[1]).max() > 8
+    for one, other in zip(expected, zip(*found, strict=True), strict=True):
+        assert lab.sqnr(one, np.stack(other)) > 22
+        last = slice(3 * _LONG // 4, None)
+        assert lab.sqnr(one[last], np.stack(other)[last]) > 22
+
+
+def test_a_state_that_moves_slowly_is_not_stuck(lab: Any) -> None:
+    """``h + z (n - h)`` with z near zero: each step is less than 8 bits tell apart."""
+    model = lab.model()
+    x, h = model.input(1, 4), model.input(1, _WIDTH)
+    weight, _ = _weight(model, _WIDTH, 4, 0)
+    gate = model.op("FULLY_CONNECTED", x, weight, model.constant(np.full(_WIDTH, -6.0)))
+    new = model.op("TANH", _dense(model, x, 4, 1))
+    step = model.op("MUL", model.op("LOGISTIC", gate), model.op("SUB", new, h))
+    after = model.op("ADD", h, step)
+    artifact = lab.save(model, _dense(model, after, _WIDTH, 8), after)
+    states = [State("x1", "y1", "")]
+    frames = [frame + np.float32(0.7) for frame in _frames(_LONG, artifact)]
+    fed, expected = _float_steps(artifact.path, states, frames)
+    quantized = lab.quantize(artifact, fed[::8], states=[state.to_dict() for state in states])
+    _, found = _float_steps(quantized.path, states, frames)
+    one, other = (np.stack([outputs[1] for outputs in rows]) for rows in (expected, found))
+    assert lab.sqnr(one, other) > 25
 
 
 def _without_mixing(lab: Any, artifact: Artifact, states: Sequence[State]) -> Artifact:
