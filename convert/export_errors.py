@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeconv.convert.data_dependent import depends_on_data, innermost
 from edgeconv.convert.torch_model import TorchModel
 from edgeconv.errors import ConversionError
 
@@ -18,12 +19,6 @@ _LIBRARY = re.compile(r"^<|[/\\](?:(?:torch|sympy|onnxscript)[/\\]|contextlib\.p
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 
-# What PyTorch raises where a size, a number or a branch follows from the values of tensors.
-_DATA_DEPENDENT = (
-    "GuardOnDataDependentSymNode",
-    "DataDependentOutputException",
-    "DynamicOutputShapeException",
-)
 DATA_DEPENDENT = "post-processing with a number of results that depends on data"
 _INSTEAD = (
     "convert the network without it: a module that returns what enters it, with "
@@ -48,9 +43,8 @@ class Failure:
 
 def cause_of(error: BaseException, model: TorchModel) -> str:
     """Return the innermost cause of an exporter's error in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if type(error).__name__ in _DATA_DEPENDENT:
+    error = innermost(error)
+    if depends_on_data(error):
         place = _place_of(error, model)
         return DATA_DEPENDENT + (f" ({place})" if place else "")
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
@@ -95,9 +89,11 @@ def _place_of(error: BaseException, model: TorchModel) -> str:
     module = next((name for name in reversed(inside) if name), "")
     if not frames:
         return ""
-    file, line = frames[-1][0].f_code.co_filename, frames[-1][1]
+    file, function = frames[-1][0].f_code.co_filename, frames[-1][0].f_code.co_name
+    line = frames[-1][1]
     code = linecache.getline(file, line).strip()
-    return _joined(module, f"{file}:{line}") + (f": {code}" if code else "")
+    caller = "" if function == "forward" else f", in {function}()"
+    return _joined(module, f"{file}:{line}{caller}") + (f": {code}" if code else "")
 
 
 def _instead(model: TorchModel) -> str:

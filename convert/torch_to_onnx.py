@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgeconv.artifacts import Artifact
+from edgeconv.convert.data_dependent import few_sizes, size_depends_on_data
 from edgeconv.convert.decompose import Table, decompose
 from edgeconv.convert.export_errors import Failure, cause_of, export_failed
 from edgeconv.convert.export_shortcuts import export_shortcuts
@@ -82,6 +83,8 @@ def export(
             raise
         except Exception as error:  # noqa: BLE001 - exporters raise anything; all of it is reported
             failures.append(Failure(label, error, chatter.getvalue()))
+            if size_depends_on_data(error):
+                break
             continue
         if failures:
             cause = cause_of(failures[0].error, model)
@@ -132,7 +135,10 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
     """Return a program that decomposes faster than torch's own; else what is given.
 
     The exporter calls the method that is replaced here. It captures modules in the same way, and
-    in others where that fails.
+    in others where that fails; none of them gets past a size that depends on data.
+
+    Raises:
+        Exception: PyTorch's, where such a size is in the way.
     """
     import torch
 
@@ -141,9 +147,12 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
     if not isinstance(program, torch.export.ExportedProgram):
         try:
-            program = torch.export.export(program, args, kwargs, strict=False)
-        except Exception:  # noqa: BLE001 - the exporter meets it too, and reports it
-            return program
+            with few_sizes():
+                program = torch.export.export(program, args, kwargs, strict=False)
+        except Exception as error:
+            if size_depends_on_data(error):
+                raise
+            return program  # the exporter meets it too, and reports it
     if has_complex(program):
         program = in_real_numbers(program, (args, kwargs))
     program = copy(program)

@@ -10,6 +10,7 @@ import torch
 
 from edgeconv.artifacts import Artifact
 from edgeconv.convert import torch_to_onnx
+from edgeconv.convert.data_dependent import MOST_SIZES
 from edgeconv.convert.torch_model import TorchModel, from_module
 from edgeconv.errors import ConversionError, UnsupportedModel, UnsupportedNode
 
@@ -32,6 +33,17 @@ class Mask(torch.nn.Module):
         return boxes[scores > 0.5]
 
 
+class Method(torch.nn.Module):
+    """Post-processes in a method of its own, as torchvision's detectors do."""
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.postprocess_detections(x, x[:, 0])
+
+    def postprocess_detections(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        kept = boxes[scores > 0]
+        return kept if kept.shape[0] < 4 else kept[:4]
+
+
 class Detector(torch.nn.Module):
     def __init__(self, postprocess: torch.nn.Module) -> None:
         super().__init__()
@@ -45,16 +57,36 @@ class Detector(torch.nn.Module):
         return self.postprocess(features, self.head(features)[:, 0].sigmoid())
 
 
-def _fail(*_: object, **__: object) -> Artifact:
-    raise RuntimeError("not today")
+class Value(torch.nn.Module):
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        if bool(scores.max() > 0.1):
+            return boxes * scores[:, None]
+        return boxes
+
+
+class Classes(torch.nn.Module):
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        found = []
+        for number in range(self.count):
+            kept = boxes[scores > 0.01 * number]
+            found.append(kept.sum(0))
+        return torch.stack(found)
+
+
+def _not_reached(*_: object, **__: object) -> Artifact:
+    raise AssertionError("the fallback would keep the example's sizes")
 
 
 def detector(postprocess: torch.nn.Module) -> TorchModel:
     return from_module(Detector(postprocess), torch.ones(8, 4))
 
 
-def test_a_branch_on_data_has_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch_to_onnx, "_export_torchscript", _fail)
+def test_a_branch_on_a_size_has_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch_to_onnx, "_export_torchscript", _not_reached)
     with pytest.raises(ConversionError) as caught:
         torch_to_onnx.export(detector(Branch()), tmp_path / "m.onnx")
     error = caught.value
@@ -67,11 +99,31 @@ def test_a_branch_on_data_has_one_line(tmp_path: Path, monkeypatch: pytest.Monke
         assert part in error.hint
 
 
-def test_the_fallback_still_takes_it_and_says_why(tmp_path: Path) -> None:
+def test_the_fallback_takes_a_branch_on_a_value_and_says_why(tmp_path: Path) -> None:
     said: list[str] = []
-    assert torch_to_onnx.export(detector(Branch()), tmp_path / "m.onnx", warn=said.append)
+    assert torch_to_onnx.export(detector(Value()), tmp_path / "m.onnx", warn=said.append)
     assert "its TorchScript exporter was used" in said[0]
     assert "depends on data (module postprocess at " in said[0]
+
+
+def test_a_method_that_depends_on_data_is_named(tmp_path: Path) -> None:
+    model = from_module(Method(), torch.ones(8, 4))
+    with pytest.raises(ConversionError, match=r"in postprocess_detections\(\): return kept"):
+        torch_to_onnx.export(model, tmp_path / "m.onnx")
+
+
+def test_many_sizes_that_depend_on_data_are_met_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch_to_onnx, "_export_torchscript", _not_reached)
+    with pytest.raises(ConversionError) as caught:
+        torch_to_onnx.export(detector(Classes(MOST_SIZES + 1)), tmp_path / "m.onnx")
+    assert "a number of results that depends on data (module postprocess at " in caught.value.why
+    assert "kept = boxes[scores > 0.01 * number]" in caught.value.why
+
+
+def test_as_many_as_allowed_are_exported(tmp_path: Path) -> None:
+    assert torch_to_onnx.export(detector(Classes(MOST_SIZES)), tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("postprocess", [Mask(), Count()])
