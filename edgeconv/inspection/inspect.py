@@ -6,6 +6,7 @@ process, because that takes native code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def inspect(path: Path, target: str | None = None) -> dict[str, Any]:
         return _placement(path, target)
     if (path / bundle.MANIFEST).is_file():
         return _bundle(path)
-    return {**_head(path), **_content(path)}
+    return {**_head(path), **_content(path), **_beside(path)}
 
 
 def _head(path: Path) -> dict[str, Any]:
@@ -106,6 +107,22 @@ def _convertible(worker: Worker, path: Path) -> dict[str, Any]:
     return {"unsupported": nodes, "not_checked": None}
 
 
+def _beside(path: Path) -> dict[str, Any]:
+    """Return what the bundle that a file lies in knows of it, and the file does not say."""
+    if not (path.parent / bundle.MANIFEST).is_file():
+        return {}
+    try:
+        stages = bundle.open_bundle(path.parent, allow_failed=True).manifest["stages"]
+    except InvalidModel:  # of a file that lies beside a damaged manifest
+        return {}
+    return next((_joins(entry) for entry in stages if entry["file"] == path.name), {})
+
+
+def _joins(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how outputs of the source model are put together from those of a stage's file."""
+    return {"joins": entry["joins"]} if entry.get("joins") else {}
+
+
 def _bundle(path: Path) -> dict[str, Any]:
     opened = bundle.open_bundle(path, allow_failed=True)
     manifest = opened.manifest
@@ -118,7 +135,7 @@ def _bundle(path: Path) -> dict[str, Any]:
         "verdict": manifest["verdict"],
         "options": manifest["options"],
         "stages": [
-            {"stage": entry["name"], **_head(file), **_content(file)}
+            {"stage": entry["name"], **_head(file), **_content(file), **_joins(entry)}
             for entry in manifest["stages"]
             for file in [path / entry["file"]]
         ],

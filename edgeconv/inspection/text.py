@@ -47,6 +47,9 @@ def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
     yield f"{found['file']}: {_KINDS[found['format']]}, {size(found['bytes'])}"
     yield from _facts(found)
     yield from _interface(found)
+    for join in found.get("joins", ()):
+        parts = ", ".join(f"{part['name']} at {_slices(part)}" for part in join["parts"])
+        yield f"{join['output']} is joined along axis {join['axis']}: {parts}"
     for signature in found.get("signatures", ()):
         if isinstance(signature, Mapping):
             yield f"signature {signature['name']}"
@@ -94,6 +97,14 @@ def _interface(found: Mapping[str, Any]) -> Iterator[str]:
     for kind in ("inputs", "outputs"):
         for spec in found.get(kind, ()):
             yield f"{kind[:-1]}  {spec['name']}  {_tensor(spec)}"
+
+
+def _slices(part: Mapping[str, Any]) -> str:
+    """Return where a part lies, as Python's slices."""
+    return " and ".join(
+        f"{start}:{stop}" + (f":{step}" if step != 1 else "")
+        for start, stop, step in part["slices"]
+    )
 
 
 def _tensor(spec: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
+from edgeconv.bundle import describe_artifact
 from edgeconv.cli import cli
 from edgeconv.disk import sha256_of
 from edgeconv.inspection.text import render
@@ -186,6 +187,39 @@ def test_only_tflite_files_have_a_placement(onnx_file: Path) -> None:
     result = _inspect(onnx_file, "--target", "coral")
     assert result.exit_code == 2
     assert "torch2tflite MODEL --target coral" in result.stderr
+
+
+def test_split_outputs_show_how_they_are_joined(tmp_path: Path) -> None:
+    lab = Lab(tmp_path)
+    model = lab.model()
+    x = model.input(1, 6, 2)
+    wide = model.op("MUL", x, model.constant(300.0))
+    parts = wide, model.op("LOGISTIC", x), wide
+    output = model.op("CONCATENATION", *parts, axis=2)
+    rng = np.random.default_rng(0)
+    rows = [[rng.normal(size=(1, 6, 2)).astype(np.float32)] for _ in range(4)]
+    artifact = lab.quantize(lab.save(model, output), rows, io_dtype="int8")
+    assert artifact.joins
+    directory = artifact.path.parent
+    entry = describe_artifact(artifact, directory)
+    entry |= {"name": "tflite_int8", "seconds": 0.0}
+    manifest = {
+        "schema_version": 1, "status": "complete", "model": "m", "verdict": "pass",
+        "options": {}, "stages": [entry], "files": [],
+    }  # fmt: skip
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    (join,) = _json(artifact.path)["joins"]
+    assert _json(directory)["stages"][0]["joins"] == [join]
+    assert join["output"] == "y0"
+    assert sorted(
+        place for part in join["parts"] for ends in part["slices"] for place in range(*ends)
+    ) == list(range(6))
+    for path in (artifact.path, directory):
+        text = _inspect(path).stdout
+        assert "y0 is joined along axis 2: y0_0 at " in text
+        assert "2:4" in text
+    (directory / "manifest.json").write_text("{")
+    assert "joins" not in _json(artifact.path)
 
 
 def test_advice_that_a_bundle_follows_already_is_left_out(tmp_path: Path) -> None:
