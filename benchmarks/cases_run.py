@@ -105,7 +105,9 @@ def figures(expected: Array, actual: Array) -> dict[str, Any]:
     whole = decibels(ref, got)
     # Rows that a top-k chose may come in another order: the better of both counts.
     ordered = decibels(np.sort(ref, 1), np.sort(got, 1)) if ref.ndim > 1 else whole
+    half = {"half": True} if expected.dtype == np.float16 else {}
     return {
+        **half,
         "db": max(whole, ordered),
         "worst_db": max(ordered if ordered > whole + 20 else -math.inf, min([whole, *parts])),
         "levels": int(np.unique(got).size),

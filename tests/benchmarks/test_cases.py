@@ -42,6 +42,47 @@ def test_values_that_are_lost_do_not_hold_whatever_their_decibels() -> None:
     assert not cases.holds("int8", found)
 
 
+def test_a_source_in_half_precision_is_known_to_half_precision() -> None:
+    exact = np.random.default_rng(0).normal(size=(2, 100))
+    half = exact.astype(np.float16)
+    assert cases.holds("float", figures(half, exact))
+    assert not cases.holds("float", figures(half.astype(np.float32), exact))
+    assert not cases.holds("float", figures(half, exact + 0.01))
+
+
+def test_the_table_keeps_what_earlier_runs_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text("")
+    asked: list[tuple[str, tuple[str, ...]]] = []
+
+    def run_case(case: Path, modes: list[str]) -> list[cases.Outcome]:
+        asked.append((case.stem, tuple(modes)))
+        verdict = "right" if case.stem == "a" else "WRONG: passed"
+        return [
+            {"case": case.stem, "mode": mode, "verdict": verdict, "said": "x|y"} for mode in modes
+        ]
+
+    monkeypatch.setattr(cases, "run_case", run_case)
+    command = ["cases", str(tmp_path), "--output", str(tmp_path / "table")]
+
+    def run(*more: str) -> int:
+        monkeypatch.setattr("sys.argv", [*command, *more])
+        with pytest.raises(SystemExit) as end:
+            cases.main()
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    assert run("--match", "a", "--modes", "int8") == 0
+    assert run("--resume", "--modes", "float,int8") == 1
+    assert asked == [("a", ("int8",)), ("a", ("float",)), ("b", ("float", "int8"))]
+    text = (tmp_path / "table.md").read_text()
+    assert text.count("| a |") == text.count("| b |") == 2
+    assert "| b | int8 | WRONG: passed |  | x/y |" in text
+    assert "2 right, 2 WRONG: passed" in text
+
+
 def test_outputs_that_were_split_are_put_together() -> None:
     whole = np.arange(10).reshape(1, 5, 2)
     parts = {"a": whole[:, [0, 2, 4]], "b": whole[:, [1, 3]]}
@@ -75,6 +116,6 @@ def test_a_case_is_built_converted_and_run(tmp_path: Path) -> None:
     (outcome,) = cases.run_case(tmp_path / "small.py", ["int8"])
     assert outcome["verdict"] == "right", outcome
     assert min(item["worst_db"] for item in outcome["figures"].values()) > 30
-    assert "| small | int8 | right |" in cases.line(outcome)
+    assert "| small | int8 | right |" in cases.table([cases.row(outcome)])
     (own,) = cases.run_case(tmp_path / "own.py", ["int8"])
     assert own["said"] == "one | two"
