@@ -1,11 +1,12 @@
-"""Scatters with a reduction that ONNX does not have."""
+"""Writing at places of a tensor: scatters that ONNX does not have, masks, diagonals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 
@@ -35,7 +36,45 @@ def index_reduce(
     return torch.scatter_reduce(x, dim, places, source, kind, include_self=include_self)
 
 
+def index_put(
+    x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """``aten::index_put`` where a mask says: a selection, since how many places it has is open.
+
+    Other places, and values that differ from one masked place to the next, are left.
+    """
+    given = [index for index in indices if index is not None]
+    if len(given) != 1 or given[0].dtype != torch.bool:
+        return NotImplemented  # type: ignore[no-any-return]
+    before, mask = len(indices) - 1, given[0]
+    after = x.dim() - before - mask.dim()
+    if all(isinstance(size, int) and size == 1 for size in values.shape):
+        values = values.reshape(())
+    if indices[before] is None or values.dim() > after:
+        return NotImplemented  # type: ignore[no-any-return]
+    mask = mask.reshape(*mask.shape, *[1] * after)
+    return torch.where(mask, x + values if accumulate else values, x)
+
+
+def diagonal_scatter(
+    x: Tensor, source: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Tensor:
+    """``aten::diagonal_scatter``: a selection along the diagonal."""
+    moved = x.movedim((dim1, dim2), (-2, -1))
+    rows, columns = moved.shape[-2:]
+    length = rows if offset >= 0 else columns
+    spread = F.pad(source, (0, length - source.shape[-1])).unsqueeze(-1 if offset >= 0 else -2)
+    chosen = torch.where(_on_diagonal(rows, columns, offset), spread, moved)
+    return chosen.movedim((-2, -1), (dim1, dim2))
+
+
+def _on_diagonal(rows: int, columns: int, offset: int) -> Tensor:
+    return torch.arange(columns) - torch.arange(rows)[:, None] == offset
+
+
 TABLE: dict[str, Callable[..., Any]] = {
     "scatter_reduce.two": scatter_mean,
     "index_reduce": index_reduce,
+    "index_put": index_put,
+    "diagonal_scatter": diagonal_scatter,
 }

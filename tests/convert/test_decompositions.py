@@ -42,6 +42,26 @@ A, K = normal(4, 5), whole(4, 5)
 BORDERS = torch.tensor([-1.0, 0.0, 0.5])
 ROWS = torch.tensor([2, 0, 2])
 
+
+def put(x: Tensor, places: Any, value: Any) -> Tensor:
+    y = x.clone()
+    y[places] = value
+    return y
+
+
+def masked_columns(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, x[0] > 0] = 2.5
+    y[0, x[0] > 1] = -1
+    return y
+
+
+def diagonals(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.diagonal().add_(1)
+    return y
+
+
 # Every row of the tables: its name, a function that uses it, an input.
 CASES: list[tuple[str, Function, Tensor]] = [
     ("cumprod", lambda x: torch.cumprod(x, 1), A),
@@ -108,6 +128,20 @@ CASES: list[tuple[str, Function, Tensor]] = [
         A,
     ),
     ("index_reduce", lambda x: torch.index_reduce(x, 0, ROWS, x[:3], "prod"), A),
+    ("index_put", lambda x: put(x, x < -0.5, 0.25), A),
+    ("index_put", lambda x: put(x, x[:, 1] > 0, x[0]), A),
+    ("index_put", lambda x: put(x, x.abs() > 4, 7), K),
+    ("index_put", lambda x: x.index_put((x > 0,), torch.tensor(2.0), accumulate=True), A),
+    ("index_put", lambda x: put(x, (slice(None), [3, 0]), x[:, :2] * 2), A),
+    ("index_put", masked_columns, A),
+    ("diagonal_scatter", lambda x: torch.diagonal_scatter(x, x[0, :3], 2), A),
+    ("diagonal_scatter", lambda x: torch.diagonal_scatter(x, x[1, :3], -1), A),
+    (
+        "diagonal_scatter",
+        lambda x: torch.diagonal_scatter(x, 2 * x[0, :, :3], 1, 0, 2),
+        normal(3, 2, 4),
+    ),
+    ("diagonal_scatter", diagonals, A),
     ("inverse", torch.inverse, normal(2, 3, 3)),
     ("linalg_inv_ex", lambda x: torch.linalg.inv_ex(x).inverse, normal(3, 3)),
     ("linalg_inv", torch.linalg.inv, normal(4, 4)),
