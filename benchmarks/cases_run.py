@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ _FEWEST = 64
 def reference(model: Path, samples: Sequence[Arrays]) -> list[list[Array]]:
     """Return the outputs of the source model for each sample, in order."""
     if model.suffix == ".onnx":
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it reports from the moment of its import
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(model))

@@ -7,7 +7,6 @@ wrapped under the names of the ONNX file.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import tensorflow as tf
 from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.convert.saved_model import SIGNATURE, write_saved_model
 from edgeconv.errors import ConversionError
+from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.environments import onnx_tf
 from edgeconv.toolchain.runtimes import saved_model
 
@@ -45,7 +45,7 @@ def convert(source: Mapping[str, Any], directory: str) -> dict[str, Any]:
         WorkerCrashed: onnx-tf died.
     """
     artifact = Artifact.from_dict(source)
-    with tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch:
+    with scratch_directory() as scratch:
         adapted, foreign = Path(scratch, "model.onnx"), Path(scratch, "saved_model")
         model = at_known_opset(onnx.load(artifact.path))
         names = rename_ends(model)

@@ -5,7 +5,6 @@ Imports TensorFlow: call `preflight` in a worker.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from edgeconv.convert.onnx_file import adopt, open_dimensions, open_onnx
 from edgeconv.convert.onnx_to_saved_model import Translation, load_graph
 from edgeconv.convert.ops import default_registry
 from edgeconv.errors import UnsupportedModel
+from edgeconv.scratch import scratch_directory
 
 
 def preflight(
@@ -46,7 +46,7 @@ def preflight(
         name: tuple(size if isinstance(size, int) else 1 for size in shape)
         for name, shape in open_dimensions(path).items()
     } | dict(input_shapes or {})
-    with tempfile.TemporaryDirectory(prefix="edgeconv-preflight-") as folder:
+    with scratch_directory() as folder:
         pinned = adopt(open_onnx(path, shapes), Path(folder) / "model.onnx")
         translation = Translation(load_graph(pinned.path), "nhwc", default_registry())
         signature = [tf.TensorSpec(spec.shape, spec.dtype) for spec in translation.inputs]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeconv.convert.pickle_guard import imported_names
 from edgeconv.convert.torchscript_operators import REFUSED, is_known, is_known_class
+from edgeconv.scratch import scratch_directory
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def judge(path: Path) -> None:
     names = _members(reader)
     code = {name: reader.get_record(name) for name in names if _is_code(name)}
     _judge_pickles(reader, names)
-    with tempfile.TemporaryDirectory(prefix="edgeconv-") as folder:
+    with scratch_directory() as folder:
         bare = Path(folder) / "code.pt"
         _write_bare(bare, reader, names, code)
         unit, _ = compiled(bare)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from edgeconv.layers.extract import between, extract
 from edgeconv.layers.hops import MEASURE
 from edgeconv.layers.measure import bases, is_direct
 from edgeconv.layers.onnx_graph import Origin, became, origins
+from edgeconv.scratch import scratch_directory
 from edgeconv.streams import SampleReader
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
@@ -32,7 +32,11 @@ print("largest error", np.abs(error).max(), "of values up to", np.abs(expected).
 print("SQNR dB", -10 * np.log10(max((error**2).sum() / (expected**2).sum(), 1e-30)))
 """
 _FLOAT_SCRIPT = f'''"""The error of {{value}} alone: what ONNX expects, what {{stage}} makes."""
+import os
+
 import numpy as np
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it reports from the moment of its import
 import onnxruntime
 
 inputs = dict(np.load("inputs.npz"))
@@ -101,7 +105,7 @@ def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> 
     prefix, _, rest = node.partition(":")
     only, wanted = (prefix, rest) if rest and prefix in bundle.artifacts else ("", node)
     with (
-        tempfile.TemporaryDirectory(prefix="edgeconv-") as temporary,
+        scratch_directory() as temporary,
         WorkerPool(timeout=timeout) as workers,
     ):
         run = _Run(workers, bundle, graph, Path(temporary))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx
 from edgeconv.parity_report import ParityReport
 from edgeconv.parts import Anatomy
 from edgeconv.quantize.data import Samples, generate_samples, load_samples
+from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.verdict import Verification, judged, read_baseline
 from edgeconv.verification import Verifier, anatomy_of, run_artifact
@@ -96,7 +96,7 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
     """
     baseline = read_baseline(options.baseline)
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgeconv-")))
+        scratch = Path(stack.enter_context(scratch_directory()))
         workers = stack.enter_context(WorkerPool(timeout=options.timeout))
         a, b = open_candidate(first, workers), open_candidate(second, workers)
         samples = _samples(a, b, options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from edgeconv.arrays import map_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchMatch
+from edgeconv.scratch import scratch_directory
 from edgeconv.streaming import Stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import StageContext
@@ -132,7 +132,7 @@ def _call(workers: WorkerPool, function: str, **arguments: Any) -> Any:
 @contextmanager
 def _exchange(feeds: Arrays) -> Iterator[tuple[str, str]]:
     """Yield the path of a file with arrays, and one for the answer."""
-    with tempfile.TemporaryDirectory(prefix="edgeconv-") as folder:
+    with scratch_directory() as folder:
         path = Path(folder) / "feeds.npz"
         write_npz(path, feeds)
         yield str(path), str(path.with_name("results.npz"))

@@ -6,7 +6,6 @@ outputs of a file are, the runtimes compare with the file.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from edgeconv.gates import Gates
 from edgeconv.layers.entries import kept_from, with_layers, with_trials_of
 from edgeconv.layers.measure import measure_layers
 from edgeconv.parity_report import ParityReport, with_converters
+from edgeconv.scratch import scratch_directory
 from edgeconv.states import State
 from edgeconv.steps import Nobody, Observer, Steps
 from edgeconv.streaming import Stream
@@ -64,7 +64,7 @@ def at_work(
         kinds: The workers to start beforehand.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch,
+        scratch_directory() as scratch,
         ThreadPoolExecutor(1, "edgeconv-verify") as thread,
         WorkerPool(timeout=options.timeout) as workers,
     ):

@@ -22,6 +22,7 @@ def pytest_configure() -> None:
     models take as soon as there are more threads than cores.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import onnxruntime themselves
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on the CPU at every start
 
 

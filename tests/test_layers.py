@@ -64,6 +64,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.arrays",
         "edgeconv.streams",
         "edgeconv.disk",
+        "edgeconv.scratch",
         "edgeconv.job",
         "edgeconv.preprocess",
         "edgeconv.roles",

@@ -40,7 +40,9 @@ from edgeconv.errors import (
     WorkerTimeout,
     error_from_dict,
 )
+from edgeconv.scratch import Scratch
 from edgeconv.toolchain.resident import Frugal, give_back_libraries
+from edgeconv.toolchain.switches import SWITCHES
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) while a long call runs."""
@@ -73,6 +75,7 @@ class Worker:
         self._python = str(python or sys.executable)
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._scratch: Scratch | None = None
         self._requests: IO[bytes] | None = None
         self._answers = -1
         self._pending = b""
@@ -96,6 +99,7 @@ class Worker:
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
         self._log = tempfile.TemporaryFile(prefix="edgeconv-worker-")  # noqa: SIM115
+        self._scratch = Scratch()
         command = [self._python, "-P", "-m", "edgeconv.toolchain.worker"]
         command += [str(request_read), str(answer_write)]
         command += self._preload
@@ -105,7 +109,7 @@ class Worker:
             stdout=self._log,
             stderr=self._log,
             pass_fds=(request_read, answer_write),
-            env=_worker_environment(),
+            env={**_worker_environment(), "TMPDIR": str(self._scratch.path)},
             start_new_session=True,
         )
         os.close(request_read)
@@ -174,6 +178,9 @@ class Worker:
         if self._log is not None:
             self._log.close()
             self._log = None
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
 
     def _read(self, function: str, deadline: float) -> dict[str, Any]:
         while b"\n" not in self._pending:
@@ -229,7 +236,7 @@ def _worker_environment() -> dict[str, str]:
     lean = {"TF_USE_LEGACY_KERAS": "1"}
     # What glibc's allocator keeps for itself: one arena, and nothing large (mallopt(3)).
     memory = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
-    return {**memory, **fast, **os.environ, **quiet, **lean}
+    return {**memory, **fast, **os.environ, **quiet, **lean, **SWITCHES}
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from edgeconv.deploy.record import record
 from edgeconv.errors import ToolMissing
 from edgeconv.gates import Gates
 from edgeconv.parity_report import FAIL
+from edgeconv.scratch import scratch_directory
 from edgeconv.steps import Nobody, Observer
 from edgeconv.toolchain.device.job import Device, Job, Probe, Ran, RunOptions
 from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
@@ -111,7 +111,7 @@ def deploy(
     target = options.target or str(bundle.manifest["options"]["target"])
     targets.find(target)
     stage, model = model_of(bundle, target)
-    with tempfile.TemporaryDirectory(prefix="edgeconv-deploy-") as scratch:
+    with scratch_directory() as scratch:
         compiled = Compiled()
         if target == "coral":
             steps_seen.started("compile")

@@ -264,6 +264,7 @@ def _is_special(node: onnx.NodeProto) -> bool:
 
 
 def _session(proto: onnx.ModelProto) -> Any:
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -158,7 +158,8 @@ def test_damaged_and_missing(tmp_path: Path) -> None:
 
 def test_a_graph_of_tensorflow_1(tmp_path: Path) -> None:
     v1 = tf.compat.v1
-    for name, body in (("good", lambda x: x), ("bad", lambda x: x + read(x))):
+    bodies: dict[str, Callable[[Any], Any]] = {"good": lambda x: x, "bad": read}
+    for name, body in bodies.items():
         with tf.Graph().as_default(), v1.Session() as session:
             x = v1.placeholder(tf.float32, [1, 4], name="x")
             weight = v1.get_variable("w", [4], initializer=v1.ones_initializer())
@@ -166,7 +167,7 @@ def test_a_graph_of_tensorflow_1(tmp_path: Path) -> None:
             session.run(v1.global_variables_initializer())
             v1.saved_model.simple_save(session, str(tmp_path / name), {"x": x}, {"y": y})
     loaded = saved_model.load(str(tmp_path / "good"))
-    found = loaded.signatures["serving_default"](x=tf.ones([1, 4]))["y"].numpy()
+    found: Any = loaded.signatures["serving_default"](x=tf.ones([1, 4]))["y"].numpy()
     assert found.tolist() == [[1.0, 1.0, 1.0, 1.0]]
     assert "ReadFile" in refuse(str(tmp_path / "bad"))
 

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from edgeconv.errors import WorkerTimeout
+from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.device.job import (
     RESULTS,
     RUNNER,
@@ -23,6 +23,7 @@ from edgeconv.toolchain.device.job import (
 )
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS
+from edgeconv.toolchain.switches import SWITCHES
 
 WHERE = "this machine"
 
@@ -45,7 +46,7 @@ def run_here(job: Job, options: RunOptions) -> Ran:
         WorkerError: The model could not be run.
         WorkerTimeout: It did not finish in time.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeconv-run-") as scratch:
+    with scratch_directory() as scratch:
         folder = Path(scratch)
         job.write(folder, options)
         process = subprocess.Popen(
@@ -53,7 +54,7 @@ def run_here(job: Job, options: RunOptions) -> Ran:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"},
+            env={**os.environ, **SWITCHES, "TF_CPP_MIN_LOG_LEVEL": "2", "TMPDIR": scratch},
             start_new_session=True,
         )
         try:
@@ -75,7 +76,7 @@ def run_here(job: Job, options: RunOptions) -> Ran:
 
 def probe_here() -> Found:
     """Say what this Python has to run models with."""
-    with tempfile.TemporaryDirectory(prefix="edgeconv-probe-") as scratch:
+    with scratch_directory() as scratch:
         done = subprocess.run(
             [sys.executable, str(write_probe(Path(scratch)))],
             stdin=subprocess.DEVNULL,

@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from edgeconv.disk import sha256_of
 from edgeconv.errors import EdgeconvError, ToolMissing, UsageError, WorkerError, WorkerTimeout
+from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.device.job import (
     RESULTS,
     Found,
@@ -155,7 +156,7 @@ class Board:
             WorkerError: The connection failed or broke, the board is full, or the model failed.
             WorkerTimeout: It did not finish in time.
         """
-        with tempfile.TemporaryDirectory(prefix="edgeconv-ssh-") as scratch:
+        with scratch_directory() as scratch:
             folder = Path(scratch)
             files = job.write(folder, options)
             answer, payload = _Session(self, total_seconds(options)).exchange(files)
@@ -174,7 +175,7 @@ class Board:
             ToolMissing: There is no ssh here, or no suitable Python there.
             WorkerError: The connection failed or broke.
         """
-        with tempfile.TemporaryDirectory(prefix="edgeconv-ssh-") as scratch:
+        with scratch_directory() as scratch:
             answer, _ = _Session(self, _PROBE_SECONDS).exchange([write_probe(Path(scratch))])
         if "refused" in answer:
             raise _refusal(answer, self)

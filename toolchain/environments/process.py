@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeconv.errors import ConversionError, InvalidModel, WorkerCrashed, WorkerError
+from edgeconv.scratch import scratch_directory
+from edgeconv.toolchain.switches import SWITCHES
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 _TAIL = 4000
@@ -34,7 +35,7 @@ def call(python: Path, script: str, **request: Any) -> Any:
         WorkerError: Its answer is another error.
         WorkerCrashed: It died without an answer.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch:
+    with scratch_directory() as scratch:
         asked, answered = Path(scratch, "request.json"), Path(scratch, "answer.json")
         log = Path(scratch, "log")
         asked.write_text(json.dumps(request))
@@ -45,7 +46,7 @@ def call(python: Path, script: str, **request: Any) -> Any:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=_environment(),
+                env={**_environment(), "TMPDIR": scratch},
                 check=False,
             )
         tail = log.read_bytes()[-_TAIL:].decode(errors="replace")
@@ -66,7 +67,7 @@ def _environment() -> dict[str, str]:
     # What our own workers' TensorFlow is told of Keras is wrong for the environment's.
     dropped = ("PYTHON", "TF_USE_LEGACY_KERAS")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
-    return {**kept, **quiet}
+    return {**kept, **quiet, **SWITCHES}
 
 
 def _crashed(script: str, code: int, tail: str) -> WorkerCrashed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from edgeconv import tflite
 from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Array
 from edgeconv.errors import WorkerError
+from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.environments.process import call
 
 ENVIRONMENT = "tflite-runtime"
@@ -59,7 +59,7 @@ def known_operators(python: Path, operators: Sequence[tuple[str, int]]) -> tuple
     Returns:
         For each whether it is there, and the name of the runtime with its version.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch:
+    with scratch_directory() as scratch:
         paths = []
         for place, (name, version) in enumerate(operators):
             paths.append(str(Path(scratch, f"{place}.tflite")))
@@ -75,7 +75,7 @@ def self_test(python: Path) -> None:
         WorkerError: It does not work.
     """
     x = np.arange(4, dtype=np.float32).reshape(1, 4)
-    with tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch:
+    with scratch_directory() as scratch:
         model, feeds, results = (
             Path(scratch, name) for name in ("add.tflite", "feeds.npz", "results.npz")
         )

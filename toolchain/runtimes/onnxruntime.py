@@ -49,6 +49,7 @@ def _run(
     progress: ProgressCallback | None,
     stream: dict[str, Any] | None,
 ) -> dict[str, Any]:
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = thread_count()
     # Idle threads would else keep a core busy for the next operator, which others could use.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Artifact
 from edgeconv.errors import InvalidModel
+from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.environments import tflite_runtime
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS
@@ -37,7 +37,7 @@ def run(artifact: dict[str, Any], feeds: str, results: str) -> dict[str, Any]:
             f"{name} lacks operators of the model", where=str(model.path), why="; ".join(newer)
         )
     check_feeds(read_npz(Path(feeds)), model)
-    with tempfile.TemporaryDirectory(prefix="edgeconv-") as scratch:
+    with scratch_directory() as scratch:
         outputs = Path(scratch, "outputs.npz")
         answer = tflite_runtime.run(python, model.path, Path(feeds), outputs, thread_count())
         check_details(model, "input", model.inputs, answer["inputs"])

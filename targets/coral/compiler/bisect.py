@@ -7,7 +7,6 @@ one that triggers the failure.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 from edgeconv import tflite
 from edgeconv.errors import CompilerError, NothingMapped, error_from_dict
+from edgeconv.scratch import scratch_directory
 from edgeconv.targets.coral.compiler.compile import compile_model
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.options import CompileOptions
@@ -79,7 +79,7 @@ def find_trigger(
     )
     count = len(tflite.load(model).subgraphs[0].operators)
     total = count.bit_length() + 1
-    with tempfile.TemporaryDirectory(prefix="edgeconv-bisect-") as scratch:
+    with scratch_directory() as scratch:
         place = Path(scratch)
         error = _failure(model, count, place, options, compiler)
         runs = 1

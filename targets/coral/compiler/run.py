@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from edgeconv.errors import CompilerTimeout, ToolMissing
+from edgeconv.scratch import scratch_directory
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.report import parse
 
@@ -86,7 +87,7 @@ def version_of(compiler: Compiler) -> str:
     Raises:
         ToolMissing: It cannot be started.
     """
-    with tempfile.TemporaryDirectory(prefix="edgeconv-version-") as scratch:
+    with scratch_directory() as scratch:
         try:
             return parse(run(compiler, ["--version"], Path(scratch), _PATIENCE).output).version
         except CompilerTimeout:
