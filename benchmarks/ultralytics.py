@@ -1,10 +1,17 @@
 """Detectors of Ultralytics in int8: each part of their outputs, and detections that agree.
 
     python -m benchmarks.ultralytics --python PYTHON [--models NAME ...] [--size N] [--output FILE]
+    python -m benchmarks.ultralytics --made FOLDER --models NAME
 
 PYTHON is an interpreter whose environment has the package; see ``requirements.txt``. It writes the
 programs (`ultralytics_export`), which are converted here for each target and type of inputs and
-outputs. The last .tflite file is run on images that calibration has not seen, and compared with the
+outputs. Their weights are random, and such networks amplify noise from layer to layer (Yang et al.
+2019, "A mean field theory of batch normalization"): with 16-bit activations, too, they lose much of
+their scores. What a trained network keeps is told by one that was trained: FOLDER may have
+``NAME.onnx``, as Ultralytics exports it, and samples of the kind that it was trained on, ``images``
+``[sample, 1, 3, height, width]`` in ``NAME.npz`` and ``NAME_unseen.npz``.
+
+The last .tflite file is run on images that calibration has not seen, and compared with the
 ONNX file that it comes from, whatever parity says. A detection agrees with one of the same class
 whose boxes overlap by half.
 """
@@ -35,7 +42,7 @@ RESULTS = Path(__file__).parent / "results" / "ultralytics.md"
 _THRESHOLD, _OVERLAP, _SAME = 0.25, 0.45, 0.5
 _MOST = 1000
 """As many candidates are looked at, those of the highest scores."""
-_CLASSES, _KEYPOINTS = 80, 17
+_KEYPOINTS, _MASKS = 17, 32
 Detections = list[tuple[int, float, Array]]
 """Class, score, and box as left, top, right, bottom in pixels."""
 
@@ -44,7 +51,8 @@ def parts_of(name: str, output: Array) -> Arrays:
     """Return the parts of a model's first output ``[sample, 1, ...]`` by what they are."""
     if output.shape[-1] == 6:
         return {"boxes": output[..., :4], "scores": output[..., 4], "classes": output[..., 5]}
-    count = 1 if name.endswith("-pose") else _CLASSES
+    others = 3 * _KEYPOINTS if name.endswith("-pose") else _MASKS * name.endswith("-seg")
+    count = output.shape[2] - 4 - others
     found = {"boxes": output[:, :, :4], "scores": output[:, :, 4 : 4 + count]}
     rest = output[:, :, 4 + count :]
     if name.endswith("-pose"):
@@ -148,25 +156,31 @@ def measure(name: str, result: Result, images: Array, folder: Path) -> dict[str,
     }
 
 
-def run_case(name: str, target: str, io_dtype: str, made: Path, work: Path) -> dict[str, Any]:
+def run_case(
+    name: str, case: str, made: Path, work: Path, disable_recovery: Sequence[str]
+) -> dict[str, Any]:
     """Convert a model for a target, and measure it."""
-    case = {"model": name, "target": target, "io_dtype": io_dtype}
+    target, io_dtype = case.split("/")
+    row = {"model": name, "target": target, "io_dtype": io_dtype}
     try:
+        with np.load(made / f"{name}_unseen.npz", allow_pickle=False) as archive:
+            images = archive["images"]
+        onnx = made / f"{name}.onnx"
         result = edgeconv.convert(
-            made / f"{name}.pt2",
+            onnx if onnx.exists() else made / f"{name}.pt2",
+            input_shapes=[images.shape[1:]] if onnx.exists() else (),
             output=work / f"{name}_{target}_{io_dtype}.edgeconv",
             quantize="int8",
             target=target,
             io_dtype=io_dtype,
             calibration_data=str(made / f"{name}.npz"),
             layers=False,
+            disable_recovery=disable_recovery,
             force=True,
         )
-        with np.load(made / f"{name}_unseen.npz", allow_pickle=False) as archive:
-            images = archive["images"]
-        return {**case, **measure(name, result, images, work)}
+        return {**row, **measure(name, result, images, work)}
     except EdgeconvError as error:
-        return {**case, "error": str(error).splitlines()[0]}
+        return {**row, "error": str(error).splitlines()[0]}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -189,37 +203,46 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> None:
+    names = ", ".join(options.disable_recovery)
+    without = f", without recovery ({names})" if names else ""
+    title = f"Detectors of Ultralytics at {options.size} in int8{without}.\n\n"
+    options.output.write_text(title + table(rows) + "\n")
+    options.output.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--python", required=True, help="interpreter that has ultralytics")
+    parser.add_argument("--python", help="interpreter that has ultralytics; needed to make models")
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--cases", nargs="+", default=["/".join(case) for case in CASES])
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--made", type=Path, help="folder of programs; made there if missing")
+    parser.add_argument("--disable-recovery", nargs="+", default=(), help="as of torch2tflite")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
-    probe = [options.python, "-c", "import ultralytics"]
-    if subprocess.run(probe, capture_output=True, check=False).returncode:
-        sys.exit(f"skipped: {options.python} has no ultralytics")
+    if options.python:
+        probe = [options.python, "-c", "import ultralytics"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode:
+            sys.exit(f"skipped: {options.python} has no ultralytics")
     rows = []
     with tempfile.TemporaryDirectory(prefix="ultralytics-") as scratch:
         made = options.made or Path(scratch)
         made.mkdir(parents=True, exist_ok=True)
         for name in options.models:
             if not (made / f"{name}_unseen.npz").exists():
+                if not options.python:
+                    sys.exit(f"{made} has no {name}_unseen.npz, and no --python makes it")
                 script = Path(__file__).with_name("ultralytics_export.py")
                 command = [options.python, script, name, str(options.size), made]
                 subprocess.run(command, check=True)
             for case in options.cases:
-                target, io_dtype = case.split("/")
-                rows.append(run_case(name, target, io_dtype, made, Path(scratch)))
+                work = Path(scratch)
+                rows.append(run_case(name, case, made, work, options.disable_recovery))
                 sys.stdout.write(table(rows[-1:]).splitlines()[-1] + "\n")
                 sys.stdout.flush()
-    size = options.size
-    title = f"Detectors of Ultralytics at {size}, built from their YAML, in int8.\n\n"
-    options.output.write_text(title + table(rows) + "\n")
-    options.output.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+                _write(rows, options)
 
 
 if __name__ == "__main__":
