@@ -40,6 +40,7 @@ class Gain:
         parts: Gain of each part over all samples.
         errors: Their standard errors.
         count: Number of samples.
+        shown: Which parts are those of outputs as users see them.
     """
 
     total: float
@@ -49,6 +50,7 @@ class Gain:
     parts: _Vector
     errors: _Vector
     count: int
+    shown: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, figures: Figures, before: Figures) -> Gain:
@@ -63,6 +65,7 @@ class Gain:
             parts=figures.parts - before.parts,
             errors=_error(left - other),
             count=left.shape[1],
+            shown=figures.shown,
         )
 
     @property
@@ -80,6 +83,17 @@ class Gain:
         """Whether no part of an output is likely to lose."""
         return bool((self.parts + self.errors >= -_STEP_DB).all())
 
+    @property
+    def spared(self) -> bool:
+        """Whether no part has lost more than it may, where samples tell, or anything elsewhere."""
+        return bool((self.parts - np.minimum(self.errors, _LOST_DB) >= -_LOST_DB).all())
+
+    @property
+    def safe(self) -> bool:
+        """Whether no output has lost more than it may, however much it differs between samples."""
+        lowest = (self.parts - self.errors)[self.shown]
+        return self.spared and bool((lowest >= -_LOST_DB).all())
+
     def proven(self, tries: int) -> bool:
         """Tell whether chance hardly explains it, and no part loses.
 
@@ -89,8 +103,7 @@ class Gain:
         """
         bound = student(1 - _CHANCE / max(1, tries), self.count - 1)
         gains = self.count > 1 and self.total > 0 and self.typical >= -_STEP_DB
-        kept = (self.parts - np.minimum(self.errors, _LOST_DB) >= -_LOST_DB).all()
-        return bool(gains and kept and self._above(bound))
+        return bool(gains and self.spared and self._above(bound))
 
     def _above(self, bound: float) -> bool:
         """Tell whether the gain of all samples or that of a typical one is so many errors."""

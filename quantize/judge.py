@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,18 @@ from edgeconv.artifacts import Array
 from edgeconv.parts import Part, Slice, divide
 from edgeconv.quantize import joins
 from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.needs import softmax_view, unary_need
+from edgeconv.quantize.needs import unary_need
 from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.runs import Runner
 from edgeconv.tflite import OperatorT
 
 _EXACT_DB = 60.0
 """What is better than that counts as that: the other outputs are to gain."""
+
+_LEAST_CHANCE = -math.log(512)
+"""Below half of a step of 1/256, a chance is zero in 8 bits."""
+
+_View = Callable[[Array], Array]
 
 _FLAT = ("SOFTMAX", "LOGISTIC")
 
@@ -31,12 +37,14 @@ class Figures:
     Attributes:
         power: Squared sums of the float model's values, ``[part, sample]``.
         noise: The same of the differences from them.
-        shares: What each part counts, ``[output, part]``.
+        shares: What each part counts, ``[output, part]``; nothing where it only must not lose.
+        inner: Places of the outputs that are measured before they are flattened.
     """
 
     power: npt.NDArray[np.float64]
     noise: npt.NDArray[np.float64]
     shares: npt.NDArray[np.float64]
+    inner: frozenset[int] = frozenset()
 
     def join(self, other: Figures) -> Figures:
         """Return the figures of the samples of both."""
@@ -44,7 +52,13 @@ class Figures:
             np.concatenate(pair, axis=1)
             for pair in ((self.power, other.power), (self.noise, other.noise))
         )
-        return Figures(power, noise, self.shares)
+        return Figures(power, noise, self.shares, self.inner)
+
+    @property
+    def shown(self) -> npt.NDArray[np.bool_]:
+        """Which parts are those of outputs as users see them."""
+        found: npt.NDArray[np.bool_] = ~self.shares[sorted(self.inner)].any(axis=0)
+        return found
 
     @property
     def parts(self) -> npt.NDArray[np.float64]:
@@ -65,7 +79,8 @@ class Figures:
         its parts.
         """
         outputs = self.shares @ parts
-        found: npt.NDArray[np.float64] = (parts.min(axis=0) + outputs.mean(axis=0)) / 2
+        worst = parts[self.shares.any(axis=0)].min(axis=0)
+        found: npt.NDArray[np.float64] = (worst + outputs.mean(axis=0)) / 2
         return found
 
     @property
@@ -95,8 +110,10 @@ class Judge:
 
     The parts of an output count alike, whatever their size: the pieces that the graph joins, and in
     these the groups of channels whose ranges differ (`edgeconv.parts`). An output of SOFTMAX or
-    LOGISTIC is measured at its input, as far as any sample needs it: the output hides errors where
-    it is saturated, so that a few samples near a decision would decide alone.
+    LOGISTIC is measured by what decides it, logarithms of chances, as far as 8 bits of the output
+    show them: the output hides errors near its ends, so that a few samples near a decision would
+    decide alone, and its input shows errors that do not matter. What users see is the output all
+    the same: it counts nothing, and must not lose.
 
     Args:
         graph: The float graph.
@@ -113,23 +130,22 @@ class Judge:
         pieces: list[tuple[Part, ...]] = []
         producers = graph.producers()
         flattened: dict[int, OperatorT] = {}
+        self._guarded: list[str] = []
         for index in filter(graph.is_activation, graph.outputs):
             seen = index
             while seen in producers and graph.op(producers[seen]) == "RESHAPE":
                 seen = producers[seen].inputs[0]
             if seen in producers and graph.op(producers[seen]) in _FLAT:
                 flattened[len(self.outputs)] = producers[seen]
+                self._guarded.append(graph.name(index))
                 index = producers[seen].inputs[0]  # noqa: PLW2901 - measured instead
             pieces.append(pieces_of(graph, index, producers))
             self.outputs.append(graph.name(index))
-        self._limits = [(-np.inf, np.inf)] * len(self.outputs)
+        self._views = {place: _view(graph, operator) for place, operator in flattened.items()}
         self._reference = self._values(graph)
-        for place, operator in flattened.items():
-            self._limits[place] = _limits(graph, operator, self._reference[place])
-            self._reference[place] = self._reference[place].clip(*self._limits[place])
         self.parts: Sequence[Sequence[Part]] = [
             divide(values, joined) or (Part(()),)
-            for values, joined in zip(self._reference, pieces, strict=True)
+            for values, joined in zip(self._reference, pieces, strict=False)
         ]
 
     def on(self, places: slice) -> Judge:
@@ -143,36 +159,57 @@ class Judge:
         """Return the figures of a draft."""
         found = self._values(draft.built())
         power, noise, shares = [], [], []
+        whole = (Part(()),)
         for place, (one, other) in enumerate(zip(self._reference, found, strict=True)):
-            for part in self.parts[place]:
+            guarded = place >= len(self.outputs)
+            for part in whole if guarded else self.parts[place]:
                 signal, seen = (
                     part.select(values).astype(np.float64).reshape(len(values), -1)
                     for values in (one, other)
                 )
                 power.append(np.square(signal).sum(axis=1))
                 noise.append(np.square(signal - seen).sum(axis=1))
-                shares.append((place, 1 / len(self.parts[place])))
-        weights = np.zeros((len(found), len(shares)))
+                shares.append((0, 0.0) if guarded else (place, 1 / len(self.parts[place])))
+        weights = np.zeros((len(self.outputs), len(shares)))
         for column, (place, share) in enumerate(shares):
             weights[place, column] = share
-        return Figures(np.stack(power), np.stack(noise), weights)
+        return Figures(np.stack(power), np.stack(noise), weights, frozenset(self._views))
 
     def _values(self, graph: Graph) -> list[Array]:
         made = [index for operator in graph.operators for index in operator.outputs]
         computed = {graph.name(index): index for index in (*graph.inputs, *made)}
-        tensors = [computed.get(name, -1) for name in self.outputs]
+        tensors = [computed.get(name, -1) for name in (*self.outputs, *self._guarded)]
         runner = Runner(graph, tensors)
         rows = [runner.run(feed) for feed in self._feeds]
         columns = [graph.real(index, np.stack([row[index] for row in rows])) for index in tensors]
-        return [column.clip(*ends) for column, ends in zip(columns, self._limits, strict=True)]
+        for place, view in self._views.items():
+            columns[place] = view(columns[place])
+        return columns
 
 
-def _limits(graph: Graph, operator: OperatorT, inputs: Array) -> tuple[float, float]:
-    """Return the ends of what decides of the inputs of an operator that flattens them."""
+def _view(graph: Graph, operator: OperatorT) -> _View:
+    """Return what shows of the inputs of an operator that flattens them what decides its output."""
     if graph.op(operator) == "SOFTMAX":
-        return float(softmax_view(operator)(inputs).min(initial=np.inf)), np.inf
+        return log_chances(operator.builtinOptions.beta)
     needed = unary_need(graph.op(operator))
-    return needed.low, needed.high
+
+    def within(values: Array) -> Array:
+        return values.clip(needed.low, needed.high)
+
+    return within
+
+
+def log_chances(beta: float) -> _View:
+    """Return the logarithm of SOFTMAX, row by row, down to where 8 bits take it for zero."""
+
+    def seen(values: Array) -> Array:
+        scaled = beta * values.astype(np.float64)
+        scaled -= scaled.max(axis=-1, keepdims=True)
+        scaled -= np.log(np.exp(scaled).sum(axis=-1, keepdims=True))
+        found: Array = scaled.clip(_LEAST_CHANCE)
+        return found
+
+    return seen
 
 
 def pieces_of(graph: Graph, index: int, producers: dict[int, OperatorT]) -> tuple[Part, ...]:

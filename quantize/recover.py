@@ -4,8 +4,9 @@ Cross-validation in folds (Stone 1974, "Cross-Validatory Choice and Assessment o
 Predictions"): what a method makes of the other samples is judged on those of a fold, so that every
 sample is judged once, by what it had no part in. A method must gain more than chance on the worst
 part of the outputs and all of them; all that is kept together must gain so much that chance, which
-had as many tries as there are methods, hardly explains it, and no part may lose. What is kept is
-made anew from all samples at the end; if nothing is, the draft stays as it was.
+had as many tries as there are methods, hardly explains it, and no part may lose. An output may not
+even have lost as far as its standard error leaves open. What is kept
+is made anew from all samples at the end; if nothing is, the draft stays as it was.
 
 Where a model's states come back as inputs, what saturates once errs in all steps that follow, and a
 few samples hardly show it. So room against that need not be proven there, and a typical sample may
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -24,20 +25,13 @@ import numpy as np
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
 from edgeconv.quantize.calibrators import Calibrator, Seen
+from edgeconv.quantize.effort import Effort
 from edgeconv.quantize.evidence import Gain
-from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.judge import Figures, Judge
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.quantize.recovery.base import Draft, Recovery
 from edgeconv.quantize.recovery.clipping import Clipping
 from edgeconv.quantize.recovery.headroom import eased
-
-_BUILT = 40_000
-"""Operators that are quantized on trial, in all drafts together: each takes about a third of a
-millisecond. What a model of many operators has no effort left for is not tried."""
-
-_LEAST_BUILT = 12
-"""But as many drafts of the largest model are: enough for one method that chooses ranges."""
 
 _AMPLE = 64
 """Where fewer drafts than that can be built, only half of the folds are judged."""
@@ -124,36 +118,27 @@ class _Trial:
         return Gain.of(_joined(self.figures), _joined(before))
 
 
-@dataclass(slots=True)
-class _Effort:
-    """How many drafts may yet be built: a matter of the model alone, so that results stay the same.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was kept so far.
 
     Attributes:
-        left: The drafts that may be built; what has begun is finished.
-        idle: Methods that were not tried for that reason, or not wholly.
+        start: The figures without it.
+        recipe: What was kept.
+        reached: The figures that each of these led to.
     """
 
-    left: int
-    idle: list[str] = field(default_factory=list)
+    start: Figures
+    recipe: list[_Choice]
+    reached: list[Figures]
 
-    @classmethod
-    def of(cls, graph: Graph) -> _Effort:
-        """Return that for a model."""
-        return cls(max(_LEAST_BUILT, _BUILT // max(1, len(graph.operators))))
-
-    def begins(self, method: Recovery) -> bool:
-        """Tell whether a method can be tried."""
-        if self.left <= 0 and method.name not in self.idle:
-            self.idle.append(method.name)
-        return self.left > 0
-
-    def note(self, graph: Graph) -> list[str]:
-        """Say what was not tried."""
-        if not self.idle:
-            return []
-        names = ", ".join(self.idle)
-        size = f"{len(graph.operators)} operators"
-        return [f"recovery leaves out what a model of {size} takes too long for: {names}"]
+    def safe(self, found: Sequence[tuple[_Trial, Gain]]) -> list[tuple[_Trial, Gain]]:
+        """Return those trials after which no part has lost since the start."""
+        return [
+            (trial, gain)
+            for trial, gain in found
+            if Gain.of(_joined(trial.figures), self.start).safe
+        ]
 
 
 def recover(
@@ -176,7 +161,7 @@ def recover(
         if method.name not in disabled
         and not (method.chooses_ranges and "int8" not in draft.precisions)
     ]
-    effort = _Effort.of(draft.graph)
+    effort = Effort.of(draft.graph)
     folds = _folds(draft, effort)
     if not folds:
         return draft, [], []
@@ -186,7 +171,7 @@ def recover(
     recipe: list[_Choice] = []
     reached: list[Figures] = []
     for count, method in enumerate(methods, 1):
-        step, folds = _applied(method, folds, recipe, reached, effort)
+        step, folds = _applied(method, folds, _Found(start, recipe, reached), effort)
         steps += [] if step is None else [step]
         if progress is not None:
             progress(count, len(methods))
@@ -217,7 +202,7 @@ def _anew(draft: Draft, recipe: Sequence[_Choice], known: int) -> Draft:
     return replace(draft, feeds=[]) if draft.seen else draft
 
 
-def _folds(draft: Draft, effort: _Effort) -> list[_Fold]:
+def _folds(draft: Draft, effort: Effort) -> list[_Fold]:
     """Return the folds, every third or fourth sample in one; of very few each in one of its own.
 
     Each sample is seen once: what a fold's draft knows is joined from what the others hold.
@@ -246,17 +231,15 @@ def _folds(draft: Draft, effort: _Effort) -> list[_Fold]:
 def _applied(
     method: Recovery,
     folds: list[_Fold],
-    recipe: list[_Choice],
-    reached: list[Figures],
-    effort: _Effort,
+    known: _Found,
+    effort: Effort,
 ) -> tuple[Step | None, list[_Fold]]:
     """Try a method, or all its parts, each on what the last one left.
 
     Args:
         method: The method.
         folds: The folds.
-        recipe: What was kept so far, to which is added.
-        reached: The figures that each of these led to, likewise.
+        known: What was kept so far, to which is added.
         effort: What may be spent, from which is taken.
 
     Returns:
@@ -270,21 +253,22 @@ def _applied(
         found = [(trial, trial.gain(folds)) for trial in trials]
         whole = [pair for pair in found if len(pair[0].figures) == len(folds)]
         gains.append(max(gain.total for _, gain in whole or found))
-        chosen = _chosen(part, whole, bool(folds[0].draft.graph.states))
+        loops = bool(folds[0].draft.graph.states)
+        chosen = _chosen(part, whole if loops else known.safe(whole), loops)
         if chosen is None:
             continue
         trial, gain = chosen
         kept, total = True, total + gain.total
         rows = zip(folds, trial.drafts, trial.figures, strict=True)
         folds = [replace(fold, draft=made, figures=seen) for fold, made, seen in rows]
-        recipe.append(trial.choice)
-        reached.append(_joined(trial.figures))
+        known.recipe.append(trial.choice)
+        known.reached.append(_joined(trial.figures))
     if not gains:
         return None, folds
     return Step(method.name, total if kept else max(gains), kept), folds
 
 
-def _trials(method: Recovery, folds: Sequence[_Fold], effort: _Effort) -> list[_Trial]:
+def _trials(method: Recovery, folds: Sequence[_Fold], effort: Effort) -> list[_Trial]:
     """Try what a method proposes, fold by fold, as long as it may still be worth it.
 
     Passed over is what leads nowhere: LiteRT refuses scales that lie too far apart for its

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgeconv import tflite
-from edgeconv.quantize import recover
+from edgeconv.quantize import effort, recover
 from edgeconv.quantize.calibrators import CALIBRATORS
 from edgeconv.quantize.evidence import Gain, student
 from edgeconv.quantize.graph import Graph
@@ -261,7 +261,7 @@ def chain(lab: Any, layers: int) -> Draft:
 def test_effort_is_bounded_by_the_number_of_operators(
     lab: Any, monkeypatch: pytest.MonkeyPatch, layers: int, most: int
 ) -> None:
-    monkeypatch.setattr(recover, "_BUILT", 160)
+    monkeypatch.setattr(effort, "_BUILT", 160)
     built = []
     measure = Judge.measure
 
@@ -300,3 +300,41 @@ def test_drafts_that_lag_behind_are_not_tried_in_all_folds(
     # Four folds and once more of all samples; the second best goes on for one fold alone.
     assert [measured.count(share) for share in (0.9, 0.3, 0.2, 0.6)] == [5, 5, 2, 1]
     assert found.ranges
+
+
+def test_chances_are_judged_as_far_as_they_show(lab: Any) -> None:
+    model = lab.model()
+    logits = model.op("ADD", model.input(1, 4), model.constant([0.5, 0.25, 0.0, -0.5]))
+    artifact = lab.save(model, model.op("SOFTMAX", logits, beta=1.0))
+    rows = ([9.0, 0, 0, 1], [40.0, 0, -3, 2], [0.5, 0, 0.2, -1], [25.0, 0, 0, 0])
+    feeds = [[np.array([row], np.float32)] for row in rows]
+    draft = Draft(Graph(tflite.load(artifact.path)), feeds, CALIBRATORS["minmax"], ["int8"] * 2)
+    draft = draft.ready()
+    wide_, narrow = (
+        Judge(draft.graph, feeds).measure(
+            replace(draft, ranges=dict.fromkeys(draft.ranges, Range(-4.0, high)))
+        )
+        for high in (40.0, 10.0)
+    )
+    # Both see the output too, which must not lose, and counts nothing.
+    assert narrow.shares.tolist() == [[1.0, 0.0]]
+    assert narrow.shown.tolist() == [False, True]
+    # What saturates beyond all doubt costs nothing, and finer steps show where there is doubt.
+    assert (narrow.parts > wide_.parts + 3).all()
+    assert narrow.score == narrow.parts[0]
+
+
+def test_an_output_must_not_lose_however_much_it_differs() -> None:
+    power = np.full((3, 8), 100.0)
+    shares = np.array([[1.0, 0, 0], [0, 1.0, 0]])
+    before = Figures(power, np.ones((3, 8)), shares, frozenset({1}))
+    noise = np.ones((3, 8))
+    noise[0] = 0.25
+    noise[1] = noise[2] = [2.2, 0.2, 1.9, 0.3, 1.8, 0.4, 0.1, 0.6]
+    gain = Gain.of(Figures(power, noise, shares, frozenset({1})), before)
+    assert (gain.parts > 0).all()
+    assert gain.errors[2] > 1
+    assert gain.proven(1)
+    assert not gain.safe
+    inner = replace(gain, shown=np.array([True, False, False]))
+    assert inner.safe
