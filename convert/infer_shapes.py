@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.errors import InvalidModel
+from edgeconv.toolchain.limits import reading
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -30,9 +31,11 @@ def infer_shapes(model: ModelProto, where: str) -> None:
 
     light = _without_weights(model)
     try:
-        found = shape_inference.infer_shapes(
-            light, check_type=True, strict_mode=True, data_prop=True
-        )
+        # Ranges of constants are propagated number by number.
+        with reading(light.ByteSize(), where):
+            found = shape_inference.infer_shapes(
+                light, check_type=True, strict_mode=True, data_prop=True
+            )
     except shape_inference.InferenceError as strict:
         if all(node.domain in ("", "ai.onnx") for node in model.graph.node):
             raise InvalidModel(
@@ -41,7 +44,8 @@ def infer_shapes(model: ModelProto, where: str) -> None:
                 why=first_line(strict),
                 details=str(strict),
             ) from strict
-        found = shape_inference.infer_shapes(light, data_prop=True)
+        with reading(light.ByteSize(), where):
+            found = shape_inference.infer_shapes(light, data_prop=True)
     for field in ("node", "output", "value_info"):
         model.graph.ClearField(field)
         getattr(model.graph, field).extend(getattr(found.graph, field))

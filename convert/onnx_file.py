@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.convert.infer_shapes import first_line, infer_shapes
+from edgeconv.convert.onnx_limits import require_bounded, require_room, require_small_inputs
 from edgeconv.convert.shapes import (
     InputShapes,
     Shape,
@@ -21,7 +22,8 @@ from edgeconv.convert.shapes import (
     shape_dynamic,
 )
 from edgeconv.convert.sniff import truncated
-from edgeconv.errors import InvalidModel
+from edgeconv.errors import EdgeconvError, InvalidModel
+from edgeconv.toolchain.limits import reading
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
@@ -63,6 +65,7 @@ def read(path: Path) -> ModelProto:
         InvalidModel: It is damaged, unsafe, or the checker refuses it.
     """
     model = _parse(path)
+    require_bounded(model, str(path))
     _check_external_data(model, path)
     _check(path)
     return model
@@ -118,10 +121,18 @@ def adopt(source: Artifact, path: Path) -> Artifact:
     )
     if size <= MAX_INLINE:
         onnx.load_external_data_for_model(model, str(source.path.parent))
-    return write_onnx(model, path, base=source.path.parent, inline=size <= MAX_INLINE)
+    return write_onnx(
+        model,
+        path,
+        base=source.path.parent,
+        inline=size <= MAX_INLINE,
+        where=str(source.path),
+    )
 
 
-def write_onnx(model: ModelProto, path: Path, *, base: Path, inline: bool) -> Artifact:
+def write_onnx(
+    model: ModelProto, path: Path, *, base: Path, inline: bool, where: str = ""
+) -> Artifact:
     """Infer shapes, check, and write a model under a temporary name, then rename it.
 
     Args:
@@ -129,13 +140,16 @@ def write_onnx(model: ModelProto, path: Path, *, base: Path, inline: bool) -> Ar
         path: The file to write.
         base: Directory of the external data of a model that is not ``inline``.
         inline: Whether the weights go into the file; else they go to ``<path>.data`` beside it.
+        where: What errors name; the file to write by default.
     """
     import onnx
 
     if inline:
         temporary = _temporary(path)
         try:
-            infer_shapes(model, str(path))
+            weights = sum(map(tensor_size, tensors_of(model.graph)))
+            infer_shapes(model, where or str(path))
+            require_room(model, weights, where or str(path))
             temporary.write_bytes(model.SerializeToString())
             del model  # the checker needs as much memory again
             _check(temporary, shown=path)
@@ -193,7 +207,10 @@ def _parse(path: Path) -> ModelProto:
     import onnx
 
     try:
-        return onnx.load(path, load_external_data=False)
+        with reading(path.stat().st_size, str(path)):
+            return onnx.load(path, load_external_data=False)
+    except EdgeconvError:
+        raise
     except Exception as error:
         # protobuf's DecodeError, whose class depends on the implementation that is installed.
         raise truncated(path, "ONNX file") from error
@@ -204,7 +221,8 @@ def _check(path: Path, shown: Path | None = None) -> None:
 
     try:
         # By path, so that the checker sees external data of any size where it is.
-        onnx.checker.check_model(str(path))
+        with reading(path.stat().st_size, str(shown or path)):
+            onnx.checker.check_model(str(path))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise InvalidModel(
             "this is not a valid ONNX model",
@@ -259,7 +277,9 @@ def _fixed_inputs(graph: GraphProto, given: InputShapes, where: str) -> tuple[Te
     shapes = given.by_name([value.name for value in values])
     if not shapes and batch_is_open([_declared_shape(value) or [] for value in values]):
         return tuple(_spec(value, where) for value in values)
-    return tuple(_fixed_input(value, shapes.get(value.name), where) for value in values)
+    specs = tuple(_fixed_input(value, shapes.get(value.name), where) for value in values)
+    require_small_inputs({spec.name: spec.nbytes for spec in specs}, where)
+    return specs
 
 
 def _fixed_input(value: ValueInfoProto, given: Shape | None, where: str) -> TensorSpec:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edgeconv.convert.pt2_operators import is_known
+from edgeconv.convert.torch_limits import is_bounded
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|")
 # Module keys may hold almost anything, but not what ends a Python string literal.
@@ -201,6 +202,8 @@ def _scan_guard(guard: Any) -> None:
         nodes = []
     plain = bool(nodes) and "\n" not in text and "#" not in text
     _require(plain and all(map(_is_plain_node, nodes)), "condition on the inputs", str(guard))
+    if not is_bounded(text):
+        raise ValueError(f"the condition {text[:80]!r} grows beyond measure")
 
 
 def _is_plain_node(node: ast.AST) -> bool:
@@ -239,6 +242,8 @@ def _scan_symbolic(text: str) -> None:
     plain = _SYMBOLIC.fullmatch(bare) is not None and re.search(r"\.\s*[A-Za-z_]", bare) is None
     known = all(_SYMBOL.fullmatch(word) or word in _FUNCTIONS for word in words)
     _require(plain and known, "symbolic size", text)
+    if not is_bounded(_QUOTED.sub("Symbol(1", text)):
+        raise ValueError(f"the symbolic size {text[:80]!r} grows beyond measure")
 
 
 def _scan_tree(text: str) -> None:

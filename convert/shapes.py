@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from edgeconv.artifacts import TensorSpec
 from edgeconv.errors import UsageError
@@ -31,6 +32,14 @@ class InputShapes:
 
     def __bool__(self) -> bool:
         return bool(self.positional or self.named)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> InputShapes:
+        """Rebuild shapes from the JSON form of their fields."""
+        return cls(
+            tuple(map(tuple, data["positional"])),
+            {name: tuple(shape) for name, shape in data["named"].items()},
+        )
 
     def by_name(self, names: Sequence[str]) -> dict[str, Shape]:
         """Return the shape given for each input that one was given for.

@@ -15,7 +15,8 @@ from edgeconv.convert.checkpoints import module_in, weights_in, without_prefix
 from edgeconv.convert.pickle_guard import imported_by_file
 from edgeconv.convert.quiet import quiet
 from edgeconv.convert.sniff import Kind, kind_of, truncated
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.errors import EdgeconvError, InvalidModel, UsageError
+from edgeconv.toolchain.limits import reading
 
 if TYPE_CHECKING:
     import torch
@@ -41,10 +42,12 @@ def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.Exp
 
     try:
         if not trust_pickle:
-            _scan(path)
+            with reading(path.stat().st_size, str(path)):
+                _scan(path)
         with path.open("rb") as file, quiet():
             _define_operators(path)
-            return torch.export.load(file)
+            with reading(path.stat().st_size, str(path)):
+                return torch.export.load(file)
     except pt2_guard.Refused as refused:
         raise UsageError(
             "loading this file would run code from it",
@@ -52,6 +55,8 @@ def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.Exp
             why=str(refused),
             hint="if you trust its origin, give --trust-pickle",
         ) from refused
+    except EdgeconvError:
+        raise
     except Exception as error:
         # Whatever a damaged archive provokes in the deserializer.
         raise _damaged(path, "torch.export program", error) from error
@@ -92,7 +97,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     import torch
 
     try:
-        with quiet():
+        with quiet(), reading(path.stat().st_size, str(path)):
             torchscript_guard.judge(path)
             unit, module = torchscript_guard.compiled(path)
             torchscript_guard.judge_functions(unit.get_functions())
@@ -105,6 +110,8 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
             hint="nothing of it has run; no model needs that to infer. Export it again without, "
             "or do not trust this file",
         ) from refused
+    except EdgeconvError:
+        raise
     except Exception as error:
         raise _damaged(path, "TorchScript archive", error) from error
     return loaded
@@ -125,7 +132,10 @@ def unpickle(path: Path, *, trust_pickle: bool) -> torch.nn.Module | dict[str, t
 
     imported = imported_by_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with reading(path.stat().st_size, str(path)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except EdgeconvError:
+        raise
     except pickle.UnpicklingError as error:
         if not trust_pickle:
             raise _needs_trust(path, imported) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -81,6 +82,11 @@ class TensorSpec:
     def of_one(self) -> TensorSpec:
         """The spec of a single sample: an open batch dimension is 1."""
         return replace(self, shape=tuple(1 if size is None else size for size in self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of a single sample."""
+        return math.prod(size or 1 for size in self.shape) * np.dtype(self.dtype).itemsize
 
     @property
     def layout(self) -> str:

@@ -1,4 +1,8 @@
-"""The command line: its subcommands, and what happens to signals and exit codes."""
+"""The command line as a program: what happens to signals, streams and exit codes.
+
+Little is imported before signals are taken care of, so that an early Ctrl-C is as quiet as a late
+one.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +13,12 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-import click
-
-from edgeconv.commands import COMMANDS
-from edgeconv.console import EXIT_INTERRUPTED, EXIT_USAGE
+_INTERRUPTED = 128 + signal.SIGINT
 
 
-class _InOrder(click.Group):
-    """Lists the subcommands in the order they were added."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return list(self.commands)
-
-
-@click.group(
-    cls=_InOrder,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(package_name="edgeconv", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Take a PyTorch model to edge hardware, and prove that it still computes the same."""
-
-
-for _command in COMMANDS:
-    cli.add_command(_command)
+def _leave_at_once(signum: int, _frame: FrameType | None) -> NoReturn:
+    """End a process that has done nothing yet."""
+    os._exit(128 + signum)
 
 
 def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
@@ -42,20 +28,45 @@ def _terminate(signum: int, _frame: FrameType | None) -> NoReturn:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    import click
+
+    from edgeconv.commands.group import cli
+    from edgeconv.console import EXIT_USAGE, reported, say
+
+    if signal.getsignal(signal.SIGINT) is _leave_at_once:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
-        code = cli.main(args=arguments, prog_name="edgeconv", standalone_mode=False)
+        # A command reports its own errors; this is for what comes before and after.
+        with reported(as_json=False, verbose=not {"-v", "--verbose"}.isdisjoint(words)):
+            code = cli.main(args=arguments, prog_name="edgeconv", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        say(error)
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; nothing was left behind", err=True)
-        return EXIT_INTERRUPTED
+        _ignore_interrupts()
+        say("interrupted; nothing was left behind")
+        return _INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _ignore_interrupts() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def main() -> None:
     """Run as a program."""
+    # A shell's background jobs, and what nohup starts, ignore them.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _leave_at_once)
     # OpenMP's threads spin while they wait, on cores that the workers need.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(run())
+    code = run()
+    _ignore_interrupts()
+    from edgeconv.console import flushed
+
+    sys.exit(flushed(code))

@@ -2,19 +2,21 @@
 
 Exit codes: 0 done; 1 a parity gate failed, the bundle is there; 2 the call or its input is wrong;
 3 the model cannot be converted, a native runtime failed on it, or edgeconv itself did; 4 a tool is
-missing; 130 interrupted; 143 terminated.
+missing; 130 interrupted; 141 nobody reads stdout any more; 143 terminated.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
+import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
 
@@ -23,6 +25,7 @@ import click
 from edgeconv.errors import (
     ConversionError,
     EdgeconvError,
+    LimitExceeded,
     ToolMissing,
     UsageError,
     WorkerError,
@@ -33,10 +36,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 EXIT_GATE, EXIT_USAGE, EXIT_MODEL, EXIT_TOOL = 1, 2, 3, 4
-EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_PIPE = 128 + signal.SIGPIPE
 
 _EXIT_CODES: tuple[tuple[type[EdgeconvError], int], ...] = (
     (UsageError, EXIT_USAGE),
+    (LimitExceeded, EXIT_USAGE),
     (ToolMissing, EXIT_TOOL),
     (ConversionError, EXIT_MODEL),
     (WorkerError, EXIT_MODEL),
@@ -64,9 +68,7 @@ class Display:
         self._before = (logging.NOTSET, True)
 
     def __enter__(self) -> Self:
-        from rich.console import Console
-
-        console = Console(stderr=True)
+        console = _console()
         if console.is_terminal and not self._quiet:
             self._progress = _progress(console)
             self._progress.start()
@@ -131,7 +133,20 @@ class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record."""
         text = f"{record.levelname.lower()}: {record.getMessage()}"
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # nobody reads stderr
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    class Patient(Console):
+        """Goes on where nobody reads stderr; rich would end the process, with 1."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Patient(stderr=True)
 
 
 def _progress(console: Console) -> Progress:
@@ -162,7 +177,14 @@ def reported(*, as_json: bool, verbose: bool) -> Iterator[None]:
             yield
     except EdgeconvError as error:
         _fail(error, as_json=as_json, verbose=verbose)
+    except (click.exceptions.Exit, click.ClickException, click.Abort):
+        raise
     except Exception as error:  # noqa: BLE001 - the edge: what nobody foresaw is told in one line
+        from edgeconv.toolchain.worker_errors import of_the_machine
+
+        known = of_the_machine(error, traceback.format_exc())
+        if known is not None:
+            _fail(known, as_json=as_json, verbose=verbose)
         text = str(error).strip().splitlines()
         what = f"{type(error).__name__}: {text[0] if text else 'no message'}"
         unforeseen = EdgeconvError(
@@ -174,9 +196,52 @@ def reported(*, as_json: bool, verbose: bool) -> Iterator[None]:
 
 def _fail(error: EdgeconvError, *, as_json: bool, verbose: bool) -> NoReturn:
     code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), EXIT_MODEL)
-    click.echo(f"error: {error}", err=True)
+    say(f"error: {error}")
     if verbose:
-        click.echo(error.details or traceback.format_exc(), err=True)
+        say(error.details or traceback.format_exc())
     if as_json:
-        click.echo(json.dumps({**error.to_dict(), "exit_code": code}, indent=2))
+        show(json.dumps({**error.to_dict(), "exit_code": code}, indent=2))
     raise click.exceptions.Exit(code)
+
+
+def say(what: str | click.ClickException) -> None:
+    """Write to stderr, if anybody reads it."""
+    with suppress(OSError, ValueError):
+        if isinstance(what, str):
+            click.echo(what, err=True)
+        else:
+            what.show()
+
+
+def show(text: str) -> None:
+    """Write a result to stdout.
+
+    Raises:
+        click.exceptions.Exit: Nobody reads it any more, or it cannot be written.
+    """
+    try:
+        click.echo(text)
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        raise click.exceptions.Exit(stdout_failed(error)) from error
+
+
+def flushed(code: int) -> int:
+    """Return an exit code after what is left for stdout has been written."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        return stdout_failed(error)
+    return code
+
+
+def stdout_failed(error: Exception) -> int:
+    """Tell of an error on stdout, keep Python from trying again, and return the exit code."""
+    with suppress(OSError, ValueError):
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, sys.stdout.fileno())
+        os.close(sink)
+    if isinstance(error, BrokenPipeError):
+        return EXIT_PIPE
+    say(f"error: the result cannot be written to stdout: {getattr(error, 'strerror', '') or error}")
+    return EXIT_USAGE

@@ -18,6 +18,7 @@
     └── WorkerError           a native runtime failed in its worker process
         ├── WorkerCrashed     it died (signal, abort)
         ├── WorkerTimeout     it did not answer in time
+        ├── LimitExceeded     it took more memory or processor time than it may
         └── NoRuntime         it does not have what a valid model needs
 
 A message has up to four parts, always in this order: what went wrong, where (file, node, op,
@@ -202,6 +203,10 @@ class WorkerTimeout(WorkerError):
     """The worker process did not answer in time and was stopped."""
 
 
+class LimitExceeded(WorkerError):
+    """The worker process took more memory or processor time than it may, and was stopped."""
+
+
 class NoRuntime(WorkerError):
     """No runtime here has what a valid model needs; all else can go on without running it."""
 
@@ -238,6 +243,7 @@ _BY_NAME: dict[str, type[EdgeconvError]] = {
         WorkerError,
         WorkerCrashed,
         WorkerTimeout,
+        LimitExceeded,
         NoRuntime,
     )
 }

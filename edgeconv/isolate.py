@@ -80,7 +80,9 @@ class _Layer:
     write: Callable[[Path], None]
 
 
-def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> Isolated:
+def isolate(
+    path: Path, node: str, directory: Path, timeout: float = 1800.0, memory: int | None = None
+) -> Isolated:
     """Write one layer of the stage that is furthest below its gate there, or least above it.
 
     Of a SavedModel or a float .tflite file: ``node.onnx``, ``inputs.npz`` in ONNX's layout, and
@@ -94,6 +96,7 @@ def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> 
             a colon, may stand the stage.
         directory: Where the files go; created if missing.
         timeout: Seconds that one call into a native runtime may take.
+        memory: Bytes that each may take; half of the machine's memory by default.
 
     Raises:
         InvalidModel: The bundle is damaged.
@@ -106,7 +109,7 @@ def isolate(path: Path, node: str, directory: Path, timeout: float = 1800.0) -> 
     only, wanted = (prefix, rest) if rest and prefix in bundle.artifacts else ("", node)
     with (
         scratch_directory() as temporary,
-        WorkerPool(timeout=timeout) as workers,
+        WorkerPool(timeout=timeout, memory=memory) as workers,
     ):
         run = _Run(workers, bundle, graph, Path(temporary))
         value = _value(wanted, graph)

@@ -23,6 +23,10 @@ RuntimeName = Literal["litert", "tflite-runtime", "tf"]
 CALIBRATED_MODES = ("int8", "int16x8")
 """What `ConvertOptions.quantize` says where activations get ranges from calibration samples."""
 
+_MEMORY = re.compile(r"(\d+(?:\.\d*)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_UNITS = ("", "K", "M", "G", "T")
+_LEAST_MEMORY = 256 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class MaxDrop:
@@ -106,6 +110,8 @@ class ConvertOptions:
             ``all`` stands for every stage.
         seed: Seed of generated inputs.
         timeout: Seconds that one call into a native runtime may take.
+        memory_limit: Memory that each native runtime may take, such as ``4GB``; half of the
+            machine's by default.
     """
 
     quantize: QuantizeMode = "none"
@@ -139,6 +145,7 @@ class ConvertOptions:
     gates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seed: int = 0
     timeout: float = 1800.0
+    memory_limit: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.input_range, str):
@@ -175,6 +182,7 @@ class ConvertOptions:
         _at_least("seed", self.seed, 0)
         if not (self.timeout > 0 and math.isfinite(self.timeout)):
             raise UsageError(f"--timeout must be more than 0 seconds, not {self.timeout:g}")
+        parse_memory(self.memory_limit)
         for stage, gate in self.gates.items():
             for metric, limit in gate.items():
                 check_gate(stage, metric, limit)
@@ -240,6 +248,24 @@ def parse_range(text: str) -> tuple[str, float, float]:
             hint="write the lowest and the highest value, as 0,1 or image=-1,1",
         )
     return name.strip(), low, high
+
+
+def parse_memory(text: str | None) -> int | None:
+    """Return the bytes that a text such as ``4GB`` means; units are powers of 1024.
+
+    Raises:
+        UsageError: It means none, or less than any native runtime needs.
+    """
+    if text is None:
+        return None
+    match = _MEMORY.fullmatch(str(text).strip())
+    size = int(float(match[1]) * 1024 ** _UNITS.index(match[2].upper())) if match else 0
+    if size < _LEAST_MEMORY:
+        raise UsageError(
+            f"--memory-limit {text} is {'too low' if match else 'not understood'}",
+            hint=f"write it as --memory-limit 4GB; the least is {_LEAST_MEMORY >> 20}MB",
+        )
+    return size
 
 
 def _require(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -67,6 +67,7 @@ class PairOptions:
         tolerance_db: SQNR that may be lost against it.
         seed: Seed of generated inputs.
         timeout: Seconds that one call into a native runtime may take.
+        memory: Bytes that each may take; half of the machine's memory by default.
         layers: Measure the error of each layer, too, where it is known what layers hold: of an
             ONNX file against the PyTorch program that it was exported from.
     """
@@ -79,6 +80,7 @@ class PairOptions:
     tolerance_db: float = TOLERANCE_DB
     seed: int = 0
     timeout: float = 1800.0
+    memory: int | None = None
     layers: bool = True
 
 
@@ -97,7 +99,7 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
     baseline = read_baseline(options.baseline)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(scratch_directory()))
-        workers = stack.enter_context(WorkerPool(timeout=options.timeout))
+        workers = stack.enter_context(WorkerPool(timeout=options.timeout, memory=options.memory))
         a, b = open_candidate(first, workers), open_candidate(second, workers)
         samples = _samples(a, b, options)
         reference, a = _outputs_of(a, samples.arrays, workers, scratch)

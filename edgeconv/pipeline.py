@@ -30,7 +30,7 @@ from edgeconv.folding import folded
 from edgeconv.job import Job
 from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx, measure_layers
-from edgeconv.options import CALIBRATED_MODES
+from edgeconv.options import CALIBRATED_MODES, parse_memory
 from edgeconv.parity_report import FAIL, SKIPPED, ParityReport, with_converters
 from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
@@ -84,7 +84,7 @@ def convert(
             writer = stack.enter_context(BundleWriter(job.target, force=job.force))
             # Workers stop first, so that a check which is under way in the thread ends at once.
             thread = stack.enter_context(ThreadPoolExecutor(1, "edgeconv-parity"))
-            workers = stack.enter_context(workers or WorkerPool(timeout=job.options.timeout))
+            workers = stack.enter_context(workers or _pool(job))
             steps = Steps(observer or Nobody(), thread)
             return _Conversion(job, writer, workers, steps, warnings).run()
     except EdgeconvError:
@@ -93,6 +93,11 @@ def convert(
         if is_disk_full(error):
             raise disk_full(str(error)) from error
         raise
+
+
+def _pool(job: Job) -> WorkerPool:
+    options = job.options
+    return WorkerPool(timeout=options.timeout, memory=parse_memory(options.memory_limit))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from edgeconv.arrays import map_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchMatch
+from edgeconv.errors import LimitExceeded
 from edgeconv.scratch import scratch_directory
 from edgeconv.streaming import Stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
@@ -42,8 +43,12 @@ class RemoteTorch:
         Raises:
             InvalidModel: The file is missing, damaged, unsafe, or not a model.
             UsageError: An option is missing, wrong, or does not fit the file.
+            LimitExceeded: Loading it, and running it once, takes more than it may.
         """
-        answer = _call(workers, "open_model", shapes=asdict(shapes), **arguments)
+        try:
+            answer = _call(workers, "open_model", shapes=asdict(shapes), **arguments)
+        except LimitExceeded as error:
+            raise _too_much(arguments, error) from error
         return cls(workers, Artifact.from_dict(answer))
 
     def first_stage(self) -> ExportElsewhere:
@@ -123,6 +128,19 @@ class RemoteValues:
         """
         with _exchange(inputs) as (feeds, _):
             _call(self.workers, "record", feeds=feeds, names=list(names), results=str(path))
+
+
+def _too_much(arguments: Mapping[str, Any], error: LimitExceeded) -> LimitExceeded:
+    """Return the error with the name of the file."""
+    if error.where == arguments["source"]:
+        return error
+    return LimitExceeded(
+        "the model does not load and run once within its limits",
+        where=arguments["source"] or f"--model {arguments['factory']}",
+        why=f"{error.where}: {error.what}" if error.where else error.what,
+        hint=error.hint,
+        details=error.details,
+    )
 
 
 def _call(workers: WorkerPool, function: str, **arguments: Any) -> Any:

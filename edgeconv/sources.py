@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ from edgeconv import targets
 from edgeconv.arrays import sample_of
 from edgeconv.artifacts import Array, Arrays, Artifact, Format
 from edgeconv.batches import run_in_batches
-from edgeconv.convert.shapes import as_input_shapes
+from edgeconv.convert.shapes import InputShapes, as_input_shapes
 from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
@@ -22,7 +22,7 @@ from edgeconv.remote_torch import RemoteTorch
 from edgeconv.samples import Data, data_for
 from edgeconv.stages import AdoptOnnx, ExportOnnx
 from edgeconv.streaming import Stream
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import Stage
 
 if TYPE_CHECKING:
@@ -235,10 +235,27 @@ def load(job: Job, workers: WorkerPool) -> Source:
     }
     if _loads_elsewhere(job):
         return RemoteTorch.open(workers, shapes, **arguments)
+    if job.source is not None and job.factory is None and kind_of(Path(job.source)) is Kind.ONNX:
+        open_batch = bool(arguments["open_batch"])
+        return OnnxSource(open_onnx(workers, Path(job.source), shapes, open_batch=open_batch))
     from edgeconv.convert.load import load_model
 
     model = load_model(input_shapes=shapes, **arguments)
     return OnnxSource(model) if isinstance(model, Artifact) else TorchSource(model)
+
+
+def open_onnx(
+    workers: WorkerPool, path: Path, shapes: InputShapes, *, open_batch: bool = True
+) -> Artifact:
+    """Read an ONNX file in a worker; see `edgeconv.convert.onnx_file.open_onnx`."""
+    answer = workers.call(
+        WorkerKind.ONNXRUNTIME,
+        "edgeconv.convert.onnx_process:open_onnx",
+        path=str(path),
+        shapes=asdict(shapes),
+        open_batch=open_batch,
+    )
+    return Artifact.from_dict(answer)
 
 
 def _loads_elsewhere(job: Job) -> bool:

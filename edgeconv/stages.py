@@ -52,9 +52,13 @@ class AdoptOnnx:
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Copy the file."""
-        from edgeconv.convert.onnx_file import adopt
-
-        return adopt(source, context.directory / f"{context.name}.onnx")
+        answer = context.workers.call(
+            WorkerKind.ONNXRUNTIME,
+            "edgeconv.convert.onnx_process:adopt",
+            source=source.to_dict(),
+            path=str(context.directory / f"{context.name}.onnx"),
+        )
+        return Artifact.from_dict(answer)
 
 
 @dataclass(frozen=True, slots=True)

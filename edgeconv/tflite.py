@@ -32,6 +32,7 @@ from ai_edge_litert.schema_py_generated import (
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import ConversionError, InvalidModel
+from edgeconv.tflite_guard import complete_quantization, require_bounded
 
 __all__ = [
     "BUILTIN_CODES",
@@ -150,6 +151,7 @@ def parse(raw: bytes, where: str = "model") -> ModelT:
             hint="give a .tflite file",
         )
     try:
+        require_bounded(raw, where)
         model = ModelT.InitFromPackedBuf(raw)
         _inline_weights(model, raw)
         _check(model)
@@ -376,6 +378,7 @@ def _check_tensor(model: ModelT, tensor: TensorT) -> None:
     shape = _shape(tensor)
     if any(size < 0 for size in shape):
         raise ValueError(f"negative shape {shape} of {_text(tensor.name)}")
+    complete_quantization(tensor.quantization, _text(tensor.name))
     if is_constant(model, tensor) and tensor.type in _DTYPES and tensor.sparsity is None:
         wanted = int(np.prod(shape, dtype=np.int64)) * np.dtype(_DTYPES[tensor.type]).itemsize
         size = len(model.buffers[tensor.buffer].data)

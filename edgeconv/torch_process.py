@@ -14,6 +14,7 @@ from edgeconv.artifacts import Artifact
 from edgeconv.convert import torch_to_onnx
 from edgeconv.convert.load import load_model
 from edgeconv.convert.shapes import InputShapes
+from edgeconv.convert.torch_limits import limited_loops
 from edgeconv.convert.torch_values import TorchValues
 from edgeconv.sources import TorchSource
 from edgeconv.streaming import Stream
@@ -32,11 +33,8 @@ def open_model(state: dict[str, Any], shapes: dict[str, Any], **arguments: Any) 
     Returns:
         `TorchSource.artifact`, as a dictionary.
     """
-    given = InputShapes(
-        tuple(map(tuple, shapes["positional"])),
-        {name: tuple(shape) for name, shape in shapes["named"].items()},
-    )
-    model = load_model(input_shapes=given, **arguments)
+    with limited_loops(arguments["source"]):
+        model = load_model(input_shapes=InputShapes.from_dict(shapes), **arguments)
     assert not isinstance(model, Artifact)
     source = state[_SOURCE] = TorchSource(model)
     return source.artifact.to_dict()

@@ -41,6 +41,7 @@ class VerifyOptions:
         tolerance_db: SQNR that may be lost against the baseline.
         layers: Measure the error of each layer, too.
         timeout: Seconds that one call into a native runtime may take.
+        memory: Bytes that each may take; half of the machine's memory by default.
         runtime: What runs .tflite files, a name of `TFLITE_RUNTIMES`.
     """
 
@@ -49,6 +50,7 @@ class VerifyOptions:
     tolerance_db: float = TOLERANCE_DB
     layers: bool = True
     timeout: float = 1800.0
+    memory: int | None = None
     runtime: str = "litert"
 
 
@@ -66,7 +68,7 @@ def at_work(
     with (
         scratch_directory() as scratch,
         ThreadPoolExecutor(1, "edgeconv-verify") as thread,
-        WorkerPool(timeout=options.timeout) as workers,
+        WorkerPool(timeout=options.timeout, memory=options.memory) as workers,
     ):
         workers.start(*kinds)
         yield workers, Path(scratch), Steps(observer or Nobody(), thread)

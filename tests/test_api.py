@@ -27,7 +27,7 @@ def test_everything_that_is_offered_exists() -> None:
 def test_errors_have_one_base() -> None:
     errors = [getattr(edgeconv, name) for name in edgeconv.__all__]
     classes = [item for item in errors if inspect.isclass(item) and issubclass(item, Exception)]
-    assert len(classes) == 10
+    assert len(classes) == 11
     assert all(issubclass(item, edgeconv.EdgeconvError) for item in classes)
 
 

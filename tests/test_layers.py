@@ -69,7 +69,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.preprocess",
         "edgeconv.roles",
     ),
-    ("edgeconv.judging",),
+    ("edgeconv.judging", "edgeconv.tflite_guard"),
     ("edgeconv.figures",),
     ("edgeconv.row_matching",),
     ("edgeconv.parts", "edgeconv.sums"),
@@ -94,6 +94,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("edgeconv.layers.onnx_values", "edgeconv.toolchain.runtimes.onnxruntime"),
     "ai_edge_litert": (
         "edgeconv.tflite",
+        "edgeconv.tflite_guard",
         "edgeconv.quantize",
         "edgeconv.targets.coral.legalise",
         "edgeconv.convert.distinct_outputs",

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
@@ -197,3 +198,69 @@ def test_forty_megabytes_are_saved_and_loaded_in_under_two_seconds(tmp_path: Pat
     tflite.save(model, tmp_path / "m.tflite")
     tflite.load(tmp_path / "m.tflite")
     assert time.process_time() - start < 2
+
+
+def _shared(graphs: int, tensors: int, name: int = 0) -> bytes:
+    """Return a file whose vectors lead to one subgraph, and one tensor, again and again."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    builder = flatbuffers.Builder(1 << 20)
+    text = builder.CreateString("t" * name)
+    schema.TensorStart(builder)
+    schema.TensorAddName(builder, text)
+    tensor = schema.TensorEnd(builder)
+    schema.SubGraphStartTensorsVector(builder, tensors)
+    for _ in range(tensors):
+        builder.PrependUOffsetTRelative(tensor)
+    vector = builder.EndVector()
+    schema.SubGraphStart(builder)
+    schema.SubGraphAddTensors(builder, vector)
+    graph = schema.SubGraphEnd(builder)
+    schema.ModelStartSubgraphsVector(builder, graphs)
+    for _ in range(graphs):
+        builder.PrependUOffsetTRelative(graph)
+    vector = builder.EndVector()
+    schema.BufferStart(builder)
+    buffer = schema.BufferEnd(builder)
+    schema.ModelStartBuffersVector(builder, 1)
+    builder.PrependUOffsetTRelative(buffer)
+    buffers = builder.EndVector()
+    schema.ModelStartOperatorCodesVector(builder, 0)
+    codes = builder.EndVector()
+    schema.ModelStart(builder)
+    schema.ModelAddSubgraphs(builder, vector)
+    schema.ModelAddBuffers(builder, buffers)
+    schema.ModelAddOperatorCodes(builder, codes)
+    builder.Finish(schema.ModelEnd(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize(
+    ("graphs", "tensors", "name"), [(20_000, 20_000, 0), (1000, 1000, 0), (1, 9000, 10_000)]
+)
+def test_shared_tables_are_counted_before_they_are_unpacked(
+    graphs: int, tensors: int, name: int
+) -> None:
+    began = time.process_time()
+    with pytest.raises(InvalidModel, match="stands for more than it can hold"):
+        tflite.parse(_shared(graphs, tensors, name))
+    assert time.process_time() - began < 1
+
+
+def test_some_shared_tables_are_read() -> None:
+    model = tflite.parse(_shared(3, 5, 4))
+    assert [len(graph.tensors) for graph in model.subgraphs] == [5, 5, 5]
+
+
+def test_a_scale_alone_gets_zero_points() -> None:
+    model = _model(_WEIGHT)
+    for tensor, scales, zeros in zip(
+        model.subgraphs[0].tensors, ([0.5], [1.0, 2.0, 3.0], [0.5]), (None, [4], [7]), strict=True
+    ):
+        tensor.quantization = tflite.QuantizationParametersT()
+        tensor.quantization.scale, tensor.quantization.zeroPoint = scales, zeros
+    tensors = tflite.parse(bytes(tflite.serialize(model))).subgraphs[0].tensors
+    assert [list(tensor.quantization.zeroPoint) for tensor in tensors] == [[0], [4], [7]]
+    model.subgraphs[0].tensors[1].quantization.zeroPoint = [1, 2]
+    with pytest.raises(InvalidModel, match="3 scales and 2 zero points"):
+        tflite.parse(bytes(tflite.serialize(model)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -50,6 +51,7 @@ class WorkerPool:
 
     Args:
         timeout: Seconds that one call may take.
+        memory: Bytes that each worker may take; half of the machine's memory by default.
         make_worker: Builds a worker of a kind; for tests.
     """
 
@@ -57,9 +59,10 @@ class WorkerPool:
         self,
         *,
         timeout: float = 1800.0,
+        memory: int | None = None,
         make_worker: Callable[[WorkerKind, float], Worker] | None = None,
     ) -> None:
-        make = make_worker or _make_worker
+        make = make_worker or partial(_make_worker, memory=memory)
         self._workers = {kind: make(kind, timeout) for kind in WorkerKind}
         self._locks = {kind: threading.Lock() for kind in WorkerKind}
         self._closed = False
@@ -110,5 +113,5 @@ class WorkerPool:
                 worker.stop()
 
 
-def _make_worker(kind: WorkerKind, timeout: float) -> Worker:
-    return Worker(kind.value, preload=_PRELOAD[kind], timeout=timeout)
+def _make_worker(kind: WorkerKind, timeout: float, memory: int | None) -> Worker:
+    return Worker(kind.value, preload=_PRELOAD[kind], timeout=timeout, memory=memory)

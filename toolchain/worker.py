@@ -23,7 +23,6 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,23 +30,19 @@ from queue import SimpleQueue
 from types import ModuleType, TracebackType
 from typing import IO, Any, Self
 
-from edgeconv.disk import disk_full, is_disk_full
-from edgeconv.errors import (
-    EdgeconvError,
-    ToolMissing,
-    WorkerCrashed,
-    WorkerError,
-    WorkerTimeout,
-    error_from_dict,
-)
+from edgeconv.errors import WorkerError, error_from_dict
 from edgeconv.scratch import Scratch
+from edgeconv.toolchain.limits import IN_WORKER, default_memory, limit_this_process, memory_of
 from edgeconv.toolchain.resident import Frugal, give_back_libraries
 from edgeconv.toolchain.switches import SWITCHES
+from edgeconv.toolchain.worker_errors import describe, died, no_answer, no_memory
 
 ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) while a long call runs."""
 
 _STDERR_TAIL = 4000
+_GLANCE = 0.1
+"""Seconds between two looks at a worker's memory."""
 
 
 class Worker:
@@ -58,6 +53,8 @@ class Worker:
         preload: Modules that the worker imports as soon as it starts, so that their import
             overlaps with other work. A function, ``module:function``, is called instead.
         timeout: Seconds that one call may take.
+        memory: Bytes that it and what it starts may have to themselves; half of the machine's by
+            default.
         python: Interpreter to use; the running one by default.
     """
 
@@ -67,9 +64,11 @@ class Worker:
         *,
         preload: Sequence[str] = (),
         timeout: float = 1800.0,
+        memory: int | None = None,
         python: Path | None = None,
     ) -> None:
         self.name = name
+        self._memory = memory or default_memory()
         self._preload = tuple(preload)
         self._timeout = timeout
         self._python = str(python or sys.executable)
@@ -79,6 +78,7 @@ class Worker:
         self._requests: IO[bytes] | None = None
         self._answers = -1
         self._pending = b""
+        self._looked = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -101,7 +101,7 @@ class Worker:
         self._log = tempfile.TemporaryFile(prefix="edgeconv-worker-")  # noqa: SIM115
         self._scratch = Scratch()
         command = [self._python, "-P", "-m", "edgeconv.toolchain.worker"]
-        command += [str(request_read), str(answer_write)]
+        command += [str(request_read), str(answer_write), str(self._memory)]
         command += self._preload
         self._process = subprocess.Popen(
             command,
@@ -132,6 +132,7 @@ class Worker:
             WorkerError: The function raised something else; the traceback is in ``details``.
             WorkerCrashed: The process died. A later call starts a new one.
             WorkerTimeout: The call took longer than the time-out; the process was stopped.
+            LimitExceeded: It took more memory, or a step of it more processor time, than it may.
         """
         self.start()
         request = json.dumps({"call": function, "arguments": arguments}) + "\n"
@@ -184,18 +185,16 @@ class Worker:
 
     def _read(self, function: str, deadline: float) -> dict[str, Any]:
         while b"\n" not in self._pending:
+            self._look_at_memory(function)
             left = deadline - time.monotonic()
-            ready = select.select([self._answers], [], [], left)[0] if left > 0 else []
+            wait = max(0.0, min(left, _GLANCE))
+            ready = select.select([self._answers], [], [], wait)[0]
+            if not ready and left > 0:
+                continue
             if not ready:
                 tail = self._tail()
                 self.stop()
-                raise WorkerTimeout(
-                    f"no answer within {self._timeout:g} seconds",
-                    where=f"{self.name} worker",
-                    why=f"{function} was stopped",
-                    hint="raise --timeout, or try a smaller model",
-                    details=tail,
-                )
+                raise no_answer(self.name, function, tail, self._timeout)
             chunk = os.read(self._answers, 1 << 16)
             if not chunk:
                 raise self._crashed(function)
@@ -204,20 +203,23 @@ class Worker:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _crashed(self, function: str) -> WorkerCrashed:
+    def _look_at_memory(self, function: str) -> None:
+        """Stop the process where it has more memory than it may; look now and then only."""
+        now = time.monotonic()
+        if now - self._looked < _GLANCE or self._process is None:
+            return
+        self._looked = now
+        if memory_of(self._process.pid) > self._memory:
+            tail = self._tail()
+            self.stop()
+            raise no_memory(self.name, function, tail, self._memory)
+
+    def _crashed(self, function: str) -> WorkerError:
         assert self._process is not None
         code = self._process.wait()
         tail = self._tail()
         self.stop()
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
-        return WorkerCrashed(
-            f"the process died ({how})",
-            where=f"{self.name} worker",
-            why=f"in {function}" + (f"; its last words were: {last}" if last else ""),
-            hint="run with --verbose for its output; report it with the model if you can",
-            details=tail,
-        )
+        return died(self.name, function, code, tail, self._memory)
 
     def _tail(self) -> str:
         if self._log is None:
@@ -236,7 +238,7 @@ def _worker_environment() -> dict[str, str]:
     lean = {"TF_USE_LEGACY_KERAS": "1"}
     # What glibc's allocator keeps for itself: one arena, and nothing large (mallopt(3)).
     memory = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
-    return {**memory, **fast, **os.environ, **quiet, **lean, **SWITCHES}
+    return {**memory, **fast, **os.environ, **quiet, **lean, **SWITCHES, IN_WORKER: "1"}
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -312,28 +314,6 @@ def _imported(name: str) -> ModuleType:
         gc.enable()
 
 
-def describe(function: str, error: Exception) -> EdgeconvError:
-    """Turn whatever a worker function raised into a typed error that can cross processes."""
-    if isinstance(error, EdgeconvError):
-        return error
-    details = traceback.format_exc()
-    if isinstance(error, ModuleNotFoundError) and error.name and "edgeconv" not in error.name:
-        return ToolMissing(
-            f"the Python package {error.name} is not installed",
-            hint=f"install it: pip install {error.name.partition('.')[0].replace('_', '-')}",
-            details=details,
-        )
-    if is_disk_full(error):
-        return disk_full(details)
-    text = str(error).strip().splitlines()
-    return WorkerError(
-        f"{function.rpartition(':')[2]} failed",
-        why=f"{type(error).__name__}: {text[0] if text else 'no message'}",
-        hint="run with --verbose for the whole traceback",
-        details=details,
-    )
-
-
 def _receive(requests: IO[bytes], inbox: SimpleQueue[bytes]) -> None:
     for line in requests:
         inbox.put(line)
@@ -343,8 +323,12 @@ def _receive(requests: IO[bytes], inbox: SimpleQueue[bytes]) -> None:
 
 
 def main() -> None:
-    """Serve the parent that started us; ``argv`` holds two file descriptors and the preloads."""
-    request_fd, answer_fd, *preload = sys.argv[1:]
+    """Serve the parent that started us.
+
+    ``argv`` holds two file descriptors, the bytes of memory that we may take, and the preloads.
+    """
+    request_fd, answer_fd, memory, *preload = sys.argv[1:]
+    limit_this_process(int(memory))
     inbox: SimpleQueue[bytes] = SimpleQueue()
     requests = os.fdopen(int(request_fd), "rb")
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()

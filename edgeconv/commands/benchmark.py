@@ -11,7 +11,7 @@ import click
 
 from edgeconv.commands.choice import choice
 from edgeconv.commands.devices import device_of, device_options, run_options
-from edgeconv.console import Display, reported
+from edgeconv.console import Display, reported, show
 from edgeconv.options import RuntimeName
 
 _COLUMNS = ("stage", "size", "median ms", "p90 ms", "first ms", "memory", "ran on")
@@ -38,18 +38,17 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
     because it sets up memory and loads parameters. Memory is the peak of that process, runtime
     and Python included.
     """
-    with (
-        reported(as_json=as_json, verbose=verbose),
-        Display(quiet=quiet, verbose=verbose) as display,
-    ):
-        from edgeconv.deploy.benchmark import benchmark as run
+    with reported(as_json=as_json, verbose=verbose):
+        with Display(quiet=quiet, verbose=verbose) as display:
+            from edgeconv.deploy.benchmark import benchmark as run
 
-        device, _, where = device_of(values)
-        entries = run(what, run_options(values), device, display, values["seed"])
-    if as_json:
-        click.echo(json.dumps({"device": where, "models": entries}, indent=2, ensure_ascii=False))
-    else:
-        click.echo("\n".join(_lines(where, entries)))
+            device, _, where = device_of(values)
+            entries = run(what, run_options(values), device, display, values["seed"])
+        if as_json:
+            result = {"device": where, "models": entries}
+            show(json.dumps(result, indent=2, ensure_ascii=False))
+        else:
+            show("\n".join(_lines(where, entries)))
 
 
 def _lines(where: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:

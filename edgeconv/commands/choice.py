@@ -1,4 +1,4 @@
-"""A choice on the command line that knows what was meant."""
+"""Options that several commands share, and a choice that knows what was meant."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ class Choice(click.Choice[str]):
 def choice(kind: Any) -> Choice:
     """Return the choice of a `Literal`'s values."""
     return Choice(get_args(kind))
+
+
+memory_option = click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Memory that each worker process may take, such as 4GB.  [default: half of the machine's]",
+)
+"""For commands that have work done in worker processes; the value is for `parse_memory`."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeconv.console import Display, reported
+from edgeconv.console import Display, reported, show
 
 if TYPE_CHECKING:
     from edgeconv.targets.coral.compiler.compile import CompiledModel
@@ -92,18 +92,16 @@ def compile_command(
     first claim on it. Each result is checked: its inputs and outputs are the source's, and every
     operator is told to be on the Edge TPU or on the CPU.
     """
-    with (
-        reported(as_json=as_json, verbose=verbose),
-        Display(quiet=quiet, verbose=verbose) as display,
-    ):
-        display.started("compile")
-        found = _compile([_model(path) for path in models], values)
-        display.finished("compile")
-    if as_json:
-        result = {"models": [model.to_dict() for model in found]}
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
-    else:
-        click.echo("\n".join(_lines(found)))
+    with reported(as_json=as_json, verbose=verbose):
+        with Display(quiet=quiet, verbose=verbose) as display:
+            display.started("compile")
+            found = _compile([_model(path) for path in models], values)
+            display.finished("compile")
+        if as_json:
+            result = {"models": [model.to_dict() for model in found]}
+            show(json.dumps(result, indent=2, ensure_ascii=False))
+        else:
+            show("\n".join(_lines(found)))
 
 
 def _model(path: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edgeconv.commands.devices import device_of, device_options, run_options
-from edgeconv.console import EXIT_GATE, Display, reported
+from edgeconv.console import EXIT_GATE, Display, reported, show
 
 _WIDTH = 80
 
@@ -65,32 +65,30 @@ def deploy(bundle: Path | None, as_json: bool, quiet: bool, verbose: bool, **val
     compiled first if that has not been done and the compiler is there. Where no Edge TPU can run
     it, the int8 model runs on the CPU, and the result says why. Parity is written into the bundle.
     """
-    with (
-        reported(as_json=as_json, verbose=verbose),
-        Display(quiet=quiet, verbose=verbose) as display,
-    ):
-        from edgeconv.deploy.run import DeployOptions
-        from edgeconv.deploy.run import deploy as run
-        from edgeconv.gate_files import gates_from
+    with reported(as_json=as_json, verbose=verbose):
+        with Display(quiet=quiet, verbose=verbose) as display:
+            from edgeconv.deploy.run import DeployOptions
+            from edgeconv.deploy.run import deploy as run
+            from edgeconv.gate_files import gates_from
 
-        device, probe, where = device_of(values)
-        options = DeployOptions(
-            target=values["target"],
-            run=run_options(values),
-            gates=gates_from(values["gates"], Path.cwd()),
-            max_lsb=values["max_lsb"],
-            force=values["force"],
-            image=values["compiler_image"],
-            export=values["export"],
-            labels=values["labels"],
-        )
-        found = run(bundle, options, device, where, display, probe)
-    if as_json:
-        result = {"bundle": str(found.bundle), **found.result}
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
-    else:
-        lines = _lines(found.result) if "ran_on" in found.result else _exported(found.result)
-        click.echo("\n".join((*lines, f"bundle   {found.bundle}")))
+            device, probe, where = device_of(values)
+            options = DeployOptions(
+                target=values["target"],
+                run=run_options(values),
+                gates=gates_from(values["gates"], Path.cwd()),
+                max_lsb=values["max_lsb"],
+                force=values["force"],
+                image=values["compiler_image"],
+                export=values["export"],
+                labels=values["labels"],
+            )
+            found = run(bundle, options, device, where, display, probe)
+        if as_json:
+            result = {"bundle": str(found.bundle), **found.result}
+            show(json.dumps(result, indent=2, ensure_ascii=False))
+        else:
+            lines = _lines(found.result) if "ran_on" in found.result else _exported(found.result)
+            show("\n".join((*lines, f"bundle   {found.bundle}")))
     if not found.passed:
         raise click.exceptions.Exit(EXIT_GATE)
 

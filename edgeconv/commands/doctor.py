@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeconv.console import EXIT_TOOL, Display, reported
+from edgeconv.console import EXIT_TOOL, Display, reported, show
 
 if TYPE_CHECKING:
     from edgeconv.toolchain.environments.manage import Installed
@@ -44,27 +44,27 @@ def doctor(target: str, *, as_json: bool, quiet: bool) -> None:
     What is installed is run, in processes of its own. Nothing is installed or changed. The exit
     code is 4 where the target cannot be served.
     """
-    with reported(as_json=as_json, verbose=False), Display(quiet=quiet, verbose=False) as display:
+    with reported(as_json=as_json, verbose=False):
         from edgeconv import targets
 
         targets.find(target)
-        display.started("look around")
-        found = _components(lambda done, total: display.advanced("look around", done, total))
-        display.finished("look around")
-    needed = {"Python", *_PACKAGES, *(_CORAL if target == "coral" else ())}
-    served = all(item.works for item in found if item.name in needed)
-    if as_json:
-        items = [{**item.to_dict(), "needed": item.name in needed} for item in found]
-        click.echo(json.dumps({"target": target, "served": served, "components": items}, indent=2))
-    else:
-        for item in found:
-            click.echo(_line(item, needed=item.name in needed))
-        slow = [
-            f"{item.name} {item.seconds:.0f} s" for item in found if item.seconds > _SLOW_SECONDS
-        ]
-        if slow:
-            click.echo(f"\nslow to answer: {', '.join(slow)}")
-        click.echo(f"\n{target}: {'can be served' if served else 'cannot be served'}")
+        with Display(quiet=quiet, verbose=False) as display:
+            display.started("look around")
+            found = _components(lambda done, total: display.advanced("look around", done, total))
+            display.finished("look around")
+        needed = {"Python", *_PACKAGES, *(_CORAL if target == "coral" else ())}
+        served = all(item.works for item in found if item.name in needed)
+        if as_json:
+            items = [{**item.to_dict(), "needed": item.name in needed} for item in found]
+            show(json.dumps({"target": target, "served": served, "components": items}, indent=2))
+        else:
+            for item in found:
+                show(_line(item, needed=item.name in needed))
+            times = {item.name: item.seconds for item in found if item.seconds > _SLOW_SECONDS}
+            slow = [f"{name} {seconds:.0f} s" for name, seconds in times.items()]
+            if slow:
+                show(f"\nslow to answer: {', '.join(slow)}")
+            show(f"\n{target}: {'can be served' if served else 'cannot be served'}")
     if not served:
         raise click.exceptions.Exit(EXIT_TOOL)
 

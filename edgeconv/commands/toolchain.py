@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edgeconv.console import Display, reported
+from edgeconv.console import Display, reported, show
 
 _LINE_SECONDS = 5.0
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -33,14 +33,15 @@ def list_(*, as_json: bool) -> None:
     """Say which tools there are and which are installed."""
     from edgeconv.toolchain.environments.manage import every_status
 
-    found = every_status()
-    if as_json:
-        click.echo(json.dumps([item.to_dict() for item in found], indent=2))
-        return
-    for item in found:
-        made = f", Python {item.python}" if item.python else ""
-        click.echo(f"{item.environment.name:16}{item.environment.version:10}{item.state}{made}")
-        click.echo(f"{'':16}{item.environment.use}")
+    with reported(as_json=as_json, verbose=False):
+        found = every_status()
+        if as_json:
+            show(json.dumps([item.to_dict() for item in found], indent=2))
+            return
+        for item in found:
+            made = f", Python {item.python}" if item.python else ""
+            show(f"{item.environment.name:16}{item.environment.version:10}{item.state}{made}")
+            show(f"{'':16}{item.environment.use}")
 
 
 @toolchain.command()
@@ -84,10 +85,10 @@ def install(
             seconds = round(time.monotonic() - began, 1)
             done.append({**found.to_dict(), "before": before, "seconds": seconds})
     if as_json:
-        click.echo(json.dumps(done, indent=2))
+        show(json.dumps(done, indent=2))
         return
     for item in done:
-        click.echo(f"{item['name']} {item['version']}: {item['path']}")
+        show(f"{item['name']} {item['version']}: {item['path']}")
 
 
 class _Progress:
@@ -118,10 +119,10 @@ def remove(names: tuple[str, ...], *, as_json: bool) -> None:
             specs.find(name)
         removed = {name: manage.remove(name) for name in names}
     if as_json:
-        click.echo(json.dumps(removed))
+        show(json.dumps(removed))
         return
     for name, was_there in removed.items():
-        click.echo(f"{name}: {'removed' if was_there else 'was not installed'}")
+        show(f"{name}: {'removed' if was_there else 'was not installed'}")
 
 
 @toolchain.command()
@@ -134,4 +135,4 @@ def path(name: str, *, as_json: bool) -> None:
     with reported(as_json=as_json, verbose=False):
         require(name)
     found = status(name)
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.path)
+    show(json.dumps(found.to_dict(), indent=2) if as_json else str(found.path))

@@ -10,12 +10,12 @@ from typing import Any
 import click
 
 from edgeconv import options as choices
-from edgeconv.commands.choice import choice
-from edgeconv.console import EXIT_GATE, Display, reported
+from edgeconv.commands.choice import choice, memory_option
+from edgeconv.console import EXIT_GATE, Display, reported, show
 from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import UsageError
 from edgeconv.gates import parse_gate
-from edgeconv.options import ConvertOptions
+from edgeconv.options import ConvertOptions, parse_memory
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
 _DEFAULTS = ConvertOptions()
@@ -233,6 +233,7 @@ _DEFAULTS = ConvertOptions()
     show_default=True,
     help="Seconds that one call into a native runtime may take.",
 )
+@memory_option
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest, or the error, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Log in detail, with tracebacks.")
@@ -242,27 +243,29 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
     MODEL is a torch.export program (.pt2), a TorchScript archive, a state dict with --model, a
     pickled module with --trust-pickle, or an ONNX file; its content tells which.
     """
-    with (
-        reported(as_json=as_json, verbose=verbose),
-        WorkerPool(timeout=values["timeout"]) as workers,
-        Display(quiet=quiet, verbose=verbose) as display,
-    ):
-        explained = bool(values["explain"])
-        job = _job(values)
-        _check_data(job)
-        _start(workers, values["model"])
-        from edgeconv import pipeline, report
+    with reported(as_json=as_json, verbose=verbose):
+        with (
+            WorkerPool(
+                timeout=values["timeout"], memory=parse_memory(values["memory_limit"])
+            ) as workers,
+            Display(quiet=quiet, verbose=verbose) as display,
+        ):
+            explained = bool(values["explain"])
+            job = _job(values)
+            _check_data(job)
+            _start(workers, values["model"])
+            from edgeconv import pipeline, report
 
-        result = pipeline.convert(job, display, workers)
-    if as_json:
-        click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False))
-    else:
-        # Warnings went to stderr, unless that was to be quiet.
-        shown: dict[str, Any] = {} if quiet else {"warnings": []}
-        click.echo(report.render_text({**result.manifest, **shown}, result.parity))
-        if explained:
-            click.echo(report.explain(result.manifest, result.parity))
-        click.echo(f"\nbundle: {result.path}\nmodel:  {result.model.path}")
+            result = pipeline.convert(job, display, workers)
+        if as_json:
+            show(json.dumps(result.manifest, indent=2, ensure_ascii=False))
+        else:
+            # Warnings went to stderr, unless that was to be quiet.
+            shown: dict[str, Any] = {} if quiet else {"warnings": []}
+            show(report.render_text({**result.manifest, **shown}, result.parity))
+            if explained:
+                show(report.explain(result.manifest, result.parity))
+            show(f"\nbundle: {result.path}\nmodel:  {result.model.path}")
     if not result.passed:
         raise click.exceptions.Exit(EXIT_GATE)
 
@@ -281,7 +284,7 @@ def _start(workers: WorkerPool, model: Path | None) -> None:
         exported = model is not None and kind_of(model) is Kind.ONNX
     except UsageError:
         return
-    workers.start(*([] if exported else [WorkerKind.TORCH]), WorkerKind.TENSORFLOW)
+    workers.start(WorkerKind.ONNXRUNTIME if exported else WorkerKind.TORCH, WorkerKind.TENSORFLOW)
 
 
 def _job(values: dict[str, Any]) -> Any:

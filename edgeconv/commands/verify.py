@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeconv.baseline import TOLERANCE_DB
-from edgeconv.commands.choice import Choice, choice
-from edgeconv.console import EXIT_GATE, Display, reported
+from edgeconv.commands.choice import Choice, choice, memory_option
+from edgeconv.console import EXIT_GATE, Display, reported, show
 from edgeconv.errors import UsageError
-from edgeconv.options import RuntimeName
+from edgeconv.options import RuntimeName, parse_memory
 
 if TYPE_CHECKING:
     from edgeconv.verdict import Verification
@@ -88,6 +88,7 @@ _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
     show_default=True,
     help="Seconds that one call into a native runtime may take.",
 )
+@memory_option
 @click.option(
     "--runtime",
     type=choice(RuntimeName),
@@ -107,22 +108,23 @@ def verify(
     programs, ONNX files, SavedModels or .tflite files. Limits also come from [gates] in
     edgeconv.toml, or [tool.edgeconv.gates] in pyproject.toml, here or in a directory above.
     """
-    with (
-        reported(as_json=as_json, verbose=verbose),
-        Display(quiet=quiet, verbose=verbose) as display,
-    ):
+    with reported(as_json=as_json, verbose=verbose):
         from edgeconv import report
 
         _check_options(what, values)
+        with Display(quiet=quiet, verbose=verbose) as display:
+            if values["isolate"] is not None:
+                text = _isolate(what[0], values, as_json=as_json)
+            else:
+                found = _bundle(what[0], values, display) if len(what) == 1 else _pair(what, values)
         if values["isolate"] is not None:
-            _isolate(what[0], values, as_json=as_json)
+            show(text)
             return
-        found = _bundle(what[0], values, display) if len(what) == 1 else _pair(what, values)
         _write_reports(found, what[0], values)
-    if as_json:
-        click.echo(json.dumps(found.parity, indent=2, ensure_ascii=False))
-    else:
-        click.echo(report.render_text(found.manifest, found.parity))
+        if as_json:
+            show(json.dumps(found.parity, indent=2, ensure_ascii=False))
+        else:
+            show(report.render_text(found.manifest, found.parity))
     if not found.passed:
         raise click.exceptions.Exit(EXIT_GATE)
 
@@ -138,17 +140,20 @@ def _check_options(what: tuple[Path, ...], values: Mapping[str, Any]) -> None:
             raise UsageError(f"--{option.replace('_', '-')} and --against exclude each other")
 
 
-def _isolate(path: Path, values: Mapping[str, Any], *, as_json: bool) -> None:
+def _isolate(path: Path, values: Mapping[str, Any], *, as_json: bool) -> str:
     from edgeconv.isolate import isolate
 
     name = re.sub(r"[^\w.+-]", "_", values["isolate"]).lstrip(".") or "node"
-    found = isolate(path, values["isolate"], Path(f"{name}.isolated"), values["timeout"])
+    memory = parse_memory(values["memory_limit"])
+    place = Path(f"{name}.isolated")
+    found = isolate(path, values["isolate"], place, values["timeout"], memory)
     if as_json:
         content = {"directory": str(found.directory), "value": found.value}
-        click.echo(json.dumps({**content, "stage": found.stage, "sqnr_db": found.sqnr_db}))
-        return
-    click.echo(f"{found.value} alone in {found.stage}: {found.sqnr_db:.1f} dB SQNR on one sample")
-    click.echo(f"files: {found.directory}\nshow:  cd {found.directory} && python show_error.py")
+        return json.dumps({**content, "stage": found.stage, "sqnr_db": found.sqnr_db})
+    return (
+        f"{found.value} alone in {found.stage}: {found.sqnr_db:.1f} dB SQNR on one sample\n"
+        f"files: {found.directory}\nshow:  cd {found.directory} && python show_error.py"
+    )
 
 
 def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verification:
@@ -162,6 +167,7 @@ def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verifica
         tolerance_db=values["tolerance"],
         layers=not values["no_layers"],
         timeout=values["timeout"],
+        memory=parse_memory(values["memory_limit"]),
         runtime=values["runtime"],
     )
     if values["against"] is not None:
@@ -182,6 +188,7 @@ def _pair(what: tuple[Path, ...], values: Mapping[str, Any]) -> Verification:
         tolerance_db=values["tolerance"],
         seed=values["seed"],
         timeout=values["timeout"],
+        memory=parse_memory(values["memory_limit"]),
         layers=not values["no_layers"],
     )
     return verify_pair(what[0], what[1], options)
@@ -222,6 +229,9 @@ def _node_data(parity: Mapping[str, Any], bundle: Path, file: Path) -> str:
 
 def _write(path: Path, text: str) -> None:
     """Write a report to a file, or to stdout for ``-``."""
+    if str(path) == "-":
+        show(text)
+        return
     try:
         with click.open_file(str(path), "w", encoding="utf-8") as file:
             file.write(text)

@@ -1,12 +1,12 @@
 """Tell what a file is, and read it in the way that its format needs.
 
-TFLite files are read here, by checked offsets. ONNX files and SavedModels are parsed in a worker
-process, because that takes native code.
+Files are parsed in a worker process, whose time and memory are limited.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +15,32 @@ from edgeconv.artifacts import Format
 from edgeconv.convert import sniff
 from edgeconv.disk import size_of
 from edgeconv.errors import ConversionError, InvalidModel, UsageError, WorkerError
-from edgeconv.inspection.tflite_file import describe_tflite
-from edgeconv.targets.coral.followed import for_converted
-from edgeconv.targets.coral.predict import predict
 from edgeconv.toolchain.worker import Worker
 
 _TFLITE_IDENTIFIER = b"TFL3"
 _HEAD = 1 << 16
-_TIMEOUT = 300.0
 
 
-def inspect(path: Path, target: str | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What reading files may take.
+
+    Attributes:
+        timeout: Seconds for each step.
+        memory: Bytes; half of the machine's memory by default.
+    """
+
+    timeout: float = 300.0
+    memory: int | None = None
+
+
+def inspect(path: Path, target: str | None = None, limits: Limits | None = None) -> dict[str, Any]:
     """Describe a model file, a SavedModel directory or a bundle.
 
     Args:
         path: The file or directory.
         target: Also say where each operator would run on this target.
+        limits: What reading it may take.
 
     Returns:
         JSON-ready: ``file``, ``format``, ``bytes``, and what the format has. With a target the
@@ -41,11 +51,13 @@ def inspect(path: Path, target: str | None = None) -> dict[str, Any]:
         UsageError: The target is unknown, or predicts nothing for this format.
         WorkerError: The process that parses it failed.
     """
-    if target is not None:
-        return _placement(path, target)
-    if (path / bundle.MANIFEST).is_file():
-        return _bundle(path)
-    return {**_head(path), **_content(path), **_beside(path)}
+    limits = limits or Limits()
+    with Worker("inspection", timeout=limits.timeout, memory=limits.memory) as worker:
+        if target is not None:
+            return _placement(path, target, worker)
+        if (path / bundle.MANIFEST).is_file():
+            return _bundle(path, worker)
+        return {**_head(path), **_content(path, worker), **_beside(path)}
 
 
 def _head(path: Path) -> dict[str, Any]:
@@ -82,18 +94,16 @@ def _format(path: Path) -> Format:
     )
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _content(path: Path, worker: Worker) -> dict[str, Any]:
     kind = _format(path)
-    if kind is Format.TFLITE:
-        return describe_tflite(path)
     function = {
+        Format.TFLITE: "edgeconv.inspection.tflite_file:describe_file",
         Format.ONNX: "edgeconv.convert.summaries:onnx_summary",
         Format.SAVED_MODEL: "edgeconv.convert.summaries:saved_model_summary",
     }[kind]
-    with Worker("inspection", timeout=_TIMEOUT) as worker:
-        found: dict[str, Any] = worker.call(function, path=str(path))
-        if kind is Format.ONNX:
-            found |= _convertible(worker, path)
+    found: dict[str, Any] = worker.call(function, path=str(path))
+    if kind is Format.ONNX:
+        found |= _convertible(worker, path)
     return found
 
 
@@ -123,7 +133,7 @@ def _joins(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {"joins": entry["joins"]} if entry.get("joins") else {}
 
 
-def _bundle(path: Path) -> dict[str, Any]:
+def _bundle(path: Path, worker: Worker) -> dict[str, Any]:
     opened = bundle.open_bundle(path, allow_failed=True)
     manifest = opened.manifest
     return {
@@ -135,14 +145,14 @@ def _bundle(path: Path) -> dict[str, Any]:
         "verdict": manifest["verdict"],
         "options": manifest["options"],
         "stages": [
-            {"stage": entry["name"], **_head(file), **_content(file), **_joins(entry)}
+            {"stage": entry["name"], **_head(file), **_content(file, worker), **_joins(entry)}
             for entry in manifest["stages"]
             for file in [path / entry["file"]]
         ],
     }
 
 
-def _placement(path: Path, target: str) -> dict[str, Any]:
+def _placement(path: Path, target: str, worker: Worker) -> dict[str, Any]:
     targets.find(target)
     model = _deployable(path)
     if _format(model) is not Format.TFLITE:
@@ -151,7 +161,7 @@ def _placement(path: Path, target: str) -> dict[str, Any]:
             where=str(model),
             hint=f"convert it first: edgeconv torch2tflite MODEL --target {target}",
         )
-    described = describe_tflite(model)
+    described = _content(model, worker)
     head = {**_head(model), "target": target}
     if described["format"] == Format.EDGETPU:
         if target != "coral":
@@ -162,9 +172,12 @@ def _placement(path: Path, target: str) -> dict[str, Any]:
             )
         return {**head, **described}
     if target == "coral":
-        prediction = predict(model)
-        converted = _made_for(path) == target
-        return {**head, **(for_converted(prediction) if converted else prediction).to_dict()}
+        found = worker.call(
+            "edgeconv.inspection.tflite_file:predict_file",
+            path=str(model),
+            converted=_made_for(path) == target,
+        )
+        return {**head, **found}
     ops = [
         {"index": op["index"], "op": op["op"], "placement": "cpu", "reason": "the target is a CPU"}
         for op in described["ops"]

@@ -8,8 +8,33 @@ from typing import Any
 from edgeconv import tflite
 from edgeconv.artifacts import Format
 from edgeconv.targets.coral import graph as views
+from edgeconv.targets.coral.followed import for_converted
 from edgeconv.targets.coral.package import packages
 from edgeconv.targets.coral.parameters import macs
+from edgeconv.targets.coral.predict import predict
+from edgeconv.toolchain.limits import reading
+
+
+def describe_file(path: str) -> dict[str, Any]:
+    """Call `describe_tflite`, in a worker process."""
+    size = Path(path).stat().st_size
+    with reading(size, path):
+        return describe_tflite(Path(path))
+
+
+def predict_file(path: str, *, converted: bool) -> dict[str, Any]:
+    """Say where each operator would run on a Coral, in a worker process.
+
+    Args:
+        path: The file.
+        converted: Whether it was converted for that target.
+
+    Raises:
+        InvalidModel: It cannot be read.
+    """
+    with reading(Path(path).stat().st_size, path):
+        prediction = predict(Path(path))
+        return (for_converted(prediction) if converted else prediction).to_dict()
 
 
 def describe_tflite(path: Path) -> dict[str, Any]:

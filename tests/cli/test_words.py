@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeconv import targets
-from edgeconv.cli import cli
+from edgeconv.commands.group import cli
 from edgeconv.errors import UsageError, meant
 from edgeconv.gates import parse_gate
 from edgeconv.options import ConvertOptions

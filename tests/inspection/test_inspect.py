@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from edgeconv.bundle import describe_artifact
-from edgeconv.cli import cli
+from edgeconv.commands.group import cli
 from edgeconv.disk import sha256_of
 from edgeconv.inspection.text import render
 from tests.quantize.conftest import Lab

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edgeconv.cli import cli
+from edgeconv.commands.group import cli
 from edgeconv.targets.coral.compiler.find import VARIABLE
 from tests.targets.coral.conftest import StandIn
 
