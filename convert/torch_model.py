@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.convert.output_names import field_names
+from edgeconv.convert.quiet import quiet
 from edgeconv.convert.shapes import format_shape
 from edgeconv.convert.single_precision import as_float32, in_float32
 from edgeconv.errors import InvalidData, InvalidModel, UsageError
@@ -273,7 +274,7 @@ def from_module(
 
     name = name or type(module).__name__
     where = where or name
-    module = in_float32(module, where)
+    given, module = module, in_float32(module, where)
     args, kwargs = _bind(module, example_inputs, where)
     paths, tree = pytree.tree_flatten_with_path((args, kwargs))
     leaves = [leaf for _, leaf in paths]
@@ -299,7 +300,30 @@ def from_module(
         return call
 
     model = TorchModel(name, module, specs, tuple(tensors), module, arrange, where)
-    return model.check()
+    try:
+        return model.check()
+    except InvalidModel as error:
+        retyped = None if given is module else _retyped(given, example_inputs, name, where)
+        if retyped is None:
+            raise error from error.__cause__
+        return retyped
+
+
+def _retyped(
+    module: torch.nn.Module, example_inputs: Any, name: str, where: str
+) -> TorchModel | None:
+    """Return the model of a module with casts in its code, from its program; None if it fails."""
+    import torch
+
+    from edgeconv.convert.torch_program import from_program
+
+    args, kwargs = _bind(module, example_inputs, where)
+    try:
+        with evaluating(module), quiet():
+            program = torch.export.export(module, args, kwargs, strict=False)
+        return from_program(program, name, where=where)
+    except Exception:  # noqa: BLE001 - the caller has the error of the plain way, and raises it
+        return None
 
 
 def _is_input(leaf: Any) -> bool:

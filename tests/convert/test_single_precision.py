@@ -38,6 +38,20 @@ class Net(nn.Module):
         return scores + torch.arange(5, dtype=x.dtype) + scores.new_full((5,), 0.5)
 
 
+class Casting(nn.Module):
+    """Takes float32 and casts to the type of its weights, which it names."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(6, 8, 3), nn.GELU(), nn.LayerNorm(9)).to(dtype)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of a sequence."""
+        y: Tensor = self.layers(x.to(self.dtype))
+        return y.float()
+
+
 DTYPES = (torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -92,3 +106,15 @@ def test_they_convert_with_data_in_their_own_type(options: Any, tmp_path: Path) 
     result = convert(job)
     assert result.passed
     assert any("float16" in warning for warning in result.manifest["warnings"])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_modules_that_cast_to_their_own_type_compute_in_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    net, x = Casting(dtype).eval(), torch.randn(1, 6, 11)
+    model = from_module(net, (x,), "net")
+    (found,) = model.run({model.input_names[0]: x.numpy()})
+    expected = Casting(torch.float32)
+    expected.layers.load_state_dict(net.float().layers.state_dict())
+    with torch.no_grad():
+        np.testing.assert_allclose(found, expected(x).numpy(), rtol=1e-5, atol=1e-5)
