@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,8 @@ REAL = (
     "silero16k",
     "vit_mnist",
 )
+
+_SOURCE = re.compile(r"(?<![\w./<:])(/(?:[\w.-]+/)+[\w.-]+\.py)(?=:\d)")
 
 SPOILED_MODULE = "blocks.1.project.1"
 """The module whose layer is spoiled: a convolution in the middle of the network."""
@@ -128,10 +132,20 @@ def keep(bundle: Path, name: str, directory: Path) -> str:
     page = update(bundle, found.parity, found.vectors[2]).read_text()
     for folder in HERE.parents[1:3]:
         page = page.replace(f"{folder}/", "")
-    (directory / f"{name}.html").write_text(page)
-    text = render_markdown(found.manifest, found.parity)
+    (directory / f"{name}.html").write_text(relative(page))
+    text = relative(render_markdown(found.manifest, found.parity))
     (directory / f"{name}.md").write_text(text)
     return text.splitlines()[0]
+
+
+def relative(text: str) -> str:
+    """Return a report whose source lines are counted from the directory that they share.
+
+    A program names its sources as the machine that exported it had them.
+    """
+    files = set(_SOURCE.findall(text))
+    shared = os.path.commonpath([Path(file).parent for file in files]) if files else ""
+    return text.replace(f"{shared}/", "") if len(shared) > 1 else text
 
 
 def broken(kind: str, directory: Path, scratch: Path) -> str:

@@ -43,3 +43,9 @@ def test_there_are_six_real_models_and_two_broken_ones_in_little_space() -> None
     assert names >= set(BROKEN)
     assert len(names - set(BROKEN)) == 6
     assert sum(path.stat().st_size for path in REPORTS.iterdir()) < 2_000_000
+
+
+def test_no_report_names_a_directory_of_the_machine_that_made_it() -> None:
+    for page in REPORTS.glob("*.*"):
+        found = re.findall(r"(?<![\w./<:])/(?:[\w.-]+/)+[\w.-]+\.py(?=:\d)", page.read_text())
+        assert not found or page.suffix == ".py", (page, found[:2])
