@@ -13,10 +13,11 @@ from edgeconv.preprocess import Preprocessing, normalised
 from edgeconv.sources import RunArtifact, RunStream, Source
 from edgeconv.streaming import Stream
 from edgeconv.toolchain.stage import Stage, StageContext
+from edgeconv.wrapped import WrappedSource
 
 
 @dataclass(frozen=True, slots=True)
-class FoldedSource:
+class FoldedSource(WrappedSource):
     """A source whose preprocessing is folded into the model.
 
     Attributes:
@@ -25,19 +26,8 @@ class FoldedSource:
         plain: The ONNX artifact as it was before, where that is the reference, once it is made.
     """
 
-    inner: Source
     preprocessing: Mapping[str, Preprocessing]
     plain: list[Artifact] = field(default_factory=list, repr=False)
-
-    @property
-    def reference(self) -> str:
-        """That of the model as it is."""
-        return self.inner.reference
-
-    @property
-    def artifact(self) -> Artifact:
-        """That of the model as it is; its inputs keep their shapes and dtypes."""
-        return self.inner.artifact
 
     def first_stage(self) -> Stage:
         """Make the ONNX file, and fold the preprocessing into it."""
@@ -58,10 +48,6 @@ class FoldedSource:
         """Return those of the model as it is."""
         found = self.inner.values()
         return None if found is None else _Values(found, self.preprocessing)
-
-    def release(self) -> None:
-        """Release the model."""
-        self.inner.release()
 
 
 @dataclass(frozen=True, slots=True)

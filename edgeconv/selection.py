@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.select_outputs import chosen_outputs, select_outputs
-from edgeconv.convert.torch_values import Values
 from edgeconv.sources import RunArtifact, RunStream, Source
 from edgeconv.streaming import Stream
 from edgeconv.toolchain.stage import Stage, StageContext
+from edgeconv.wrapped import WrappedSource
 
 
 @dataclass(frozen=True, slots=True)
-class SelectedSource:
+class SelectedSource(WrappedSource):
     """A source with the outputs that ``--outputs`` names.
 
     Attributes:
@@ -23,14 +23,8 @@ class SelectedSource:
         whole: The whole model's ONNX artifact, its outputs under their new names, once it is made.
     """
 
-    inner: Source
     choices: Sequence[str]
     whole: list[Artifact] = field(default_factory=list, repr=False)
-
-    @property
-    def reference(self) -> str:
-        """That of the whole model."""
-        return self.inner.reference
 
     @property
     def artifact(self) -> Artifact:
@@ -52,14 +46,6 @@ class SelectedSource:
         """Return the outputs of a stream that are wanted."""
         found = self.inner.compute_stream(self._returned(onnx), inputs, stream, run)
         return {spec.name: found[spec.name] for spec in onnx.outputs}
-
-    def values(self) -> Values | None:
-        """Return those of the whole model."""
-        return self.inner.values()
-
-    def release(self) -> None:
-        """Release the whole model."""
-        self.inner.release()
 
     def _returned(self, onnx: Artifact) -> Artifact:
         """Return what the reference returns: the file's outputs, or all that the model has."""
