@@ -61,7 +61,8 @@ def test_the_table_keeps_what_earlier_runs_found(
         asked.append((case.stem, tuple(modes)))
         verdict = "right" if case.stem == "a" else "WRONG: passed"
         return [
-            {"case": case.stem, "mode": mode, "verdict": verdict, "said": "x|y"} for mode in modes
+            {"case": case.stem, "mode": mode, "verdict": verdict, "said": "/tmp/a/x|y"}
+            for mode in modes
         ]
 
     monkeypatch.setattr(cases, "run_case", run_case)
