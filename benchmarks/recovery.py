@@ -6,7 +6,7 @@
 Each real model is converted to float once and kept in the cache. Then it is quantized with
 recovery and without, from all calibration samples and from fewer, and both are measured on all
 evaluation samples: SQNR in dB against torch for each output. --methods also tries each method
-alone. A model whose operators have no integer form keeps them in float.
+alone.
 """
 
 from __future__ import annotations
@@ -21,15 +21,11 @@ from typing import Any
 
 from benchmarks.peers import _environment
 from benchmarks.peers_tools import ROOT
-from edgeconv.quantize.precision import keep
 
 Line = dict[str, Any]
 
 _LEAST_DB = -0.5
 """As much may be lost by chance on any output."""
-
-_FLOAT = {"gtcrn_stream": ("SCATTER_ND",)}
-"""Operators that have no integer form, by model."""
 
 _METHODS = ("batch-norm", "padding", "split-concat", "quotients", "headroom", "equalize",
             "outliers", "rounding", "bias-correction", "clipping")  # fmt: skip
@@ -60,9 +56,6 @@ def measured(model: Path, arguments: argparse.Namespace) -> Iterable[Line]:
         "evaluation": str(model.with_name(f"{model.stem}_eval.npz")),
         "modes": arguments.modes.split(","), "counts": arguments.counts, "draws": arguments.draws,
         "disabled": disabled,
-        "rules": [
-            keep(name, "float", "--keep-float").to_dict() for name in _FLOAT.get(model.stem, ())
-        ],
     }  # fmt: skip
     path = work / "request.json"
     path.write_text(json.dumps(request))

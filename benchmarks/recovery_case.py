@@ -31,7 +31,7 @@ def cases(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         request: ``bundle`` (a directory with the float model), ``calibration`` and ``evaluation``
             (``.npz`` files), ``modes``, ``counts`` (numbers of calibration samples; ``0`` is all),
             ``draws`` (how often fewer than all are drawn), ``disabled`` (lists of the methods to
-            leave out), ``rules`` and ``work`` (a directory for files).
+            leave out) and ``work`` (a directory for files).
     """
     folder, work = Path(request["bundle"]), Path(request["work"])
     stages = json.loads((folder / "manifest.json").read_text())["stages"]
@@ -70,7 +70,7 @@ def _figures(
     started = time.perf_counter()
     found = quantize(
         artifact.to_dict(), str(path), mode, samples=str(samples), calibrator="mse",
-        rules=request["rules"], disable_recovery=disabled,
+        disable_recovery=disabled,
     )  # fmt: skip
     seconds = time.perf_counter() - started
     figures = measure(path, artifact, Path(request["evaluation"]), labels=False)
