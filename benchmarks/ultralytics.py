@@ -206,7 +206,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _write(rows: Sequence[Mapping[str, Any]], options: argparse.Namespace) -> None:
     names = ", ".join(options.disable_recovery)
     without = f", without recovery ({names})" if names else ""
-    title = f"Detectors of Ultralytics at {options.size} in int8{without}.\n\n"
+    title = f"Detectors of Ultralytics at {options.size} in int8{without}.{options.note}\n\n"
     options.output.write_text(title + table(rows) + "\n")
     options.output.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
 
@@ -220,6 +220,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=320)
     parser.add_argument("--made", type=Path, help="folder of programs; made there if missing")
     parser.add_argument("--disable-recovery", nargs="+", default=(), help="as of torch2tflite")
+    parser.add_argument("--note", default="", help="what to say of the models, behind a space")
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     if options.python:
