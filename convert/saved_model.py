@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf import fingerprint_pb2, saved_model_pb2
 from tensorflow.python.ops.resource_variable_ops import ResourceVariable
+from tensorflow.python.saved_model.fingerprinting_utils import write_fingerprint
 
 from edgeconv.artifacts import Array, TensorSpec
 
@@ -71,6 +73,7 @@ def write_saved_model(
     renames = dict(zip(input_keys, (spec.name for spec in inputs), strict=True))
     renames |= dict(zip(output_keys, outputs, strict=True))
     _rename(directory / "saved_model.pb", renames)
+    _renew_fingerprint(directory)
 
 
 def _keys(prefix: str, names: Sequence[str]) -> list[str]:
@@ -95,7 +98,18 @@ def _rename(path: Path, renames: dict[str, str]) -> None:
             signature_of_function = objects.concrete_functions[concrete.concrete_function_name]
             _rename_values(signature_of_function.canonicalized_input_signature, renames)
             _rename_values(signature_of_function.output_signature, renames)
-    path.write_bytes(saved.SerializeToString())
+    # Maps are in no order otherwise, and the file differs from run to run.
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+
+
+def _renew_fingerprint(directory: Path) -> None:
+    """Write ``fingerprint.pb`` for the file as it is now; TensorFlow puts a random number in."""
+    write_fingerprint(str(directory))
+    path = directory / "fingerprint.pb"
+    fingerprint = fingerprint_pb2.FingerprintDef.FromString(path.read_bytes())
+    digest = hashlib.sha256((directory / "saved_model.pb").read_bytes()).digest()
+    fingerprint.uuid = str(int.from_bytes(digest[:16]))
+    path.write_bytes(fingerprint.SerializeToString(deterministic=True))
 
 
 def _rename_keys(fields: Any, renames: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from edgeconv.arrays import read_npz
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.disk import disk_full, is_disk_full, sha256_of, size_of, sync, sync_tree
 from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.seal import check_files, check_seal, require_inside, sealed
 
 SCHEMA_VERSION = 1
 
@@ -107,7 +108,7 @@ class BundleWriter:
         if manifest["status"] == FAILED and _status(self.target) == COMPLETE:
             return False
         with _writable(self.target):
-            write_json(self._partial / MANIFEST, manifest)
+            write_json(self._partial / MANIFEST, sealed(manifest))
             sync_tree(self._partial)
             old = self._set_aside()
             self._partial.rename(self.target)
@@ -250,11 +251,14 @@ def open_bundle(path: Path, *, allow_failed: bool = False) -> Bundle:
             why=f"this version reads {SCHEMA_VERSION}",
         )
     try:
-        _check_files(path, [*manifest["stages"], *manifest["files"]])
+        for name in (PARITY, VECTORS, REPORT):
+            require_inside(name, path)
+        check_files(path, [*manifest["stages"], *manifest["files"]])
+        check_seal(path, manifest)
         bundle = Bundle(path, manifest)
         assert isinstance(bundle.artifacts, dict)
         complete = bundle.complete
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InvalidModel(
             "the bundle's manifest is damaged", where=str(path / MANIFEST), why=repr(error)
         ) from error
@@ -307,22 +311,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def _check_files(directory: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    root = directory.resolve()
-    tails = [entry["tail"] for entry in entries if "tail" in entry]
-    for entry in (*entries, *tails):
-        path = directory / entry["file"]
-        if not path.resolve().is_relative_to(root) or not path.exists():
-            raise InvalidModel("the bundle lacks a file", where=str(directory), why=entry["file"])
-        if size_of(path) != entry["bytes"] or sha256_of(path) != entry["sha256"]:
-            raise InvalidModel(
-                "a file of the bundle was changed or damaged",
-                where=str(path),
-                why="its digest is not the manifest's",
-                hint="convert the model again",
-            )
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
@@ -331,7 +319,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InvalidModel("cannot read this file", where=str(path), why=str(error)) from error
     if not isinstance(value, dict):
         raise InvalidModel("cannot read this file", where=str(path), why="it is not a JSON object")

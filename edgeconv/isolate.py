@@ -32,12 +32,8 @@ print("largest error", np.abs(error).max(), "of values up to", np.abs(expected).
 print("SQNR dB", -10 * np.log10(max((error**2).sum() / (expected**2).sum(), 1e-30)))
 """
 _FLOAT_SCRIPT = f'''"""The error of {{value}} alone: what ONNX expects, what {{stage}} makes."""
-import os
-
-import numpy as np
-
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # it reports from the moment of its import
-import onnxruntime
+import os, numpy as np
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"; import onnxruntime  # in this order
 
 inputs = dict(np.load("inputs.npz"))
 expected = onnxruntime.InferenceSession("node.onnx").run(None, inputs)[0].astype(np.float64)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -222,6 +223,53 @@ def point_outside(target: Path) -> None:
     edit(target, lambda m: m["files"].append({"file": "../outside", "sha256": "", "bytes": 1}))
 
 
+def tail_outside(target: Path) -> None:
+    """Two levels down."""
+    outside = target.parent / "outside"
+    outside.write_text("x")
+    evil = {**bundle.describe_file(outside, target.parent), "file": "../outside"}
+
+    def change(manifest: Any) -> None:
+        inner = {**manifest["stages"][0], "tail": evil}
+        manifest["stages"][0]["tail"] = inner
+        del manifest["artifacts_sha256"]
+
+    edit(target, change)
+
+
+def link_outside(target: Path) -> None:
+    """The digest is right, and the file is somebody else's."""
+    vectors = target / bundle.VECTORS
+    vectors.rename(target.parent / "elsewhere")
+    vectors.symlink_to("../elsewhere")
+
+
+def linked_folder(target: Path) -> None:
+    """What the walk over a directory does not enter."""
+    saved = target / "m_saved_model"
+    (target.parent / "assets").mkdir()
+    (saved / "assets").symlink_to(target.parent / "assets")
+
+
+def absolute(target: Path) -> None:
+    name = str(target / bundle.VECTORS)
+    edit(target, lambda m: m["files"][0].update(file=name))
+
+
+def with_backslashes(target: Path) -> None:
+    (target / "..\\x").write_text("")
+    edit(target, lambda m: m["files"].append(bundle.describe_file(target / "..\\x", target)))
+
+
+def without_end(target: Path) -> None:
+    path = target / bundle.MANIFEST
+    path.write_text('{"stages":' + "[" * 100_000)
+
+
+def another_list(target: Path) -> None:
+    edit(target, lambda m: m.update(stages=[]))
+
+
 def newer_schema(target: Path) -> None:
     edit(target, lambda m: m.update(schema_version=2))
 
@@ -245,6 +293,13 @@ def edit(target: Path, change: Any) -> None:
         truncate_manifest,
         remove_manifest,
         point_outside,
+        tail_outside,
+        link_outside,
+        linked_folder,
+        absolute,
+        with_backslashes,
+        without_end,
+        another_list,
         newer_schema,
         odd_stages,
     ],
@@ -254,6 +309,27 @@ def test_a_bundle_that_is_not_whole_is_refused(tmp_path: Path, damage: Any) -> N
     damage(tmp_path / "m")
     with pytest.raises(InvalidModel):
         open_bundle(tmp_path / "m")
+
+
+@pytest.mark.parametrize("damage", [tail_outside, link_outside, linked_folder, with_backslashes])
+def test_what_leads_out_of_a_bundle_is_named(tmp_path: Path, damage: Any) -> None:
+    make(tmp_path / "m")
+    damage(tmp_path / "m")
+    with pytest.raises(InvalidModel, match="names a file outside of itself"):
+        open_bundle(tmp_path / "m")
+
+
+def test_bundles_of_before_have_no_digest_and_open(tmp_path: Path) -> None:
+    make(tmp_path / "m")
+    edit(tmp_path / "m", lambda m: m.pop("artifacts_sha256"))
+    assert open_bundle(tmp_path / "m").complete
+
+
+def test_the_digest_of_all_artifacts_is_that_of_sha256sum(tmp_path: Path) -> None:
+    make(tmp_path / "m")
+    manifest = open_bundle(tmp_path / "m").manifest
+    line = f"{manifest['stages'][0]['sha256']}  m_saved_model\n"
+    assert manifest["artifacts_sha256"] == hashlib.sha256(line.encode()).hexdigest()
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.report",
     ),
     ("edgeconv.toolchain",),
-    ("edgeconv.layer_errors", "edgeconv.headline", "edgeconv.worst"),
+    ("edgeconv.layer_errors", "edgeconv.headline", "edgeconv.worst", "edgeconv.seal"),
     (
         "edgeconv.parity",
         "edgeconv.batches",

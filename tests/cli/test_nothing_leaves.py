@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -84,3 +85,27 @@ def test_the_watch_sees_what_onnxruntime_writes_by_itself(
         (tmp_path / name).mkdir()
     run([sys.executable, "-c", "import onnxruntime"], tmp_path, switched)
     assert files(tmp_path) == ["resolv.conf"]
+
+
+@pytest.mark.slow
+def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 40, 3), torch.nn.Conv2d(40, 120, 3), torch.nn.Softmax(1)
+    ).eval()
+    program = torch.export.export(model, (torch.ones(1, 3, 8, 8),))
+    torch.export.save(program, tmp_path / "m.pt2")
+    digests = set()
+    for seed in ("1", "2"):
+        output = str(tmp_path / seed)
+        command = ["torch2tflite", str(tmp_path / "m.pt2"), "--no-verify", "-o", output]
+        subprocess.run(
+            [sys.executable, "-m", "edgeconv", *command, "--quantize", "fp16"],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        manifest = json.loads((tmp_path / seed / "manifest.json").read_text())
+        assert len(manifest["stages"]) == 4
+        digests.add(manifest["artifacts_sha256"])
+    assert len(digests) == 1

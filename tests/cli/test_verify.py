@@ -17,6 +17,7 @@ import pytest
 from edgeconv import tflite
 from edgeconv.bundle import MANIFEST, describe_artifact, open_bundle
 from edgeconv.reports.schema import parity_schema
+from edgeconv.seal import sealed
 from tests.reports.json_schema import violations
 
 pytestmark = pytest.mark.slow
@@ -93,7 +94,7 @@ def rewrite(bundle: Path, stage: str, change: Callable[[Any], None]) -> None:
     tflite.save(model, artifact.path)
     entry = next(item for item in manifest["stages"] if item["name"] == stage)
     entry |= describe_artifact(artifact, bundle)
-    (bundle / MANIFEST).write_text(json.dumps(manifest))
+    (bundle / MANIFEST).write_text(json.dumps(sealed(manifest)))
 
 
 def test_a_regression_against_the_baseline_fails(

@@ -23,6 +23,7 @@ from edgeconv.candidates import describe_tflite
 from edgeconv.deploy.compare import Outcome, judge, steps
 from edgeconv.deploy.run import DeployOptions, deploy
 from edgeconv.errors import ConversionError, UsageError
+from edgeconv.seal import sealed
 from edgeconv.toolchain.device.job import Found, Job, Ran, RunOptions
 from edgeconv.toolchain.device.local import probe_here, run_here
 
@@ -263,7 +264,7 @@ def test_a_runtime_that_is_too_old_is_told_before_anything_is_sent(
     manifest = json.loads((bundle / files.MANIFEST).read_text())
     entry = next(item for item in manifest["stages"] if item["file"] == path.name)
     entry |= files.describe_file(path, bundle)
-    (bundle / files.MANIFEST).write_text(json.dumps(manifest))
+    (bundle / files.MANIFEST).write_text(json.dumps(sealed(manifest)))
     for runtime in ("tflite-runtime 2.14.0", "tflite-runtime 2.5.0.post1"):
         found = Found((runtime,))
         with pytest.raises(ConversionError, match="has version 99") as caught:
