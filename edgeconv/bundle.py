@@ -95,8 +95,8 @@ class BundleWriter:
             os.close(self._lock)
             self._lock = -1
 
-    def finish(self, manifest: Mapping[str, Any]) -> bool:
-        """Write the manifest, sync, and rename.
+    def finish(self, manifest: dict[str, Any]) -> bool:
+        """Write the manifest, which gains the digest of its artifacts, sync, and rename.
 
         Returns:
             Whether the bundle is in place. A failed one does not replace a complete one.
@@ -108,7 +108,8 @@ class BundleWriter:
         if manifest["status"] == FAILED and _status(self.target) == COMPLETE:
             return False
         with _writable(self.target):
-            write_json(self._partial / MANIFEST, sealed(manifest))
+            manifest |= sealed(manifest)
+            write_json(self._partial / MANIFEST, manifest)
             sync_tree(self._partial)
             old = self._set_aside()
             self._partial.rename(self.target)

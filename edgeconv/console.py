@@ -7,6 +7,7 @@ missing; 130 interrupted; 141 nobody reads stdout any more; 143 terminated.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ from edgeconv.errors import (
     UsageError,
     WorkerError,
 )
+from edgeconv.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -134,7 +136,7 @@ class _ConsoleHandler(logging.Handler):
         """Print one record."""
         text = f"{record.levelname.lower()}: {record.getMessage()}"
         with suppress(OSError):  # nobody reads stderr
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:
@@ -208,9 +210,11 @@ def say(what: str | click.ClickException) -> None:
     """Write to stderr, if anybody reads it."""
     with suppress(OSError, ValueError):
         if isinstance(what, str):
-            click.echo(what, err=True)
+            click.echo(visible(what), err=True)
         else:
-            what.show()
+            shown = io.StringIO()
+            what.show(shown)
+            click.echo(visible(shown.getvalue()), err=True, nl=False)
 
 
 def show(text: str) -> None:
@@ -220,7 +224,7 @@ def show(text: str) -> None:
         click.exceptions.Exit: Nobody reads it any more, or it cannot be written.
     """
     try:
-        click.echo(text)
+        click.echo(visible(text))
         sys.stdout.flush()
     except (OSError, ValueError) as error:
         raise click.exceptions.Exit(stdout_failed(error)) from error

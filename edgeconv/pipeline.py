@@ -36,7 +36,6 @@ from edgeconv.quantize.recipe import rules_of
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
 from edgeconv.samples import Data, Model, check_data, data_for, generates, preprocessing_for
-from edgeconv.seal import sealed
 from edgeconv.selection import selected
 from edgeconv.sources import Source, load
 from edgeconv.stages import Quantize, plan, require_outputs
@@ -362,7 +361,6 @@ class _Conversion:
             bundle.describe_file(self._directory / name, self._directory)
             for name in (bundle.VECTORS, bundle.PARITY, bundle.REPORT)
         ]
-        manifest = sealed(manifest)
         placed = self._writer.finish(manifest)
         if failure is not None:
             raise _with_bundle(failure.error, str(self._writer.target), placed=placed)

@@ -79,7 +79,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.artifacts",),
     ("edgeconv.gate_files",),
     ("edgeconv.gates", "edgeconv.steps"),
-    ("edgeconv.errors",),
+    ("edgeconv.errors", "edgeconv.visible"),
 )
 
 # Modules that may import what takes seconds to import or may abort the process. All but torch

@@ -11,6 +11,7 @@ from edgeconv.layer_errors import LayerError
 from edgeconv.report import advice, format_bytes, format_db, notes, stage_rows, verdict_line
 from edgeconv.reports.charts import histogram_chart, layer_chart
 from edgeconv.reports.pictures import sample_rows
+from edgeconv.visible import visible
 from edgeconv.worst import set_words, worst_part
 
 
@@ -77,7 +78,7 @@ def render_html(
             if "sha256" in entry
         ],
     )
-    return page
+    return visible(page)
 
 
 def _last(parity: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from edgeconv.visible import visible
 from edgeconv.worst import part_words, set_words
 
 # What XML 1.0 cannot hold, section 2.2.
@@ -112,4 +113,4 @@ def _gone(parity: Mapping[str, Any]) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", text)
+    return _FORBIDDEN.sub("\ufffd", visible(text))

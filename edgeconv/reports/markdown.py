@@ -8,10 +8,15 @@ from typing import Any
 
 from edgeconv.layer_errors import LayerError
 from edgeconv.report import advice, format_db, notes, stage_rows, verdict_line
+from edgeconv.visible import visible
 from edgeconv.worst import set_words, worst_part
 
 _MOST_LAYERS = 5
 _COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
+# An option, with its value if that is quoted or no plain word.
+_OPTION = re.compile(
+    r"((?<!\S)--[a-z][a-z0-9-]*(?:[ =](?:'[^']*'|[^\s,;()']*[^\s,;:()'a-z-][^\s,;()']*))?)"
+)
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "skipped": "⚪ skipped"}
 
 
@@ -31,7 +36,7 @@ def render_markdown(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> s
         lines += ["", *(f"- {_text(note)}" for note in found)]
     kind = "generated" if parity["generated_samples"] else "given"
     lines += ["", f"Reference: {_text(parity['reference'])}, {parity['samples']} {kind} samples."]
-    return "\n".join(lines) + "\n"
+    return visible("\n".join(lines) + "\n")
 
 
 def _outputs(parity: Mapping[str, Any]) -> list[str]:
@@ -51,7 +56,7 @@ def _layers(stage: Mapping[str, Any]) -> list[str]:
     rows = [
         [
             _code(layer.name),
-            layer.op,
+            _code(layer.op),
             format_db(layer.here_db),
             format_db(layer.carried_db),
             _code(layer.module) if layer.module else "",
@@ -82,14 +87,26 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _mark(status: str) -> str:
-    return _MARKS.get(status, status)
+    return _MARKS.get(status) or _text(status)
 
 
 def _text(text: str) -> str:
-    """Escape what Markdown or HTML would take for markup."""
+    """Escape what Markdown or HTML would take for markup; options stand as code, to be pasted."""
     flat = " ".join(text.split())
-    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", flat)
+    parts = _OPTION.split(flat)
+    return "".join(_code(part) if place % 2 else _plain(part) for place, part in enumerate(parts))
+
+
+def _plain(text: str) -> str:
+    escaped = re.sub(r"([\\`*_{}\[\]|#~])", r"\\\1", text)
+    escaped = escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # GitHub makes links of addresses and mentions of names; an empty comment keeps it from that.
+    return re.sub(r"@|://|\bwww\.", lambda found: f"{found[0][0]}<!-- -->{found[0][1:]}", escaped)
 
 
 def _code(text: str) -> str:
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "¦") + "`"
+    """Return a code span that nothing in the text ends, in a table neither (GFM 4.10, 6.1)."""
+    flat = " ".join(text.split())
+    fence = "`" * (max(map(len, re.findall("`+", flat)), default=0) + 1)
+    space = " " * (len(fence) > 1)
+    return f"{fence}{space}{flat}{space}{fence}".replace("|", "\\|")
