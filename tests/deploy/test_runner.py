@@ -87,10 +87,17 @@ RECORDED = [
 def test_every_failure_is_one_sentence_and_a_next_step(
     text: str, meaning: str, advice: str
 ) -> None:
-    told, step = runner.explain(text)
+    told, step = runner.explain(text, "edgetpu")
     assert meaning in told
     assert advice in step
     assert "\n" not in told + step
+
+
+def test_a_crash_on_the_cpu_is_not_blamed_on_the_edge_tpu() -> None:
+    told, step = runner.explain("said\nkilled by SIGSEGV", "cpu")
+    assert told == "the TFLite runtime crashed on the model, on the CPU (SIGSEGV)"
+    assert "TPU" not in told + step
+    assert "lack of memory" in runner.explain("\nkilled by SIGKILL", "cpu")[0]
 
 
 def test_its_syntax_is_that_of_python_3_7() -> None:

@@ -106,23 +106,22 @@ FAILURES = (
      "the model did not finish in time",
      "raise --timeout, or unplug the device and plug it in again"),
 )
+CPU_CRASH = ("the TFLite runtime crashed on the model, on the CPU ({})",
+             "see edgeconv inspect for its operators; if others made the file, do not trust it")
 # fmt: on
 
 
-def explain(text: str) -> Tuple[str, str]:
-    """Return what a failure means, in one sentence, and what to do next.
-
-    Args:
-        text: What the library or `attempt` said.
-    """
+def explain(text: str, place: str) -> Tuple[str, str]:
+    """Return what a failure there means, in one sentence, and what to do, from all that it said."""
+    crash = re.search(r"killed by (SIG(?!KILL|BUS)\w+)", text) if place == "cpu" else None
+    if crash:
+        return CPU_CRASH[0].format(crash.group(1)), CPU_CRASH[1]
     for pattern, meaning, advice in FAILURES:
         found = re.search(pattern, text, re.IGNORECASE)
         if found:
             return meaning.format(*found.groups()), advice.format(*found.groups())
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "the runtime failed: " + (lines[-1] if lines else "without a word"), (
-        "run again with --verbose for all that it printed"
-    )
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["without a word"]
+    return "the runtime failed: " + lines[-1], "run again with --verbose for all that it printed"
 
 
 def tpu_count(library: str) -> int:
@@ -361,13 +360,13 @@ def run(folder: Path) -> Json:
         found = isolated(folder, "edgetpu", seconds)
         if "failure" not in found:
             return {**answer, **found, **_machine()}
-        meaning, advice = explain(found["failure"])
+        meaning, advice = explain(found["failure"], "edgetpu")
         answer = {"fallback": meaning, "advice": advice, "details": found["failure"]}
     if not job["cpu_fallback"] and answer["fallback"]:
         return {**answer, "failure": answer["fallback"], **_machine()}
     found = isolated(folder, "cpu", seconds)
     if "failure" in found:
-        meaning, advice = explain(found["failure"])
+        meaning, advice = explain(found["failure"], "cpu")
         found = {"failure": meaning, "advice": advice, "details": found["failure"]}
     return {**answer, **found, **_machine()}
 

@@ -50,7 +50,7 @@ class CompileOptions:
         if self.search_step is not None and self.search_step < 1:
             raise UsageError(f"--delegate-search-step must be at least 1, not {self.search_step}")
         if not 0 < self.timeout < float("inf"):
-            raise UsageError(f"--compile-timeout must be more than 0 seconds, not {self.timeout:g}")
+            raise UsageError(f"--timeout must be more than 0 seconds, not {self.timeout:g}")
         if self.num_segments > 1 and self.intermediate_tensors:
             raise UsageError(
                 "intermediate tensors and segments exclude each other", hint="give one of them"

@@ -71,7 +71,7 @@ def run(compiler: Compiler, arguments: Sequence[str], directory: Path, timeout: 
                 f"the compiler did not end within {timeout:g} seconds",
                 where=str(compiler),
                 why="large activations are the usual cause",
-                hint="raise --compile-timeout, or use a smaller input",
+                hint="raise --timeout, or use a smaller input",
                 details=_printed(log),
             ) from None
         except BaseException:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from edgeconv.commands.compile import compile_command
 from edgeconv.commands.group import cli
+from edgeconv.targets.coral.compiler import run
 from edgeconv.targets.coral.compiler.find import VARIABLE
 from tests.targets.coral.conftest import StandIn
 
@@ -119,3 +122,10 @@ def test_bundles_without_an_int8_model_are_refused(
 ) -> None:
     result = _run(monkeypatch, stand_in("good").program, str(tmp_path))
     assert result.exit_code == 2, result.output
+
+
+def test_the_advice_of_a_time_out_is_an_option_that_there_is() -> None:
+    advised = set(re.findall(r"--[a-z-]+", Path(run.__file__).read_text()))
+    known = {name for option in compile_command.params for name in option.opts}
+    assert advised & known == {"--timeout"}
+    assert "--compile-timeout" not in advised
