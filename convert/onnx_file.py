@@ -325,14 +325,17 @@ def _check_location(tensor: TensorProto, base: Path, path: Path) -> None:
             hint="copy it together with the model",
         )
     try:
-        end = int(fields.get("offset", 0)) + int(fields.get("length", 0))
+        offset, length = (int(fields.get(key, 0)) for key in ("offset", "length"))
     except ValueError:
-        end = -1
+        offset, length = -1, 0
+    end = offset + length if offset >= 0 and length >= 0 else -1
     if not 0 <= end <= target.stat().st_size:
         raise InvalidModel(
-            "the external data is truncated",
+            "the external data is truncated, or its place is wrong",
             where=where,
-            why=f"{location!r} has {target.stat().st_size:,} bytes, needed are {end:,}",
+            why=f"{location!r} has {target.stat().st_size:,} bytes, needed are {end:,}"
+            if end >= 0
+            else f"its offset is {fields.get('offset')!r}, its length {fields.get('length')!r}",
             hint="copy it again",
         )
 

@@ -22,9 +22,19 @@ from typing import Any, Self
 
 from edgeconv.arrays import read_npz
 from edgeconv.artifacts import Arrays, Artifact
-from edgeconv.disk import disk_full, is_disk_full, sha256_of, size_of, sync, sync_tree
+from edgeconv.disk import (
+    disk_full,
+    is_disk_full,
+    missing_directories,
+    sha256_of,
+    size_of,
+    sync,
+    sync_tree,
+)
 from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.json_files import read_json as read_json
 from edgeconv.seal import check_files, check_seal, require_inside, sealed
+from edgeconv.vectors import require_vectors
 
 SCHEMA_VERSION = 1
 
@@ -72,7 +82,7 @@ class BundleWriter:
         self._require_free()
         try:
             with _writable(self.target):
-                for parent in reversed(_missing(self.target.parent)):
+                for parent in reversed(missing_directories(self.target.parent)):
                     parent.mkdir()
                     self._made.append(parent)
                 self._tidy()
@@ -222,12 +232,19 @@ class Bundle:
         return read_json(self.path / PARITY)
 
     def vectors(self) -> tuple[Arrays, Arrays]:
-        """Return the inputs and the reference outputs by name, ``[sample, ...]``, source form."""
+        """Return the inputs and the reference outputs by name, ``[sample, ...]``, source form.
+
+        Raises:
+            InvalidData: The file is damaged, or its arrays are not those of the bundle's models.
+        """
         arrays = read_npz(self.path / VECTORS)
         inputs, outputs = (
             {name.removeprefix(kind): a for name, a in arrays.items() if name.startswith(kind)}
             for kind in (_INPUT, _OUTPUT)
         )
+        first = next(iter(self.artifacts.values()), None)
+        if first is not None:
+            require_vectors(first.inputs, inputs, outputs, str(self.path / VECTORS))
         return inputs, outputs
 
 
@@ -259,7 +276,15 @@ def open_bundle(path: Path, *, allow_failed: bool = False) -> Bundle:
         bundle = Bundle(path, manifest)
         assert isinstance(bundle.artifacts, dict)
         complete = bundle.complete
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OSError,
+        AssertionError,
+        RecursionError,
+    ) as error:
         raise InvalidModel(
             "the bundle's manifest is damaged", where=str(path / MANIFEST), why=repr(error)
         ) from error
@@ -312,21 +337,6 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
-
-    Raises:
-        InvalidModel: It is missing, damaged, or holds something else.
-    """
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidModel("cannot read this file", where=str(path), why=str(error)) from error
-    if not isinstance(value, dict):
-        raise InvalidModel("cannot read this file", where=str(path), why="it is not a JSON object")
-    return value
-
-
 def _status(directory: Path) -> str | None:
     """Return the status of a bundle, or ``None`` where the directory holds none."""
     try:
@@ -336,15 +346,6 @@ def _status(directory: Path) -> str | None:
     if not {"schema_version", "stages", "status"} <= manifest.keys():
         return None
     return FAILED if manifest["status"] == FAILED else COMPLETE
-
-
-def _missing(directory: Path) -> list[Path]:
-    """Return the directories to create, the innermost first."""
-    missing = []
-    while not os.path.lexists(directory):
-        missing.append(directory)
-        directory = directory.parent
-    return missing
 
 
 def _lock(directory: Path) -> int | None:

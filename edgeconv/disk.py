@@ -73,3 +73,12 @@ def sync_tree(directory: Path) -> None:
         if not path.is_symlink():
             sync(path)
     sync(directory)
+
+
+def missing_directories(directory: Path) -> list[Path]:
+    """Return the directories to create, the innermost first."""
+    missing = []
+    while not os.path.lexists(directory):
+        missing.append(directory)
+        directory = directory.parent
+    return missing

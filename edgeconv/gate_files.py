@@ -74,12 +74,18 @@ def _table(path: Path) -> Mapping[str, Any] | None:
     """Return the table of gates; ``None`` where the file does not speak of edgeconv."""
     try:
         content: Any = tomllib.loads(path.read_text())
+    except RecursionError as error:
+        why = "its values are nested too deeply"
+        raise UsageError("cannot read this file", where=str(path), why=why) from error
     except (OSError, ValueError) as error:
         raise UsageError("cannot read this file", where=str(path), why=str(error)) from error
     if path.name == PROJECT_FILE:
-        content = content.get("tool", {}).get("edgeconv")
+        tools = content.get("tool")
+        content = tools.get("edgeconv") if isinstance(tools, dict) else None
         if content is None:
             return None
+    if not isinstance(content, dict):
+        raise UsageError("the file has no table of edgeconv", where=str(path))
     unknown = sorted(set(content) - {"gates"})
     if unknown or not isinstance(content.get("gates", {}), dict):
         raise UsageError(

@@ -44,9 +44,43 @@ def read_baseline(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     content = read_json(path / PARITY if path.is_dir() else path)
-    if not isinstance(content.get("stages"), list):
-        raise InvalidModel("the baseline is not a parity.json", where=str(path))
+    try:
+        sound = isinstance(content["stages"], list) and all(map(_is_stage, content["stages"]))
+    except (LookupError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise InvalidModel(
+            "the baseline is not a parity.json",
+            where=str(path),
+            why="its stages are not what edgeconv writes",
+            hint="give the parity.json of a bundle, or the bundle",
+        )
     return content
+
+
+def _is_stage(stage: Mapping[str, Any]) -> bool:
+    """Tell whether an entry has what a comparison reads, of the right types."""
+    outputs = stage["outputs"]
+    return (
+        isinstance(stage["stage"], str)
+        and isinstance(outputs, list)
+        and all(
+            isinstance(output["name"], str)
+            and _has_figures(output)
+            and all(
+                isinstance(part["name"], str) and "sqnr_db" in part and _has_figures(part)
+                for part in output.get("parts", ())
+            )
+            for output in outputs
+        )
+    )
+
+
+def _has_figures(entry: Mapping[str, Any]) -> bool:
+    return all(
+        isinstance(entry.get(name), int | float | None)
+        for name in ("sqnr_db", "top1_agreement", "exact")
+    )
 
 
 def judged(

@@ -21,14 +21,24 @@ def conform(spec: TensorSpec, array: Array, where: str) -> Array:
     Raises:
         InvalidData: Wrong rank, shape or type, no samples, or values that are not finite.
     """
-    shape = spec.source_shape
-    if array.ndim and len(array) == 0:
-        raise InvalidData("there are no samples", where=_at(where, spec))
-    if array.shape[1:] != shape:
-        if array.ndim == 0 or shape[:1] != (1,) or array.shape[1:] != shape[1:]:
-            raise _wrong_shape(spec, array.shape, where)
+    require_shape(spec, array.shape, where)
+    if array.shape[1:] != spec.source_shape:
         array = array[:, np.newaxis]
     return _convert(spec, array, where)
+
+
+def require_shape(spec: TensorSpec, found: tuple[int, ...], where: str) -> None:
+    """Require the shape of samples to be ``[sample, *input shape]``, like `conform`.
+
+    Raises:
+        InvalidData: Wrong rank or shape, or no samples.
+    """
+    shape = spec.source_shape
+    if found and found[0] == 0:
+        raise InvalidData("there are no samples", where=_at(where, spec))
+    without_one = bool(found) and shape[:1] == (1,) and found[1:] == shape[1:]
+    if found[1:] != shape and not without_one:
+        raise _wrong_shape(spec, found, where)
 
 
 def conform_sample(spec: TensorSpec, array: Array, where: str) -> Array:

@@ -14,7 +14,12 @@ from edgeconv.arrays import sample_of, write_npz
 from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.errors import InvalidData
 from edgeconv.quantize.conform import conform, shape_text
-from edgeconv.quantize.data_files import check_npz, read_npy, read_npz_inputs
+from edgeconv.quantize.data_files import (
+    check_npz,
+    read_npy,
+    read_npz_inputs,
+    require_same_counts,
+)
 from edgeconv.quantize.generate import generate_arrays
 from edgeconv.quantize.images import Normalisation, image_files, read_images
 from edgeconv.quantize.iterables import as_array, from_iterable, wrong_names
@@ -202,7 +207,7 @@ def _from_text(
         return Samples(from_iterable(function, inputs, limit, text, f"{option} {text}"), text)
     head = _head(path, option)
     if head.startswith(b"PK"):
-        return _checked(read_npz_inputs(path, [spec.name for spec in inputs]), inputs, limit, text)
+        return _checked(read_npz_inputs(path, inputs, limit), inputs, limit, text)
     if head.startswith(b"\x93NUMPY"):
         return _checked(_only(inputs, read_npy(path), text), inputs, limit, text)
     raise _no_data(text, head)
@@ -254,14 +259,7 @@ def _checked(
     if set(arrays) != set(names):
         raise wrong_names(names, list(arrays), where)
     counts = {name: len(arrays[name]) if arrays[name].ndim else 0 for name in names}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InvalidData(
-            "the inputs have different numbers of samples",
-            where=where,
-            why=listed,
-            hint="the first axis of every array counts the samples",
-        )
+    require_same_counts(counts, where)
     checked: Arrays = {}
     for spec in inputs:
         array = arrays[spec.name]

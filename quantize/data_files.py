@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from edgeconv.artifacts import Array, Arrays
+from edgeconv.artifacts import Array, Arrays, TensorSpec
 from edgeconv.errors import InvalidData
+from edgeconv.npz import DAMAGE, damaged, open_npz
+from edgeconv.quantize.conform import require_shape
 
 # Names that nobody gives to an input: expected outputs and labels that lie beside the inputs.
 _OUTPUT = re.compile(r"(?:out|output|outputs|y|label|labels|target|targets|expected)_?\d*")
@@ -22,22 +23,42 @@ def is_output(name: str) -> bool:
     return _OUTPUT.fullmatch(name) is not None
 
 
-def read_npz_inputs(path: Path, names: Sequence[str]) -> Arrays:
+def read_npz_inputs(path: Path, inputs: Sequence[TensorSpec], limit: int | None) -> Arrays:
     """Return the arrays of an ``.npz`` file that are the inputs of a model, by input name.
 
     Args:
         path: The file.
-        names: The inputs, in order.
+        inputs: The inputs, in order.
+        limit: The largest number of samples; of larger files no more is read.
 
     Raises:
-        InvalidData: It is damaged, needs unpickling, or its names are others.
+        InvalidData: It is damaged, needs unpickling, or names, shapes or counts are others.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            keys = _keys(list(archive.files), names, str(path))
-            return {name: archive[key] for name, key in zip(names, keys, strict=True)}
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+    names = [spec.name for spec in inputs]
+    with open_npz(path) as archive:
+        keys = _keys(list(archive.headers), names, str(path))
+        found = {
+            spec.name: archive.headers[key].shape for spec, key in zip(inputs, keys, strict=True)
+        }
+        for spec in inputs:
+            require_shape(spec, found[spec.name], str(path))
+        require_same_counts({name: shape[0] for name, shape in found.items()}, str(path))
+        return {name: archive.read(key, limit) for name, key in zip(names, keys, strict=True)}
+
+
+def require_same_counts(counts: Mapping[str, int], where: str) -> None:
+    """Require as many samples of each input.
+
+    Raises:
+        InvalidData: There are not.
+    """
+    if len(set(counts.values())) > 1:
+        raise InvalidData(
+            "the inputs have different numbers of samples",
+            where=where,
+            why=", ".join(f"{name} {count}" for name, count in counts.items()),
+            hint="the first axis of every array counts the samples",
+        )
 
 
 def check_npz(path: Path, names: Sequence[str] | None) -> None:
@@ -50,12 +71,9 @@ def check_npz(path: Path, names: Sequence[str] | None) -> None:
     Raises:
         InvalidData: It is damaged, or its names are others.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if names is not None:
-                _keys(list(archive.files), names, str(path))
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+    with open_npz(path) as archive:
+        if names is not None:
+            _keys(list(archive.headers), names, str(path))
 
 
 def read_npy(path: Path) -> Array:
@@ -66,40 +84,9 @@ def read_npy(path: Path) -> Array:
     """
     try:
         array: Array = np.load(path, allow_pickle=False, mmap_mode="r")
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
+    except DAMAGE as error:
+        raise damaged(path, error) from error
     return array
-
-
-# What numpy and zipfile raise over damaged files, MemoryError over absurd declared sizes.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    EOFError,
-    AttributeError,
-    TypeError,
-    KeyError,
-    SyntaxError,
-    MemoryError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-)
-
-
-def _damaged(path: Path, error: Exception) -> InvalidData:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "allow_pickle" in text or "Python objects" in text:
-        return InvalidData(
-            "the file holds Python objects, and loading those runs code from it",
-            where=str(path),
-            hint="save plain numeric arrays with numpy.savez",
-        )
-    return InvalidData(
-        "the file is truncated or corrupt",
-        where=str(path),
-        why=text,
-        hint="write it again with numpy.savez or numpy.save",
-    )
 
 
 def _keys(found: list[str], names: Sequence[str], where: str) -> list[str]:

@@ -54,6 +54,8 @@ def read(path: Path) -> list[Rule]:
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if text.lstrip()[:1] in ("[", "{") else None
+    except RecursionError as error:
+        raise _wrong(path, "its values are nested too deeply") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidData("the recipe cannot be read", where=str(path), why=str(error)) from error
     except json.JSONDecodeError:
@@ -71,6 +73,8 @@ def read(path: Path) -> list[Rule]:
 def _toml(path: Path, text: str) -> Any:
     try:
         return tomllib.loads(text)
+    except RecursionError as error:
+        raise _wrong(path, "its values are nested too deeply") from error
     except tomllib.TOMLDecodeError as error:
         raise _wrong(path, f"it is neither JSON nor TOML: {error}") from error
 

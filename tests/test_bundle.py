@@ -28,7 +28,7 @@ def fill(directory: Path, *, status: str = "complete", content: str = "model") -
     (saved / "variables" / "v").write_text("v")
     spec = TensorSpec("x", (1, 4, 4, 3), "int8", (0, 2, 3, 1), Quantization(0.5, -3))
     artifact = Artifact(Format.SAVED_MODEL, saved, (spec,), (spec,))
-    vectors = bundle.vectors_of({"x": np.zeros((2, 3))}, {"input/y": np.ones((2, 1))})
+    vectors = bundle.vectors_of({"x": np.zeros((2, 1, 3, 4, 4))}, {"input/y": np.ones((2, 1))})
     write_npz(directory / bundle.VECTORS, vectors)
     return {
         "schema_version": bundle.SCHEMA_VERSION,

@@ -29,6 +29,7 @@ from edgeconv.gates import Gates
 from edgeconv.parity_report import FAIL
 from edgeconv.scratch import scratch_directory
 from edgeconv.steps import Nobody, Observer
+from edgeconv.toolchain.device.answer import NotUnderstood
 from edgeconv.toolchain.device.job import Device, Job, Probe, Ran, RunOptions
 from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
 from edgeconv.toolchain.pool import WorkerPool
@@ -131,6 +132,7 @@ def deploy(
         steps_seen.started("run")
         there = device(job, options.run)
         steps_seen.finished("run")
+        _require_alike(here, there, where)
         if compiled.advice and not there.advice:
             there = replace(there, advice=compiled.advice)
         outcome = Outcome(
@@ -145,6 +147,17 @@ def deploy(
         if target == "coral":
             record(bundle, model, compiled, entry, outcome.there)
     return Deployment(bundle.path, where, entry)
+
+
+def _require_alike(here: Ran, there: Ran, where: str) -> None:
+    """Require a device's outputs to have the shapes and types of this machine's.
+
+    Raises:
+        NotUnderstood: They have not.
+    """
+    forms = [[(array.shape, array.dtype) for array in ran.outputs] for ran in (here, there)]
+    if forms[0] != forms[1]:
+        raise NotUnderstood("its outputs have other shapes or types than the model's", where)
 
 
 def _require_compiled(compiled: Compiled, options: RunOptions) -> None:

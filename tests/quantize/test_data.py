@@ -93,7 +93,7 @@ def test_npy(tmp_path: Path) -> None:
         (np.full((2, 3, 4, 5), np.nan), r"NaN(.|\n)*in 2 of 2 samples"),
         (np.concatenate([images(2), images(1) * np.inf]), r"infinity(.|\n)*the first is sample 2"),
         (np.full((2, 3, 4, 5), 1e300), "infinity"),
-        (np.array(["a", "b"]), "another rank"),
+        (np.array(["a", "b"]), "not numbers"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path: Path, array: Any, message: str) -> None:

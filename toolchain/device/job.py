@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Array, Arrays, Artifact
-from edgeconv.errors import ToolMissing, UsageError, WorkerError
+from edgeconv.artifacts import Array, Artifact
+from edgeconv.errors import InvalidData, ToolMissing, UsageError, WorkerError
+from edgeconv.toolchain.device.answer import (
+    NotUnderstood,
+    clean,
+    numbered,
+    require_probed,
+    require_ran,
+)
 
 RUNNER = "runner.py"
 INPUTS = "inputs.npz"
@@ -222,10 +229,12 @@ class Found:
         """Return what ``probe.py`` printed; nothing where it was not that."""
         try:
             answer = json.loads(stdout.strip().splitlines()[-1])
+            if not require_probed(answer):
+                return cls()
             return cls(
                 tuple(answer["runtimes"]), answer["pycoral"], answer["python"], answer["machine"]
             )
-        except (IndexError, KeyError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, RecursionError):
             return cls()
 
 
@@ -257,14 +266,14 @@ def read_answer(stdout: str, stderr: str, results: Path, where: str) -> Ran:
     """
     lines = stdout.strip().splitlines()
     try:
-        answer: dict[str, Any] = json.loads(lines[-1])
-    except (IndexError, ValueError):
+        answer = require_ran(json.loads(lines[-1]), where)
+    except (IndexError, ValueError, RecursionError):
         raise WorkerError(
             "the runner died",
             where=where,
-            why=(stderr.strip().splitlines() or ["it said nothing"])[-1],
+            why=clean((stderr.strip().splitlines() or ["it said nothing"])[-1]),
             hint="run with --verbose for all that it printed",
-            details=stderr,
+            details=clean(stderr),
         ) from None
     if "failure" in answer:
         refused = answer.get("fallback") == answer["failure"]
@@ -273,18 +282,21 @@ def read_answer(stdout: str, stderr: str, results: Path, where: str) -> Ran:
             "the model was not run on an Edge TPU" if refused else "the model could not be run",
             where=where,
             why=answer["failure"],
-            hint=answer.get("advice", ""),
+            hint=answer.get("advice") or "",
             details=answer.get("details", ""),
         )
-    arrays: Arrays = read_npz(results)
+    try:
+        outputs = numbered(read_npz(results))
+    except InvalidData as error:
+        raise NotUnderstood(error.why or error.what, where) from error
     return Ran(
         answer["ran_on"],
         answer.get("fallback"),
-        answer.get("advice", ""),
+        answer.get("advice") or "",
         answer["runtime"],
         answer["latency_ms"],
-        answer["memory_bytes"],
+        answer.get("memory_bytes"),
         answer["python"],
         answer["machine"],
-        tuple(arrays[str(position)] for position in range(len(arrays))),
+        tuple(outputs),
     )

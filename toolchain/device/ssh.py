@@ -8,25 +8,24 @@ must be known; nothing is asked.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from edgeconv.disk import sha256_of
 from edgeconv.errors import EdgeconvError, ToolMissing, UsageError, WorkerError, WorkerTimeout
 from edgeconv.scratch import scratch_directory
+from edgeconv.toolchain.device.answer import NotUnderstood, Said, read_stream
 from edgeconv.toolchain.device.job import (
     RESULTS,
     Found,
@@ -38,7 +37,6 @@ from edgeconv.toolchain.device.job import (
 )
 from edgeconv.toolchain.device.local import total_seconds
 
-_MARK = b"EDGECONV "
 _PROBE_SECONDS = 60.0
 
 # Reads the receiver's text, whose length comes first, and becomes it. Valid for every Python 3.
@@ -159,10 +157,9 @@ class Board:
         with scratch_directory() as scratch:
             folder = Path(scratch)
             files = job.write(folder, options)
-            answer, payload = _Session(self, total_seconds(options)).exchange(files)
+            answer = _Session(self, total_seconds(options)).exchange(files, folder / RESULTS)
             if "refused" in answer:
                 raise _refusal(answer, self)
-            (folder / RESULTS).write_bytes(payload)
             ran = read_answer(answer["stdout"], answer["stderr"], folder / RESULTS, self.host)
         if "left" in answer:
             raise WorkerError("the files could not be removed", where=self.host, why=answer["left"])
@@ -176,10 +173,15 @@ class Board:
             WorkerError: The connection failed or broke.
         """
         with scratch_directory() as scratch:
-            answer, _ = _Session(self, _PROBE_SECONDS).exchange([write_probe(Path(scratch))])
+            files = [write_probe(Path(scratch))]
+            session = _Session(self, _PROBE_SECONDS)
+            answer = session.exchange(files, Path(scratch) / RESULTS)
         if "refused" in answer:
             raise _refusal(answer, self)
-        return Found.read(answer["stdout"])
+        found = Found.read(answer["stdout"])
+        if answer["stdout"].strip() and not found.python:
+            raise NotUnderstood("what it says of itself has another form", self.host)
+        return found
 
     def command(self) -> list[str]:
         """Return the command line of ssh.
@@ -213,38 +215,46 @@ class _Session:
         self._seconds = seconds
         self._late = False
 
-    def exchange(self, files: Sequence[Path]) -> tuple[dict[str, Any], bytes]:
-        with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                self._board.command(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-            )
-            timer = threading.Timer(self._seconds + 60, self._expire, [process])
-            timer.start()
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                # A board that refuses early answers before it has taken everything.
-                with suppress(BrokenPipeError):
-                    for chunk in self._request(files):
-                        process.stdin.write(chunk)
-                    process.stdin.flush()
-                found = _read_answer(process.stdout)
-            finally:
-                timer.cancel()
-                with suppress(BrokenPipeError):
-                    process.stdin.close()
-                if self._late or not _finished(process):
-                    _kill(process)
-                process.stdout.close()
-                code = process.wait()
-            log.seek(0)
-            said = log.read().decode(errors="replace").strip()
+    def exchange(self, files: Sequence[Path], results: Path) -> dict[str, Any]:
+        process = subprocess.Popen(
+            self._board.command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        timer = threading.Timer(self._seconds + 60, self._expire, [process])
+        timer.start()
+        said = Said(process.stderr, lambda: _kill(process))
+        try:
+            # A board that refuses early answers before it has taken everything.
+            with suppress(BrokenPipeError):
+                for chunk in self._request(files):
+                    process.stdin.write(chunk)
+                process.stdin.flush()
+            found = read_stream(process.stdout, results)
+        except NotUnderstood as error:
+            _kill(process)
+            raise NotUnderstood(error.why, self._board.host) from error
+        finally:
+            timer.cancel()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            if self._late or not _finished(process):
+                _kill(process)
+            process.stdout.close()
+            code = process.wait()
+            text = said.text()
+            process.stderr.close()
+        if said.exceeded:
+            raise NotUnderstood("it prints too much on stderr", self._board.host, text)
+        if found is None and not code and not self._late:
+            raise NotUnderstood("it ended without an answer", self._board.host, text)
         if found is None:
-            raise self._broken(code, said)
+            raise self._broken(code, text)
         return found
 
     def _request(self, files: Sequence[Path]) -> Iterator[bytes]:
@@ -286,21 +296,6 @@ class _Session:
             hint="run it again; the board removes what was copied as soon as it notices",
             details=said,
         )
-
-
-def _read_answer(stream: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """Return the answer and its payload; ``None`` where the connection ended before.
-
-    A login shell may print before the receiver starts; that is passed over.
-    """
-    for line in stream:
-        if line.startswith(_MARK):
-            answer: dict[str, Any] = json.loads(line[len(_MARK) :])
-            payload = stream.read(answer["bytes"])
-            if hashlib.sha256(payload).hexdigest() != answer["sha256"]:
-                return None
-            return answer, payload
-    return None
 
 
 def _finished(process: subprocess.Popen[bytes]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from edgeconv.targets.coral.compiler.advice import MAPPED, advice_for
 
 _VERSION = re.compile(r"^Edge TPU Compiler version (\S+)$")
-_SIZE = re.compile(r"^([\d.]+)\s*(B|KiB|MiB|GiB)$")
+_SIZE = re.compile(r"^(\d{1,15}(?:\.\d*)?)\s*(B|KiB|MiB|GiB)$")
 _ROW = re.compile(r"^(\S+)\s{2,}(\d+)\s{2,}(.+)$")
 _ATTEMPT = re.compile(r"^Try to compile segment with (\d+) ops$")
 _MILLISECONDS = re.compile(r"^Model compiled successfully in (\d+) ms[.!]?$")

@@ -1,0 +1,136 @@
+"""A board that answers with anything: one error, little memory, no letters that terminals obey."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeconv.arrays import write_npz
+from edgeconv.errors import WorkerError
+from edgeconv.toolchain.device.answer import NotUnderstood, checked, clean
+from edgeconv.toolchain.device.job import Found, read_answer
+from edgeconv.toolchain.device.ssh import Board
+
+_SSH = """#!{python}
+import hashlib, json, os, sys, threading, time
+out = sys.stdout.buffer
+threading.Thread(target=sys.stdin.buffer.read, daemon=True).start()
+def answer(payload=b"", **values):
+    values = {{"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest(), **values}}
+    out.write(b"EDGECONV " + json.dumps(values).encode() + b"\\n" + payload)
+    out.flush()
+def for_ever(text, stream=out):
+    while True:
+        stream.write(text)
+try:
+    {code}
+    out.flush()
+except BrokenPipeError:
+    pass
+os._exit(0)
+"""
+
+_ANSWERS = {
+    "noise": "out.write(os.urandom(1 << 20))",
+    "no json": 'out.write(b"EDGECONV {nope\\n")',
+    "a list": 'out.write(b"EDGECONV [1]\\n")',
+    "no bytes": 'out.write(b"EDGECONV {}\\n")',
+    "an endless line": 'for_ever(b"x" * (1 << 20))',
+    "endless lines": 'for_ever(b"motd\\n" * 100000)',
+    "too many bytes": "answer(bytes=1 << 60); for_ever(b'x' * 9999)",
+    "negative bytes": "answer(bytes=-1); for_ever(b'x' * 9999)",
+    "true bytes": "answer(bytes=True)",
+    "endless stderr": 'for_ever(b"e" * (1 << 20), sys.stderr.buffer)',
+    "nesting": 'out.write(b"EDGECONV " + b"[" * 200000 + b"\\n")',
+    "an unknown refusal": 'answer(refused="\\x1b[31mboo", details="\\x1b]0;title\\x07")',
+    "a refusal without details": 'answer(refused="os")',
+    "a refusal of another type": 'answer(refused={"a": 1}, details="x")',
+    "letters that terminals obey": (
+        'answer(stdout=json.dumps({"runtimes": ["\\x1b[31mx"], "python": "3\\x1b[2J", '
+        '"machine": "m", "pycoral": None}), stderr="")'
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", _ANSWERS)
+def test_a_hostile_board(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = _ANSWERS[kind].replace("; ", "\n    ")
+    program = tmp_path / "ssh"
+    program.write_text(_SSH.format(python=sys.executable, code=code))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    began = time.monotonic()
+    with pytest.raises(NotUnderstood, match="the board's answer is not understood") as caught:
+        Board("pi@board").probe()
+    assert time.monotonic() - began < 30
+    assert isinstance(caught.value, WorkerError)
+    assert clean(str(caught.value)) == str(caught.value)
+
+
+def test_what_a_sound_board_answers_passes() -> None:
+    answer = {"bytes": 3, "sha256": "x", "stdout": "a", "stderr": ""}
+    assert checked(answer) == answer
+    refusal = {"bytes": 0, "sha256": "", "refused": "os", "errno": 28, "details": "\x1b[2Jfull"}
+    assert checked(refusal)["details"] == "�[2Jfull"
+
+
+_RAN = {
+    "ran_on": "cpu",
+    "fallback": None,
+    "advice": "",
+    "runtime": "tflite-runtime 2.14",
+    "latency_ms": {"first": 1.0, "median": 1.0, "p90": 1.0, "runs": 3},
+    "memory_bytes": 5,
+    "python": "3.9",
+    "machine": "aarch64",
+}
+
+
+def test_a_sound_run_is_read(tmp_path: Path) -> None:
+    write_npz(tmp_path / "r.npz", {"0": np.zeros(3, np.int8), "1": np.ones(2, np.int8)})
+    ran = read_answer(json.dumps(_RAN), "", tmp_path / "r.npz", "board")
+    assert [len(array) for array in ran.outputs] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ran_on": "gpu"},
+        {"latency_ms": None},
+        {"latency_ms": {"first": "1"}},
+        {"memory_bytes": -1},
+        {"machine": "\x1b[31m"},
+        {"runtime": 3},
+        {"fallback": {}},
+        {"python": None},
+        {"failure": ["x"]},
+    ],
+)
+def test_a_run_of_another_form_is_not(change: dict[str, object], tmp_path: Path) -> None:
+    write_npz(tmp_path / "r.npz", {"0": np.zeros(3, np.int8)})
+    with pytest.raises(NotUnderstood):
+        read_answer(json.dumps(_RAN | change), "", tmp_path / "r.npz", "board")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nothing"])
+def test_results_that_are_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "r.npz").write_bytes(content)
+    with pytest.raises(NotUnderstood):
+        read_answer(json.dumps(_RAN), "", tmp_path / "r.npz", "board")
+
+
+def test_results_of_other_names(tmp_path: Path) -> None:
+    write_npz(tmp_path / "r.npz", {"x": np.zeros(3, np.int8)})
+    with pytest.raises(NotUnderstood, match="numbered"):
+        read_answer(json.dumps(_RAN), "", tmp_path / "r.npz", "board")
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "[" * 200_000, '{"runtimes": 3}', "\x1b"])
+def test_a_probe_of_another_form_says_nothing(text: str) -> None:
+    assert Found.read(text) == Found()
