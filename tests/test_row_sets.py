@@ -83,6 +83,19 @@ def test_a_wrong_row_fails(gate: Mapping[str, float], name: str) -> None:
     assert "rows 0." in reasons(reference, candidate, gate)
 
 
+def test_boxes_that_lie_elsewhere_are_others_even_in_8_bits() -> None:
+    """A shift of 24 of 320 pixels leaves a box of 60 too little for a detection to be the same."""
+    reference = detections()
+    rng = np.random.default_rng(3)
+    corner = rng.uniform(0, 260, (*reference["box"].shape[:3], 2))
+    reference["box"] = np.concatenate([corner, corner + 60], axis=3).astype(np.float32)
+    candidate = {name: array.copy() for name, array in reference.items()}
+    candidate["box"] += np.float32(6)
+    assert reasons(reference, candidate, INT8) == ""
+    candidate["box"] += np.float32(18)
+    assert "rows" in reasons(reference, candidate, INT8)
+
+
 def test_a_row_that_is_there_twice_is_one_that_is_lost() -> None:
     reference = detections(samples=1, rows=4)
     assert "rows 0.75 is below 0.999" in reasons(reference, in_order(reference, [1, 1, 2, 3]))

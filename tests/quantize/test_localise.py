@@ -26,7 +26,7 @@ def test_error_is_found_where_it_is_made_and_where_it_is_carried(lab: Any) -> No
     spread = np.array([1000, 1, 1, 1, 1, 1, 1, 1], np.float32)
     wide = model.op("MUL", source, model.constant(spread))
     back = model.op("MUL", wide, model.constant(1 / spread))
-    last = model.op("ADD", back, model.constant(np.full(8, 0.5)))
+    last = model.op("ADD", back, source)
     artifact = lab.save(model, last)
     rows = [[rng.standard_normal((1, 4, 4, 8)).astype(np.float32)] for _ in range(4)]
     found = errors(lab, artifact, rows, disable_recovery=("all",))
