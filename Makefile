@@ -1,13 +1,14 @@
 # Every target builds the environment that it needs. Needed beforehand: Python 3.11 to 3.13, make, git.
 #   make demo    convert the digits network to int8 and compare the accuracies
 #   make test    run all tests
+#   make fuzz    read changed files, many of each kind; FUZZ=1000 says how many
 #   make check   lint, formatting, types
 #   make clean   remove everything that the targets above made
 # Another interpreter: make PYTHON=/path/to/python3.12 test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check clean
+.PHONY: help demo test fuzz check clean
 
 PYTHON ?=
 # PyTorch's own index has builds without CUDA, which are several gigabytes smaller.
@@ -46,6 +47,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(VENV)/bin/python -m pytest
+
+FUZZ ?= 10000
+fuzz: $(STAMP)
+	$(VENV)/bin/python -m tests.fuzz --cases $(FUZZ)
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

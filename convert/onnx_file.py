@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.convert.infer_shapes import first_line, infer_shapes
-from edgeconv.convert.onnx_limits import require_bounded, require_room, require_small_inputs
+from edgeconv.convert.onnx_limits import (
+    require_bounded,
+    require_room,
+    require_small_inputs,
+    sound,
+)
 from edgeconv.convert.shapes import (
     InputShapes,
     Shape,
@@ -51,10 +56,11 @@ def open_onnx(path: Path, input_shapes: ShapesLike = None, *, open_batch: bool =
         UsageError: A shape is missing or does not fit.
     """
     model = read(path)
-    inputs = _fixed_inputs(model.graph, as_input_shapes(input_shapes), str(path))
-    if not open_batch:
-        inputs = of_one(inputs)
-    outputs = tuple(_spec(value, str(path)) for value in model.graph.output)
+    with sound(path):
+        inputs = _fixed_inputs(model.graph, as_input_shapes(input_shapes), str(path))
+        if not open_batch:
+            inputs = of_one(inputs)
+        outputs = tuple(_spec(value, str(path)) for value in model.graph.output)
     return Artifact(Format.ONNX, path, inputs, outputs)
 
 
@@ -64,10 +70,11 @@ def read(path: Path) -> ModelProto:
     Raises:
         InvalidModel: It is damaged, unsafe, or the checker refuses it.
     """
-    model = _parse(path)
-    require_bounded(model, str(path))
-    _check_external_data(model, path)
-    _check(path)
+    with sound(path):
+        model = _parse(path)
+        require_bounded(model, str(path))
+        _check_external_data(model, path)
+        _check(path)
     return model
 
 
@@ -114,20 +121,21 @@ def adopt(source: Artifact, path: Path) -> Artifact:
     """
     import onnx
 
-    model = onnx.load(source.path, load_external_data=False)
-    pin_inputs(model.graph, {spec.name: spec.source_shape for spec in source.inputs})
-    size = source.path.stat().st_size + sum(
-        tensor_size(tensor) for tensor in tensors_of(model.graph) if is_external(tensor)
-    )
-    if size <= MAX_INLINE:
-        onnx.load_external_data_for_model(model, str(source.path.parent))
-    return write_onnx(
-        model,
-        path,
-        base=source.path.parent,
-        inline=size <= MAX_INLINE,
-        where=str(source.path),
-    )
+    with sound(source.path):
+        model = onnx.load(source.path, load_external_data=False)
+        pin_inputs(model.graph, {spec.name: spec.source_shape for spec in source.inputs})
+        size = source.path.stat().st_size + sum(
+            tensor_size(tensor) for tensor in tensors_of(model.graph) if is_external(tensor)
+        )
+        if size <= MAX_INLINE:
+            onnx.load_external_data_for_model(model, str(source.path.parent))
+        return write_onnx(
+            model,
+            path,
+            base=source.path.parent,
+            inline=size <= MAX_INLINE,
+            where=str(source.path),
+        )
 
 
 def write_onnx(

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeconv.convert.sniff import truncated
 from edgeconv.errors import InvalidModel
 
 if TYPE_CHECKING:
@@ -26,6 +29,26 @@ _LARGEST_VALUE = (1 << 31) - 1
 """Bytes of one value: some, or a multiple of inputs and weights; TFLite's sizes have 31 bits."""
 
 _Key = tuple[str, str, str]
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """Turn what only a damaged file provokes into an error: a name that is no text, a wrong type.
+
+    Raises:
+        InvalidModel: There was one.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InvalidModel(
+            "a name in the ONNX file is not UTF-8",
+            where=str(path),
+            why=str(error),
+            hint="export it again; protobuf takes no other text",
+        ) from error
+    except (KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise truncated(path, "ONNX file") from error
 
 
 def require_bounded(model: ModelProto, where: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ def _has_open_loops(path: Path) -> bool:
                     if not count.isdigit():
                         return True
                     turns *= max(1, int(count))
-    except (OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error):
         return False  # loading it says what is wrong
     return turns > _TURNS
 

@@ -8,11 +8,13 @@ the CPU may feed it, and whatever depends on an operator that does not map is st
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeconv.errors import InvalidModel
 from edgeconv.targets.coral import graph, ops
 from edgeconv.targets.coral.front_end import Objection, objections
 from edgeconv.targets.coral.graph import Op, View
@@ -143,7 +145,18 @@ def predict(path: Path, runtime: int = ops.NEWEST_RUNTIME) -> Prediction:
     Raises:
         InvalidModel: The file is missing, is not TFLite, or is truncated or inconsistent.
     """
-    return predict_view(graph.load(path), runtime)
+    view = graph.load(path)
+    try:
+        return predict_view(view, runtime)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+        # An operator without the inputs, the rank or the options that it always has.
+        raise InvalidModel(
+            "an operator of the model is not well formed",
+            where=str(path),
+            why=f"{type(error).__name__}: {error}",
+            hint="convert it again; the TFLite runtime would refuse it, too",
+            details=traceback.format_exc(),
+        ) from error
 
 
 def predict_view(view: View, runtime: int = ops.NEWEST_RUNTIME) -> Prediction:
