@@ -26,6 +26,7 @@ from edgeconv.convert.torch_files import (
 )
 from edgeconv.convert.torch_model import TorchModel, from_module, parameter_names, random_inputs
 from edgeconv.convert.torch_program import from_program
+from edgeconv.convert.weight_limit import require_weights_fit
 from edgeconv.errors import UsageError
 from edgeconv.toolchain.user_code import failed, import_function, importable_from_here
 
@@ -86,6 +87,7 @@ def load_model(
         return open_onnx(path, shapes, open_batch=open_batch)
     if kind in (Kind.EXPORTED_PROGRAM, Kind.OLD_EXPORTED_PROGRAM):
         program = load_exported_program(path, trust_pickle=trust_pickle)
+        require_weights_fit(program.state_dict.values(), str(path))
         return from_program(
             program, path.stem, shapes, seed, where=str(path), open_batch=open_batch
         )
@@ -163,6 +165,7 @@ def _shaped(
     missing = [label for label, required in names if required and label not in given]
     if missing or not given:
         raise shapes_missing(where, kind, missing)
+    require_weights_fit(module.state_dict().values(), where)
     specs = [TensorSpec.plain(label, shape, "float32") for label, shape in given.items()]
     tensors = random_inputs(specs, seed)
     order = _call_order([label for label, _ in names], specs, tensors)

@@ -27,6 +27,7 @@ from edgeconv.convert.shapes import (
     shape_dynamic,
 )
 from edgeconv.convert.sniff import truncated
+from edgeconv.convert.weight_limit import require_onnx_fits
 from edgeconv.errors import EdgeconvError, InvalidModel
 from edgeconv.toolchain.limits import reading
 
@@ -54,9 +55,11 @@ def open_onnx(path: Path, input_shapes: ShapesLike = None, *, open_batch: bool =
     Raises:
         InvalidModel: It is damaged, unsafe, or the checker refuses it.
         UsageError: A shape is missing or does not fit.
+        ConversionError: Its weights are more than a .tflite file holds.
     """
     model = read(path)
     with sound(path):
+        require_onnx_fits(tensors_of(model.graph), str(path))
         inputs = _fixed_inputs(model.graph, as_input_shapes(input_shapes), str(path))
         if not open_batch:
             inputs = of_one(inputs)
