@@ -166,3 +166,11 @@ def _shape(value: ValueInfoProto) -> tuple[int, ...] | None:
     if sizes and sizes[0] is None:
         sizes[0] = 1
     return None if None in sizes else tuple(int(size) for size in sizes if size is not None)
+
+
+def simulates_quantization(path: Path) -> bool:
+    """Tell whether an ONNX file computes with 8-bit steps, by QuantizeLinear."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from edgeconv.artifacts import Artifact, Format, TensorSpec
 from edgeconv.convert.infer_shapes import first_line, infer_shapes
 from edgeconv.convert.onnx_limits import (
     require_bounded,
+    require_convertible,
     require_room,
     require_small_inputs,
     sound,
@@ -57,7 +58,7 @@ def open_onnx(path: Path, input_shapes: ShapesLike = None, *, open_batch: bool =
         UsageError: A shape is missing or does not fit.
         ConversionError: Its weights are more than a .tflite file holds.
     """
-    model = read(path)
+    model = read(path, before=require_convertible)
     with sound(path):
         require_onnx_fits(tensors_of(model.graph), str(path))
         inputs = _fixed_inputs(model.graph, as_input_shapes(input_shapes), str(path))
@@ -67,14 +68,20 @@ def open_onnx(path: Path, input_shapes: ShapesLike = None, *, open_batch: bool =
     return Artifact(Format.ONNX, path, inputs, outputs)
 
 
-def read(path: Path) -> ModelProto:
+def read(path: Path, before: Callable[[ModelProto, str], None] | None = None) -> ModelProto:
     """Read and check an ONNX file, its external data left where it is.
+
+    Args:
+        path: The file.
+        before: A check of the caller's that comes before those that take long.
 
     Raises:
         InvalidModel: It is damaged, unsafe, or the checker refuses it.
     """
     with sound(path):
         model = _parse(path)
+        if before is not None:
+            before(model, str(path))
         require_bounded(model, str(path))
         _check_external_data(model, path)
         _check(path)
@@ -386,11 +393,3 @@ def _attributes(node: object) -> Iterator[TensorProto]:
         yield from attribute.tensors
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
             yield from tensors_of(graph)
-
-
-def simulates_quantization(path: Path) -> bool:
-    """Tell whether an ONNX file computes with 8-bit steps, by QuantizeLinear."""
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)

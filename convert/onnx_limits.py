@@ -23,6 +23,9 @@ _NODES = 100_000
 _NODES_PER_NODE = 100
 """Nodes after expanding functions: some, and a multiple of those in the file."""
 
+_MOST_NODES = 50_000
+"""Nodes that are converted; the largest models that exporters write have some ten thousand."""
+
 _VALUE_BYTES = 512 << 20
 _VALUE_PER_GIVEN = 64
 _LARGEST_VALUE = (1 << 31) - 1
@@ -115,6 +118,23 @@ class _Expansion:
                 continue
             self._sizes[key] = 1 + sum(self._sizes.get(one, 1) for one in calls[key])
             waiting.pop()
+
+
+def require_convertible(model: ModelProto, where: str) -> None:
+    """Require no more nodes than are converted in minutes.
+
+    Raises:
+        InvalidModel: There are more.
+    """
+    count = sum(1 for _ in _nodes(model.graph.node))
+    if count > _MOST_NODES:
+        raise InvalidModel(
+            f"the model has {count:,} nodes",
+            where=where,
+            why=f"more than {_MOST_NODES:,} are not converted: TensorFlow's converter, which takes "
+            "part, would take hours",
+            hint="export it with loops of fewer steps, or as several models",
+        )
 
 
 def require_room(model: ModelProto, given: int, where: str) -> None:

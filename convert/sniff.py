@@ -17,6 +17,8 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 # Deflate reaches 1032:1 (RFC 1951 codes of 258 bytes in 2 bits); models hardly compress at all.
 _MAX_RATIO = 1100
 _MAX_MEMBERS = 1_000_000
+# What zipfile and zlib raise over damaged archives; RuntimeError over encrypted ones.
+_DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Kind(StrEnum):
@@ -145,7 +147,7 @@ def _members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise truncated(path, "zip archive") from error
     # A truncated archive may end inside a member that is a whole archive itself.
     if entries and min(entry.header_offset for entry in entries) != 0:
@@ -187,7 +189,7 @@ def require_checksums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             changed = archive.testzip()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, zlib.error) as error:
+    except _DAMAGE as error:
         raise truncated(path, "zip archive") from error
     if changed is not None:
         raise InvalidModel(

@@ -15,9 +15,16 @@ from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format
 from edgeconv.batches import run_in_batches
 from edgeconv.bundle import Bundle
-from edgeconv.convert.onnx_file import simulates_quantization
+from edgeconv.convert.onnx_facts import simulates_quantization
 from edgeconv.convert.onnx_parts import read_anatomy
-from edgeconv.errors import EdgeconvError, InvalidModel, NoRuntime, WorkerCrashed, WorkerError
+from edgeconv.errors import (
+    EdgeconvError,
+    InvalidModel,
+    LimitExceeded,
+    NoRuntime,
+    WorkerCrashed,
+    WorkerError,
+)
 from edgeconv.gates import Gate, Gates, gate_for
 from edgeconv.judging import row_tolerance
 from edgeconv.parity import OutputFigures
@@ -250,6 +257,9 @@ class Verifier:
         except NoRuntime as error:
             self.skip(stage, artifact, _one_line(error))
             return
+        except LimitExceeded:
+            # It says nothing of the stage, only of this machine.
+            raise
         except (WorkerError, InvalidModel) as error:
             reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))

@@ -113,6 +113,7 @@ def _model(path: Path) -> Path:
 
 
 def _compile(models: Sequence[Path], values: dict[str, Any]) -> list[CompiledModel]:
+    from edgeconv import tflite
     from edgeconv.errors import CompilerError, UsageError
     from edgeconv.targets.coral.compiler.bisect import located
     from edgeconv.targets.coral.compiler.compile import compile_models
@@ -133,6 +134,8 @@ def _compile(models: Sequence[Path], values: dict[str, Any]) -> list[CompiledMod
     )
     if values["bisect"] and (len(models) > 1 or options.num_segments > 1):
         raise UsageError("--bisect takes one model, without segments", hint="leave it out")
+    for model in models:
+        tflite.load(model)  # what is wrong with it is told before what is missing
     compiler = require(options.image)
     output: Path = values["output"]
     try:

@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper
 
 from edgeconv.convert import onnx_file
-from edgeconv.convert.onnx_limits import require_bounded, require_room
+from edgeconv.convert.onnx_limits import require_bounded, require_convertible, require_room
 from edgeconv.convert.torch_limits import is_bounded
 from edgeconv.errors import InvalidModel, LimitExceeded
 from edgeconv.toolchain.worker import Worker
@@ -186,3 +186,16 @@ def test_a_program_that_never_ends_is_stopped(tmp_path: Path) -> None:
 def test_a_program_with_a_short_loop_loads(tmp_path: Path) -> None:
     torch.jit.script(_Counted()).save(str(tmp_path / "m.pt"))
     assert _open(tmp_path / "m.pt")["inputs"][0]["shape"] == [1, 3]
+
+
+def test_more_nodes_than_are_converted_are_refused(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", [f"v{n}"], [f"v{n + 1}"]) for n in range(50_001)]
+    values = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("v0", "v50001")
+    ]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    with pytest.raises(InvalidModel, match="50,001 nodes"):
+        require_convertible(model, "m.onnx")
+    del model.graph.node[0]
+    require_convertible(model, "m.onnx")

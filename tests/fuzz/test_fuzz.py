@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from edgeconv.convert.sniff import require_checksums
+from edgeconv.errors import InvalidModel
 from tests.fuzz.cases import found_before, judge, run
-from tests.fuzz.readers import READERS, ROOT
+from tests.fuzz.readers import CORPUS, READERS, ROOT
 
 _CASES = {"pt2": 12, "torchscript": 20, "onnx": 60, "saved_model": 60}
 _MOST = 150
@@ -42,3 +44,8 @@ def test_what_was_found_before_is_refused(name: str, tmp_path: Path) -> None:
         path = tmp_path / f"found{reader.suffix}"
         path.write_bytes(file.read_bytes())
         assert judge(reader, path)[0] in ("read", "refused"), file.name
+
+
+def test_an_archive_that_ends_within_a_member_is_refused() -> None:
+    with pytest.raises(InvalidModel, match="corrupt"):
+        require_checksums(CORPUS / "pt2-ends-within-a-member")
