@@ -57,7 +57,8 @@ class Figures:
     @property
     def shown(self) -> npt.NDArray[np.bool_]:
         """Which parts are those of outputs as users see them."""
-        found: npt.NDArray[np.bool_] = ~self.shares[sorted(self.inner)].any(axis=0)
+        hidden = np.any(self.shares[sorted(self.inner)], axis=0)
+        found: npt.NDArray[np.bool_] = np.logical_not(hidden)
         return found
 
     @property
