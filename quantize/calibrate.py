@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-
-import numpy as np
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidData
@@ -48,13 +47,25 @@ def watch(
     return found
 
 
-def ranges_of(graph: Graph, seen: Mapping[int, Seen], calibrator: Calibrator) -> dict[int, Range]:
-    """Return the range of each tensor, zero included.
+def ranges_of(seen: Mapping[int, Seen], calibrator: Calibrator) -> dict[int, Range]:
+    """Return the range of each tensor, zero included; `require_finite` tells which are none."""
+    return {index: _range(one.range(calibrator)) for index, one in seen.items()}
+
+
+def require_finite(graph: Graph, ranges: Mapping[int, Range]) -> None:
+    """Check the ranges of tensors that become integers.
 
     Raises:
         InvalidData: A range is not finite.
     """
-    return {index: _checked(graph, index, one.range(calibrator)) for index, one in seen.items()}
+    for index, found in ranges.items():
+        if not math.isfinite(found.width):
+            raise InvalidData(
+                "a tensor becomes NaN or infinite during calibration",
+                where=graph.name(index),
+                why=f"its values span {found.low} to {found.high}",
+                hint="check the calibration data, and the model in float",
+            )
 
 
 def _observe(
@@ -81,13 +92,7 @@ def _observe(
             progress(count, len(samples))
 
 
-def _checked(graph: Graph, index: int, found: tuple[float, float]) -> Range:
+def _range(found: tuple[float, float]) -> Range:
     low, high = found
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InvalidData(
-            "a tensor becomes NaN or infinite during calibration",
-            where=graph.name(index),
-            why=f"its values span {low} to {high}",
-            hint="check the calibration data, and the model in float",
-        )
-    return Range.of(low, high)
+    # Other than NaN, infinity would vanish where a range is scaled or joined.
+    return Range.of(low, high) if math.isfinite(high - low) else Range(math.nan, math.nan)

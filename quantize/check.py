@@ -76,7 +76,7 @@ def supported(graph: Graph, precisions: Sequence[str], *, mixed: bool = True) ->
     nodes = [
         UnsupportedNode(graph.op(operator), graph.label(operator), reason)
         for operator, precision in zip(graph.operators, precisions, strict=True)
-        if precision == "int8" and (reason := _obstacle(graph, operator))
+        if precision == "int8" and (reason := obstacle(graph, operator))
     ]
     nodes += [
         UnsupportedNode("variable", graph.name(index), "state kept between runs has no int8 form")
@@ -155,7 +155,7 @@ def _neutral(detail: dict[str, Any]) -> Any:
     return np.full(detail["shape"], zero_point if scale else 0, detail["dtype"])
 
 
-def _obstacle(graph: Graph, operator: OperatorT) -> str:
+def obstacle(graph: Graph, operator: OperatorT) -> str:
     """Return why an operator cannot be quantized, or an empty text."""
     if not any(map(graph.is_float, (*operator.inputs, *operator.outputs))):
         return ""

@@ -18,6 +18,7 @@ from edgeconv.quantize import (
     check,
     factors,
     index_path,
+    islands,
     magnitude,
     qdq,
     remarks,
@@ -192,8 +193,13 @@ class _Static:
         unused = [] if "int8" in lowered else remarks.unused(imported, "int16x8")
         if unused:
             imported = Imported()
-        check.supported(graph, lowered, mixed=self.mixed)
         notes = [*exact, *remarks.left_float(graph, asked, lowered), *unused]
+        if self.mixed:
+            lowered, said = islands.formless(graph, lowered)
+            notes += said
+        check.supported(graph, lowered, mixed=self.mixed)
+        lowered, said = islands.hidden(graph, lowered, self.feeds)
+        notes += said
         lowered, said = magnitude.in_float(graph, lowered)
         notes += said
         outputs = [graph.name(index) for index in graph.outputs]

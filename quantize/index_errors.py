@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize import check, static
+from edgeconv.quantize import check, islands, static
 from edgeconv.quantize.calibrators import CALIBRATORS
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.lower import lower
@@ -33,6 +33,7 @@ def differing(
     """
     trial = graph.copy()
     lowered = lower(trial, precisions)
+    lowered, _ = islands.formless(trial, lowered)
     check.supported(trial, lowered)
     ranges = static.observe(trial, feeds, CALIBRATORS["minmax"], everything=True)
     built = trial.copy()

@@ -4,7 +4,8 @@ FLOOR, ROUND and casts to integers turn an error of any size beside a whole numb
 whole unit, and an index that is off by one fetches another sample. So what leads to them keeps
 float32: the arithmetic of positions back to the layers that they come from, those layers too where
 the positions select samples, and the whole way where that costs little. So does what is whole
-itself, and the fraction that is left beside it, from which interpolation takes its weights.
+itself, and the fraction that is left beside it, from which interpolation takes its weights. Where
+NaN is made and removed, the sign of a number decides as much, and the same is done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgeconv.artifacts import Array
-from edgeconv.quantize import whole
+from edgeconv.quantize import undefined, whole
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.index_errors import INDEX_SLOTS, differing
 from edgeconv.quantize.precision import BITS, Precision
@@ -61,6 +62,7 @@ class IndexPath:
         inexact: Layers whose integer results select samples.
         fed: The graph's inputs that these operators read.
         differing: The share of indices that they make different; 0 where it was not measured.
+        undefined: How many of the operators read or write NaN or infinity.
     """
 
     precisions: list[Precision]
@@ -68,6 +70,7 @@ class IndexPath:
     inexact: tuple[int, ...] = ()
     fed: frozenset[int] = frozenset()
     differing: float = 0.0
+    undefined: int = 0
 
 
 def find(
@@ -99,6 +102,7 @@ class _Finder:
     given: set[int]
     makers: dict[int, int] = field(default_factory=dict)
     steps: Mapping[int, float] = field(default_factory=dict)
+    undefined: set[int] = field(default_factory=set)
 
     def run(self, feeds: Sequence[Sequence[Array]]) -> IndexPath:
         graph = self.graph
@@ -108,7 +112,8 @@ class _Finder:
             for index in operator.outputs
         }
         self.steps = whole.steps(graph)
-        selecting, rounding = set(self._selecting()), set(self._rounding())
+        self.undefined = undefined.find(graph, feeds)
+        selecting, rounding = {*self._selecting(), *self.undefined}, set(self._rounding())
         wide = {self.makers[index] for index in self._too_wide(feeds)}
         chosen = self._behind({*selecting, *rounding, *wide})
         everything = self._behind(chosen, layers=True)
@@ -135,7 +140,8 @@ class _Finder:
             precisions[place] = "float"
         read = {index for place in moved for index in graph.operators[place].inputs}
         fed = frozenset(read & {*graph.inputs})
-        return IndexPath(precisions, tuple(moved), tuple(sorted(inexact)), fed)
+        count = len(self.undefined & set(moved))
+        return IndexPath(precisions, tuple(moved), tuple(sorted(inexact)), fed, undefined=count)
 
     def _selecting(self) -> Iterator[int]:
         """Yield where real numbers become the integers that select samples."""

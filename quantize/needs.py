@@ -46,6 +46,9 @@ _UNARY_16: dict[str, Range] = {
 }
 """What is different for 16 bits."""
 
+CHOOSING_HIGH = ("REDUCE_MAX", "ARG_MAX")
+"""Operators to which only the order of low values matters."""
+
 _HIDES_LOW = {"MAX_POOL_2D", "REDUCE_MAX", "ARG_MAX"}
 _HIDES_HIGH = {"REDUCE_MIN", "ARG_MIN"}
 """Operators that ignore a low or a high padding value as long as there is another value."""
@@ -58,8 +61,14 @@ less than a tenth of SOFTMAX's output step, 1/256."""
 _SWITCHING = 100.0
 """Factors beyond that scale nothing: they make of 0 and 1 what is seen and hidden."""
 
-_HIDDEN, _LOWEST = 5000.0, -1e30
+HIDDEN, _LOWEST = 5000.0, -1e30
 """A row that far below another, or below that number, is hidden by a mask: all may saturate."""
+
+_GAP = 8.0
+"""What a mask hides is that many times lower than all else is large."""
+
+_BELOW = 1 / 64
+"""So much of the width of what is seen, what is hidden lies below it: four steps of 8 bits."""
 
 
 def unary_need(name: str, bits: int = 8) -> Range:
@@ -128,11 +137,31 @@ def softmax_view(operator: OperatorT) -> Callable[[Array], Array]:
         margin = (_SOFTMAX_MARGIN + math.log(values.shape[-1])) / beta
         largest = values.max(axis=-1, keepdims=True)
         raised = np.maximum(values, largest - np.float32(margin))
-        hidden = largest < max(_LOWEST, values.max(initial=_LOWEST) - _HIDDEN)
+        hidden = largest < max(_LOWEST, values.max(initial=_LOWEST) - HIDDEN)
         seen: Array = np.where(hidden, np.float32(0), raised)
         return seen
 
     return raise_low
+
+
+def hides(values: Array) -> bool:
+    """Tell whether some of the values are so low beside the others that a mask hides them."""
+    low = values <= -HIDDEN
+    if not low.any():
+        return False
+    seen = values[~low]
+    return bool(values[low].max() < -_GAP * np.abs(seen).max(initial=0))
+
+
+def raise_hidden(values: Array) -> Array:
+    """Put just below what is seen what a mask hides: all that a maximum needs to know of it."""
+    if not hides(values):
+        return values
+    low = values <= -HIDDEN
+    seen = values[~low]
+    least, most = float(seen.min(initial=0)), float(seen.max(initial=0))
+    raised: Array = np.where(low, np.float32(least - _BELOW * (most - least)), values)
+    return raised
 
 
 def pads(graph: Graph, operator: OperatorT, readers: Sequence[OperatorT]) -> list[float]:

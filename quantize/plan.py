@@ -117,9 +117,15 @@ class Plan:
         """Return by tensor what of its values matters, where that is not all.
 
         What only SOFTMAX reads, moved on its way there, is seen where SOFTMAX reads it: its rows
-        lie along the last axis there.
+        lie along the last axis there. What a maximum is taken of is seen without what masks hide.
         """
         found: dict[int, list[View]] = {}
+        chosen_from = {
+            self._root(operator.inputs[0])
+            for operator in self._graph.operators
+            if self._graph.op(operator) in needs.CHOOSING_HIGH
+            and operator.inputs[0] in self._parent
+        }
         for index in self._parent:
             tree = self._tree(index)
             readers = [self._graph.operators[position] for position, _ in tree.reads]
@@ -128,6 +134,8 @@ class Plan:
                 found[index] = [
                     (reader.inputs[0], needs.softmax_view(reader)) for reader in readers
                 ]
+            elif self._root(index) in chosen_from:
+                found[index] = [(index, needs.raise_hidden)]
         return found
 
     def choose(self, ranges: Mapping[int, Range]) -> dict[int, Affine]:

@@ -27,7 +27,10 @@ def exact(graph: Graph, path: IndexPath, origins: Origins, io_dtype: str) -> lis
     counts = Counter(map(graph.op, moved))
     names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     what = "whole numbers, and positions that select samples, are computed in float32, so that"
-    notes = [f"{what} rounding is the reference's: {names}, at {_first(graph, moved, origins)}"]
+    what = f"{what} rounding is the reference's"
+    if path.undefined:
+        what = "NaN or infinity, and what leads there, is computed in float32, which 8 bits lack"
+    notes = [f"{what}: {names}, at {_first(graph, moved, origins)}"]
     if path.inexact:
         layers = [graph.operators[place] for place in path.inexact]
         what = f"{path.differing:.1%} of the positions that select samples differ from the float"

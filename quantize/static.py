@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize import check, weights
-from edgeconv.quantize.calibrate import Progress, ranges_of, watch
+from edgeconv.quantize.calibrate import Progress, ranges_of, require_finite, watch
 from edgeconv.quantize.calibrators import Calibrator, Seen
 from edgeconv.quantize.centre import centre
 from edgeconv.quantize.edges import IoDtype
@@ -46,7 +46,7 @@ def observe(
         held=held,
         progress=progress,
     )
-    return ranges_of(graph, found, calibrator)
+    return ranges_of(found, calibrator)
 
 
 def watched(
@@ -106,6 +106,7 @@ def build(
 
     Raises:
         ConversionError: A float tensor is left beside an integer operator.
+        InvalidData: The range of a tensor that becomes an integer one is not finite.
     """
     imported = imported or Imported()
     imported.settle(graph)
@@ -122,6 +123,7 @@ def build(
         known = affine_of(graph, held, parts.bits, parts.origin, real=real)
         plan = Plan(graph, parts.bits, known | imported.affine | given)
         ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
+    require_finite(graph, {index: ranges[index] for index in plan.calibrated()})
     affine = plan.choose(ranges)
     needed = {graph.name(index): found for index, found in plan.needed().items()}
     rewrite(graph, affine, io_dtype, imported.scales.of_weight, plan.rescaled())

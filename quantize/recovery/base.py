@@ -45,7 +45,7 @@ class Draft:
 
     def calibrated(self) -> Draft:
         """Return the draft with the ranges that its calibrator finds in what was seen."""
-        return self.ranged(ranges_of(self.graph, self.seen, self.calibrator))
+        return self.ranged(ranges_of(self.seen, self.calibrator))
 
     def ranged(self, ranges: Mapping[int, Range]) -> Draft:
         """Return the draft with what is kept of ranges that a calibrator found."""

@@ -34,7 +34,7 @@ def test_operators_without_an_int8_form_are_listed_together(lab: Any) -> None:
     angle = model.op("ATAN2", x, total)
     artifact = lab.save(model, total, model.op("RELU", angle), model.op("POW", x, x))
     with pytest.raises(UnsupportedModel) as caught:
-        lab.quantize(artifact, _ROWS)
+        lab.quantize(artifact, _ROWS, mixed=False)
     assert {node.op for node in caught.value.nodes} == {"CUMSUM", "ATAN2", "POW"}
     assert all(node.node for node in caught.value.nodes)
     assert not (lab.folder / "int8.tflite").exists()
@@ -240,11 +240,10 @@ def test_the_engine_runs_in_a_worker(lab: Any, tmp_path: Path) -> None:
     assert Path(result["path"]).exists()
 
 
-@pytest.mark.parametrize(("mixed", "advice"), [(True, "--keep-float CUMSUM"), (False, "--cut")])
-def test_a_refusal_names_what_can_be_done(lab: Any, mixed: bool, advice: str) -> None:
+def test_a_refusal_names_what_can_be_done(lab: Any) -> None:
     model = lab.model()
     y = model.op("CUMSUM", model.input(2, 3), model.constant(1, "int32"))
     rows = [[np.ones((2, 3), np.float32)]]
     with pytest.raises(UnsupportedModel) as caught:
-        lab.quantize(lab.save(model, y), rows, mixed=mixed)
-    assert advice in str(caught.value)
+        lab.quantize(lab.save(model, y), rows, mixed=False)
+    assert "--cut" in str(caught.value)

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeconv import tflite
 from edgeconv.artifacts import Array, Artifact
+from edgeconv.quantize.graph import Graph
 
 LOWEST = [-1e4, -1e9, float(np.finfo(np.float32).min)]
 HEADS, LENGTH = 4, 8
@@ -103,3 +105,67 @@ def test_masks_where_precisions_are_mixed(lab: Any) -> None:
     m = lab.model()
     artifact = lab.save(m, _softmax(m, _masked(m, "filled", -1e4), "reshaped"))
     assert _quality(lab, artifact, "int8", max_drop="90dB") > 27
+
+
+def _chosen(m: Any, masked: int, way: str) -> int:
+    """Return what a maximum makes of the masked scores."""
+    last = m.constant([3], "int32")
+    if way == "largest":
+        return int(m.op("REDUCE_MAX", masked, last, keepDims=False))
+    if way == "largest, then more":
+        largest = m.op("REDUCE_MAX", masked, last, keepDims=False)
+        return int(m.op("MUL", largest, m.constant(0.5)))
+    if way == "first":
+        return int(m.op("ARG_MAX", masked, m.constant(3, "int32"), dtypes=("int32",), outputType=2))
+    largest = m.op("REDUCE_MAX", masked, last, keepDims=True)
+    total = m.op("SUM", m.op("EXP", m.op("SUB", masked, largest)), last, keepDims=True)
+    return int(m.op("ADD", m.op("LOG", total), largest))
+
+
+@pytest.mark.parametrize("low", LOWEST)
+@pytest.mark.parametrize("way", ["largest", "largest, then more", "logarithm of the sum"])
+@pytest.mark.parametrize("kind", ["filled", "added"])
+def test_a_mask_before_a_maximum(lab: Any, kind: str, way: str, low: float) -> None:
+    m = lab.model()
+    artifact = lab.save(m, _chosen(m, _masked(m, kind, low), way))
+    rows = _samples()
+    quantized = lab.quantize(artifact, rows, disable_recovery=("all",))
+    (expected,) = lab.run(artifact.path, rows, delegate=False)
+    for delegate in (True, False):
+        (found,) = lab.run(quantized.path, rows, delegate=delegate)
+        assert lab.sqnr(expected, found) > 25
+
+
+@pytest.mark.parametrize("low", LOWEST)
+@pytest.mark.parametrize("kind", ["filled", "added"])
+def test_a_mask_never_wins(lab: Any, kind: str, low: float) -> None:
+    m = lab.model()
+    artifact = lab.save(m, _chosen(m, _masked(m, kind, low), "first"))
+    rows = _samples()
+    quantized = lab.quantize(artifact, rows, disable_recovery=("all",))
+    (expected,) = lab.run(artifact.path, rows, delegate=False)
+    (found,) = lab.run(quantized.path, rows)
+    assert np.mean(expected == found) > 0.9
+    hidden = np.broadcast_to(np.stack([row[1] for row in rows]), (16, 1, HEADS, LENGTH, LENGTH))
+    assert not np.take_along_axis(hidden, found[..., None], -1).any()
+
+
+def test_a_mask_before_a_maximum_leaves_all_of_it_integer(lab: Any) -> None:
+    m = lab.model()
+    artifact = lab.save(m, _chosen(m, _masked(m, "filled", -1e9), "largest"))
+    rows = _samples()
+    quantized = lab.quantize(artifact, rows, io_dtype="int8", mixed=False)
+    graph = Graph(tflite.load(quantized.path))
+    assert not any(graph.is_float(index) for index in range(len(graph.tensors)))
+
+
+def test_numbers_that_hide_are_an_output_as_they_are(lab: Any) -> None:
+    m = lab.model()
+    artifact = lab.save(m, m.op("MUL", _masked(m, "filled", -1e9), m.constant(1.0)))
+    rows = _samples()
+    quantized = lab.quantize(artifact, rows, disable_recovery=("all",))
+    (expected,) = lab.run(artifact.path, rows, delegate=False)
+    (found,) = lab.run(quantized.path, rows)
+    seen = expected > -1e8
+    assert np.array_equal(found[~seen], expected[~seen])
+    assert lab.sqnr(expected[seen], found[seen]) > 30
