@@ -72,9 +72,31 @@ def _on_diagonal(rows: int, columns: int, offset: int) -> Tensor:
     return torch.arange(columns) - torch.arange(rows)[:, None] == offset
 
 
+def as_strided_scatter(
+    x: Tensor,
+    source: Tensor,
+    size: Sequence[int],
+    stride: Sequence[int],
+    storage_offset: int | None = None,
+) -> Tensor:
+    """``aten::as_strided_scatter``, as ``fill_diagonal_`` becomes: a selection of known places."""
+    if not x.is_contiguous():
+        return NotImplemented  # type: ignore[no-any-return]
+    places = torch.full((), storage_offset or 0, dtype=torch.int64)
+    for length, step in zip(size, stride, strict=True):
+        places = places.unsqueeze(-1) + torch.arange(length) * step
+    count = torch.arange(places.numel())
+    origin = torch.zeros(x.numel(), dtype=torch.int64).scatter(0, places.reshape(-1), count)
+    written = torch.zeros(x.numel(), dtype=torch.bool)
+    written = written.scatter(0, places.reshape(-1), torch.ones_like(count, dtype=torch.bool))
+    spread = source.reshape(-1)[origin.reshape(x.shape)]
+    return torch.where(written.reshape(x.shape), spread, x)
+
+
 TABLE: dict[str, Callable[..., Any]] = {
     "scatter_reduce.two": scatter_mean,
     "index_reduce": index_reduce,
     "index_put": index_put,
     "diagonal_scatter": diagonal_scatter,
+    "as_strided_scatter": as_strided_scatter,
 }

@@ -56,6 +56,12 @@ def masked_columns(x: Tensor) -> Tensor:
     return y
 
 
+def filled_diagonal(x: Tensor) -> Tensor:
+    y = x * 2
+    y.fill_diagonal_(0.5, wrap=x.dim() == 2 and x.shape[0] > 8)
+    return y + 1
+
+
 def diagonals(x: Tensor) -> Tensor:
     y = x.clone()
     y.diagonal().add_(1)
@@ -142,6 +148,10 @@ CASES: list[tuple[str, Function, Tensor]] = [
         normal(3, 2, 4),
     ),
     ("diagonal_scatter", diagonals, A),
+    ("as_strided_scatter", filled_diagonal, A),
+    ("as_strided_scatter", filled_diagonal, normal(9, 3)),
+    ("as_strided_scatter", filled_diagonal, normal(3, 3, 3)),
+    ("as_strided_scatter", lambda x: torch.as_strided_scatter(x, x[:2, :2], (2, 2), (6, 2), 1), A),
     ("inverse", torch.inverse, normal(2, 3, 3)),
     ("linalg_inv_ex", lambda x: torch.linalg.inv_ex(x).inverse, normal(3, 3)),
     ("linalg_inv", torch.linalg.inv, normal(4, 4)),
