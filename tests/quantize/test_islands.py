@@ -15,7 +15,7 @@ from edgeconv.quantize.graph import Graph
 
 _RNG = np.random.default_rng(3)
 _ROWS: list[list[Array]] = [[_RNG.normal(size=(1, 6, 8)).astype(np.float32) * 2] for _ in range(16)]
-_PLAIN = {"disable_recovery": ("all",)}
+_PLAIN: dict[str, Any] = {"disable_recovery": ("all",)}
 
 
 def _dtypes(path: Any, name: str) -> list[str]:
