@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, Quantization, TensorSpec
 from edgeconv.bundle import MANIFEST, Bundle, open_bundle
+from edgeconv.convert.shapes import InputShapes
+from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import InvalidModel
+from edgeconv.sources import open_onnx
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ def open_candidate(path: Path, workers: WorkerPool) -> Candidate:
         head = file.read(8)
     if head[4:8] == tflite.IDENTIFIER:
         return Candidate(describe_tflite(path))
+    if kind_of(path) is Kind.ONNX:
+        return Candidate(open_onnx(workers, path, InputShapes()))
     from edgeconv.convert.load import load_model
 
     model = load_model(path)
