@@ -14,7 +14,7 @@ import pytest
 from edgeconv.arrays import read_npz, write_npz
 from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.convert.onnx_file import open_onnx
-from edgeconv.errors import NoRuntime
+from edgeconv.errors import LimitExceeded, NoRuntime
 from edgeconv.job import Job
 from edgeconv.options import ConvertOptions
 from edgeconv.pipeline import convert
@@ -28,6 +28,10 @@ g (float[2,5,3] x) => (float[2,5,1,4] y) { y = GRU<hidden_size=4, layout=1>(x, w
 # It has no Relu of int16.
 INT16 = """<ir_version: 8, opset_import: ["": 17]>
 g (float[2,5,3] x) => (float[2,5,3] y) { i = Cast<to=5>(x) j = Relu(i) y = Cast<to=1>(j) }"""
+HUGE = """<ir_version: 8, opset_import: ["": 17]>
+g (float[2,5,3] x) => (float[2,5,3] y) {
+  i = Cast<to=5>(x) j = Relu(i) y = Cast<to=1>(j)
+  s = Constant<value_ints=[4398046511104]>() k = ConstantOfShape(s) m = Identity(k) }"""
 FOREIGN = """<ir_version: 8, opset_import: ["": 17, "nowhere": 1]>
 g (float[2,5,3] x) => (float[2,5,3] y) { y = nowhere.Op(x) }"""
 
@@ -90,6 +94,11 @@ def test_what_neither_has_is_said(pool: WorkerPool, tmp_path: Path) -> None:
         run(pool, save(FOREIGN, tmp_path), samples())
     assert "Traceback" not in str(caught.value)
     assert "nowhere" in caught.value.details
+
+
+def test_what_no_memory_holds_is_said(pool: WorkerPool, tmp_path: Path) -> None:
+    with pytest.raises(LimitExceeded, match="does not fit in memory"):
+        run(pool, save(HUGE, tmp_path), samples())
 
 
 @pytest.mark.parametrize("text", [GRU, INT16])

@@ -14,7 +14,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from edgeconv.artifacts import Array, Arrays, Artifact
-from edgeconv.errors import InvalidModel, NoRuntime
+from edgeconv.errors import InvalidModel, LimitExceeded, NoRuntime
 from edgeconv.toolchain.reference_ops import CORRECTED
 from edgeconv.toolchain.runtimes import ONNX_REFERENCE
 from edgeconv.toolchain.runtimes.samples import run_samples
@@ -33,6 +33,7 @@ def run(
     Raises:
         InvalidData: The samples do not fit.
         NoRuntime: The reference implementation does not have all of it either.
+        LimitExceeded: A value that the model computes is larger than memory.
     """
     model = Artifact.from_dict(artifact)
     names = [spec.name for spec in model.outputs]
@@ -44,6 +45,8 @@ def run(
     def infer(sample: Arrays) -> Sequence[Array]:
         try:
             return [np.asarray(array) for array in evaluator.run(names, dict(sample))]
+        except MemoryError as error:
+            raise _too_large(model, error) from error
         except Exception as error:
             # Whatever numpy meets in an operator that is not implemented in this form.
             raise _refusal(model, error) from error
@@ -53,6 +56,15 @@ def run(
     except InvalidModel as error:
         raise _refusal(model, error) from error
     return {"runtime": f"{ONNX_REFERENCE} {onnx.__version__}", "milliseconds": milliseconds}
+
+
+def _too_large(model: Artifact, error: MemoryError) -> LimitExceeded:
+    return LimitExceeded(
+        "a value that the model computes does not fit in memory",
+        where=model.path.name,
+        why=str(error),
+        hint="do not trust a small file that asks for so much; otherwise raise --memory-limit",
+    )
 
 
 def _refusal(model: Artifact, error: Exception) -> NoRuntime:
