@@ -209,7 +209,9 @@ def _folds(draft: Draft, effort: Effort) -> list[_Fold]:
     """
     few = _few(draft)
     large = len(few) < min(_SAMPLES, len(draft.feeds)) or effort.left < _AMPLE
-    count = min(_FOLDS, len(few)) - (len(few) >= _MANY and not large)
+    # Of a loop what is seen of its extremes counts most, and more folds leave more of it to each.
+    fewer = len(few) >= _MANY and not large and not draft.graph.states
+    count = min(_FOLDS, len(few)) - fewer
     if count < 2:
         return []
     judge = Judge(draft.graph, few)
