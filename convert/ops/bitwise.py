@@ -28,7 +28,7 @@ def _halves(t: Tensor) -> Tensor:
     if dtype_of(t) not in _WIDE:
         return t
     return (
-        t.view(np.int32).reshape(*t.shape, 2)
+        np.ascontiguousarray(t).reshape(*t.shape, 1).view(np.int32)
         if isinstance(t, np.ndarray)
         else tf.bitcast(t, "int32")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 
@@ -22,6 +23,16 @@ def test_logic(assert_parity: Any, dtype: str) -> None:
             a = BitwiseAnd(x, z) o = BitwiseOr(x, z) e = BitwiseXor(x, z) n = BitwiseNot(x) }}"""
     feeds = {"x": patterns(dtype, 64), "z": patterns(dtype, 64)[::-1]}
     assert_parity(text, feeds, reference="onnx")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
+def test_logic_with_a_constant_of_no_axes(assert_parity: Any, dtype: str) -> None:
+    """``x & 15``, as PyTorch exports it."""
+    text = f"""g ({dtype}[64] x) => ({dtype}[64] a, {dtype}[64] o, {dtype}[64] e) {{
+            c = Constant <value_int = 15> ()
+            m = Cast <to = {onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))}> (c)
+            a = BitwiseAnd(x, m) o = BitwiseOr(m, x) e = BitwiseXor(x, m) }}"""
+    assert_parity(text, {"x": patterns(dtype, 64)}, reference="onnx")
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64"])
