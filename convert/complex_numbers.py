@@ -45,7 +45,15 @@ def in_real_numbers(program: ExportedProgram, call: Call) -> ExportedProgram:
     args, kwargs = program.example_inputs or call
     module = _Real(program.module(check_guards=False))
     shapes = open_dimensions(program)
-    return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+    real = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+    for node in real.graph.nodes:
+        origin = node.meta.pop("custom", {}).get(_ORIGIN)
+        node.meta.update(module.origins.get(origin, {}))
+    return real
+
+
+_ORIGIN = "edgeconv_origin"
+"""What a node of the program is annotated with: the node that it was."""
 
 
 class _Real(torch.nn.Module):
@@ -54,6 +62,7 @@ class _Real(torch.nn.Module):
     def __init__(self, graph: torch.fx.GraphModule) -> None:
         super().__init__()
         self.graph_module = graph
+        self.origins = {node.name: _origin(node) for node in graph.graph.nodes}
         self.names: dict[str, str] = {}
         targets = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
         held = {target: _attribute(graph, target) for target in targets}
@@ -73,6 +82,11 @@ class _Real(torch.nn.Module):
         return self.graph_module.graph.process_outputs(found)
 
 
+def _origin(node: Node) -> dict[str, Any]:
+    """Return what a node says of the module and the line that it comes from."""
+    return {key: node.meta[key] for key in ("nn_module_stack", "stack_trace") if key in node.meta}
+
+
 def _attribute(module: Any, path: str) -> Any:
     for name in path.split("."):
         module = getattr(module, name, None)
@@ -85,6 +99,11 @@ class _Interpreter(torch.fx.Interpreter):
         self._owner = owner
 
     def run_node(self, n: Node) -> Any:
+        n.meta["custom"] = {_ORIGIN: n.name}
+        with torch.fx.traceback.preserve_node_meta(), torch.fx.traceback.set_current_meta(n):
+            return self._run(n)
+
+    def _run(self, n: Node) -> Any:
         name = self._owner.names.get(str(n.target), "") if n.op == "get_attr" else ""
         if name:
             return Pair(getattr(self._owner, f"{name}_re"), getattr(self._owner, f"{name}_im"))

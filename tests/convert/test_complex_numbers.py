@@ -141,3 +141,17 @@ def test_inverse_short_time_transforms_convert(tmp_path: Path) -> None:
         output=tmp_path / "out",
     )
     assert convert(job).passed
+
+
+def test_operators_keep_the_modules_that_they_are_from() -> None:
+    spectrum = Of(lambda x: torch.stft(x, 16, window=HANN, return_complex=True).abs())
+    net = nn.Sequential(nn.Tanh(), spectrum, nn.ReLU())
+    program = torch.export.export(net, (normal(1, 64),))
+    stacks = {
+        str(node.target): [path for path, _ in node.meta["nn_module_stack"].values()][-1]
+        for node in in_real_numbers(program, ((), {})).graph.nodes
+        if node.op == "call_function"
+    }
+    assert stacks["aten.tanh.default"] == "0"
+    assert stacks["aten.sqrt.default"] == "1"
+    assert stacks["aten.relu.default"] == "2"
