@@ -136,8 +136,7 @@ def _site(graph: Graph, operator: OperatorT) -> _Site | None:
     """Return an operator with constants along one axis; ``None`` if it has none."""
     name, shape = graph.op(operator), graph.shape(operator.outputs[0])
     if name in _LAYERS:
-        fits = shape and all(map(graph.is_constant, operator.inputs[1:]))
-        return _Site(operator, len(shape) - 1) if fits else None
+        return _Site(operator, len(shape) - 1) if _is_layer(graph, operator) else None
     if name in _SELECTS:
         whole = name == "SELECT_V2" or graph.shape(operator.inputs[0]) == shape
         slots = operator.inputs[:1] if whole else []
@@ -147,6 +146,16 @@ def _site(graph: Graph, operator: OperatorT) -> _Site | None:
         if graph.is_constant(index) and graph.value(index).size > 1:
             return _varied(operator, np.broadcast_to(graph.value(index), shape))
     return None
+
+
+def _is_layer(graph: Graph, operator: OperatorT) -> bool:
+    """Tell whether each channel of a layer has constants of its own, and reads all of the input."""
+    source, weights, *_ = operator.inputs
+    if not all(graph.is_constant(index) for index in operator.inputs[1:] if index >= 0):
+        return False
+    # A convolution in groups has filters of fewer channels than its input.
+    grouped = graph.shape(source)[-1:] != graph.shape(weights)[-1:]
+    return graph.op(operator) != "CONV_2D" or not grouped
 
 
 def _varied(operator: OperatorT, value: Array) -> _Site | None:

@@ -170,6 +170,23 @@ def test_a_layer_that_others_read_stays_whole(lab: Any) -> None:
     assert [graph.op(operator) for operator in graph.operators].count("CONV_2D") == 2
 
 
+def test_a_layer_of_groups_stays_whole(lab: Any) -> None:
+    """Each group of its channels reads other inputs, so that no run of them is a layer."""
+    rng = np.random.default_rng(0)
+    model = lab.model()
+    weights = rng.standard_normal((14, 1, 1, 3))
+    weights[:4] *= 200.0
+    source = conv(model, model.input(1, 6, 6, 3), 6, 1.0, 1)
+    filters, bias = model.constant(weights), model.constant(np.zeros(14))
+    artifact = lab.save(model, model.op("CONV_2D", source, filters, bias, **_STEP))
+    quantized = lab.quantize(artifact, samples(), disable_recovery=["all"])
+    graph = Graph(tflite.load(quantized.path))
+    assert [graph.op(operator) for operator in graph.operators].count("CONV_2D") == 2
+    unseen = samples(8, 99)
+    (reference,), (found,) = lab.run(artifact.path, unseen), lab.run(quantized.path, unseen)
+    assert lab.sqnr(reference, found) > 25
+
+
 def test_the_name_of_what_recovery_did_is_still_taken(lab: Any) -> None:
     model = lab.model()
     artifact = lab.save(model, simple(model)[0])
