@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from ai_edge_litert.schema_py_generated import (
-    BuiltinOptions,
-    ConcatenationOptionsT,
-    ReshapeOptionsT,
-)
+from ai_edge_litert.schema_py_generated import BuiltinOptions, ReshapeOptionsT
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.joins import BINARY, JOINS, UNARY
+from edgeconv.quantize.operators import concatenation
 from edgeconv.quantize.precision import Precision
 from edgeconv.tflite import OperatorT
 
@@ -156,12 +153,9 @@ class Distributor:
     def join(self, output: int, parts: Parts) -> None:
         """Join an output at the very end, of parts that lie side by side."""
         graph = self.graph
-        options = ConcatenationOptionsT()
-        options.axis = parts.axis
         whole = graph.add_activation(f"{graph.name(output)}/joined", graph.shape(output), "float32")
         tensors = [part.tensor for part in parts.parts]
-        coded = (BuiltinOptions.ConcatenationOptions, options)
-        graph.operators.append(graph.operator("CONCATENATION", 1, tensors, (whole,), coded))
+        graph.operators.append(concatenation(graph, tensors, parts.axis, whole))
         put_output(graph, output, [whole])
 
     def own(self, tensors: Iterable[int]) -> list[int]:

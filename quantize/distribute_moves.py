@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from ai_edge_litert.schema_py_generated import BuiltinOptions, SliceOptionsT
 
 from edgeconv.artifacts import Array
 from edgeconv.quantize.distribute import Distributor, Part, Parts, Push, label
 from edgeconv.quantize.joins import along
 from edgeconv.quantize.moves import constant, moved
+from edgeconv.quantize.operators import slice_of
 from edgeconv.tflite import OperatorT
 
 
@@ -112,15 +112,9 @@ def _sliced(made: Distributor, tensor: int, box: _Box, shape: Sequence[int]) -> 
     graph = made.graph
     sizes = [stop - start for start, stop in box]
     if sizes != list(graph.shape(tensor)):
-        name = f"{graph.name(tensor)}/sliced_{len(graph.tensors)}"
-        target = graph.add_activation(name, sizes, "float32")
-        corners = [
-            graph.add_constant(f"{name}/{what}", np.array(value, np.int32))
-            for what, value in (("begin", [start for start, _ in box]), ("size", sizes))
-        ]
-        options = (BuiltinOptions.SliceOptions, SliceOptionsT())
-        made.add(graph.operator("SLICE", 1, (tensor, *corners), (target,), options))
-        tensor = target
+        operator = slice_of(graph, tensor, [start for start, _ in box], sizes)
+        made.add(operator)
+        tensor = operator.outputs[0]
     return made.reshape(tensor, shape) if sizes != list(shape) else tensor
 
 

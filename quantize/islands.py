@@ -7,23 +7,19 @@ and integers serve; but a difference or an exponential needs them as they are.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from edgeconv import tflite
 from edgeconv.artifacts import Array
-from edgeconv.quantize import check, needs
+from edgeconv.quantize import check, needs, remarks
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.precision import BITS, Precision
 from edgeconv.quantize.rules import RULES, Scaling
 from edgeconv.quantize.runs import Runner
 from edgeconv.quantize.widths import few
 from edgeconv.tflite import OperatorT
-
-_NAMED = 8
-"""As many operators are named in a note."""
 
 _ABSORBING = {
     "ARG_MAX", "LOGISTIC", "MAXIMUM", "MAX_POOL_2D", "REDUCE_MAX", "RELU", "RELU6", "SELECT",
@@ -143,8 +139,5 @@ def _moved(
     if not places:
         return changed, []
     operators = [graph.operators[place] for place in places]
-    counts = Counter(graph.op(operator) for operator in operators)
-    kinds = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
-    labels = dict.fromkeys(graph.label(operator).partition(";")[0] for operator in operators)
-    first = ", ".join(list(labels)[:_NAMED]) + (", ..." if len(labels) > _NAMED else "")
-    return changed, [f"{what.format(kinds)}, at {first}"]
+    said = what.format(remarks.kinds(graph, operators))
+    return changed, [f"{said}, at {remarks.named(map(graph.label, operators))}"]

@@ -5,8 +5,8 @@ Predictions"): what a method makes of the other samples is judged on those of a 
 sample is judged once, by what it had no part in. A method must gain more than chance on the worst
 part of the outputs and all of them; all that is kept together must gain so much that chance, which
 had as many tries as there are methods, hardly explains it, and no part may lose. An output may not
-even have lost as far as its standard error leaves open. What is kept
-is made anew from all samples at the end; if nothing is, the draft stays as it was.
+even have lost as far as its standard error leaves open. What is kept is made anew from all samples
+at the end; if nothing is, the draft stays as it was.
 
 Where a model's states come back as inputs, what saturates once errs in all steps that follow, and a
 few samples hardly show it. So room against that need not be proven there, and a typical sample may

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from edgeconv.options import MaxDrop
 from edgeconv.quantize import quotient
@@ -24,13 +24,11 @@ def exact(graph: Graph, path: IndexPath, origins: Origins, io_dtype: str) -> lis
     if not path.moved:
         return []
     moved = [graph.operators[place] for place in path.moved]
-    counts = Counter(map(graph.op, moved))
-    names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
     what = "whole numbers, and positions that select samples, are computed in float32, so that"
     what = f"{what} rounding is the reference's"
     if path.undefined:
         what = "NaN or infinity, and what leads there, is computed in float32, which 8 bits lack"
-    notes = [f"{what}: {names}, at {_first(graph, moved, origins)}"]
+    notes = [f"{what}: {kinds(graph, moved)}, at {_first(graph, moved, origins)}"]
     if path.inexact:
         layers = [graph.operators[place] for place in path.inexact]
         what = f"{path.differing:.1%} of the positions that select samples differ from the float"
@@ -42,10 +40,20 @@ def exact(graph: Graph, path: IndexPath, origins: Origins, io_dtype: str) -> lis
     return notes
 
 
+def named(labels: Iterable[str]) -> str:
+    """Return the first of some operators, each once, by what converters call them first."""
+    names = list(dict.fromkeys(label.partition(";")[0] for label in labels))
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def kinds(graph: Graph, operators: Iterable[OperatorT]) -> str:
+    """Return what some operators are, and how many of each."""
+    counts = Counter(map(graph.op, operators))
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+
+
 def _first(graph: Graph, operators: Sequence[OperatorT], origins: Origins) -> str:
-    labels = [names_of(graph, operator, origins)[-1] for operator in operators]
-    names = dict.fromkeys(label.partition(";")[0] for label in labels)
-    return ", ".join(list(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")
+    return named(names_of(graph, operator, origins)[-1] for operator in operators)
 
 
 def used(graph: Graph, imported: Imported, ranges: Mapping[int, Range]) -> list[str]:
@@ -74,8 +82,7 @@ def left_float(graph: Graph, asked: Chosen, lowered: Sequence[Precision]) -> lis
     ]
     if not left:
         return []
-    counts = Counter(graph.op(operator) for operator in left)
-    names = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    names = kinds(graph, left)
     first = ", ".join(graph.label(operator).partition(";")[0] for operator in left[:NAMED])
     return [
         f"no kernel takes int16 activations for {names}: they compute in float32, at {first}"

@@ -12,17 +12,13 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ai_edge_litert.schema_py_generated import (
-    BuiltinOptions,
-    ConcatenationOptionsT,
-    SliceOptionsT,
-)
 
 from edgeconv.artifacts import Array
 from edgeconv.parts import divide
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.joins import BINARY, JOINS, UNARY
 from edgeconv.quantize.moves import MOVES, data_slot
+from edgeconv.quantize.operators import concatenation, slice_of
 from edgeconv.quantize.precision import BITS, Precision
 from edgeconv.quantize.runs import Runner
 from edgeconv.quantize.widths import differ, few
@@ -151,7 +147,7 @@ def _site(graph: Graph, operator: OperatorT) -> _Site | None:
 def _is_layer(graph: Graph, operator: OperatorT) -> bool:
     """Tell whether each channel of a layer has constants of its own, and reads all of the input."""
     source, weights, *_ = operator.inputs
-    if not all(graph.is_constant(index) for index in operator.inputs[1:] if index >= 0):
+    if not all(map(graph.is_constant, operator.inputs[1:])):
         return False
     # A convolution in groups has filters of fewer channels than its input.
     grouped = graph.shape(source)[-1:] != graph.shape(weights)[-1:]
@@ -219,10 +215,7 @@ def _written(graph: Graph, site: _Site, starts: Sequence[int]) -> list[OperatorT
     ends = [*starts[1:], graph.shape(output)[site.axis]]
     made: list[OperatorT] = []
     parts = [_part(graph, site, run, made) for run in zip(starts, ends, strict=True)]
-    options = ConcatenationOptionsT()
-    options.axis = site.axis
-    coded = (BuiltinOptions.ConcatenationOptions, options)
-    return [*made, graph.operator("CONCATENATION", 1, parts, (output,), coded)]
+    return [*made, concatenation(graph, parts, site.axis, output)]
 
 
 def _part(graph: Graph, site: _Site, run: tuple[int, int], made: list[OperatorT]) -> int:
@@ -267,16 +260,10 @@ def _taken(
     axis = _own_axis(graph, index, site) if index >= 0 else None
     if axis is None:
         return index
-    name = f"{graph.name(index)}/run_{run[0]}_{len(graph.tensors)}"
     if graph.is_constant(index):
+        name = f"{graph.name(index)}/run_{run[0]}_{len(graph.tensors)}"
         return graph.add_constant(name, _constant(graph, index, site, run))
-    begin, sizes = np.zeros(len(graph.shape(index)), np.int32), list(graph.shape(index))
+    begin, sizes = [0] * len(graph.shape(index)), list(graph.shape(index))
     begin[axis], sizes[axis] = run[0], run[1] - run[0]
-    corners = [
-        graph.add_constant(f"{name}/{what}", np.array(value, np.int32))
-        for what, value in (("begin", begin), ("size", sizes))
-    ]
-    target = graph.add_activation(name, sizes, graph.dtype(index))
-    options = (BuiltinOptions.SliceOptions, SliceOptionsT())
-    made.append(graph.operator("SLICE", 1, (index, *corners), (target,), options))
-    return target
+    made.append(slice_of(graph, index, begin, sizes))
+    return int(made[-1].outputs[0])
