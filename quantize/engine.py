@@ -36,6 +36,7 @@ from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.index_path import IndexPath
 from edgeconv.quantize.input_scales import Held
 from edgeconv.quantize.lower import lower
+from edgeconv.quantize.operators import NAMED
 from edgeconv.quantize.precision import (
     BITS,
     MODES,
@@ -50,7 +51,6 @@ from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.recover import Step, recover
 from edgeconv.quantize.recovery import RECOVERIES, RETIRED
 from edgeconv.quantize.recovery.base import Draft
-from edgeconv.quantize.remarks import NAMED
 from edgeconv.quantize.search import Search
 from edgeconv.states import State
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from edgeconv import tflite
 from edgeconv.artifacts import Array
-from edgeconv.quantize import check, needs, remarks
+from edgeconv.quantize import check, needs
 from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.operators import kinds, named
 from edgeconv.quantize.precision import BITS, Precision
 from edgeconv.quantize.rules import RULES, Scaling
 from edgeconv.quantize.runs import Runner
@@ -139,5 +140,5 @@ def _moved(
     if not places:
         return changed, []
     operators = [graph.operators[place] for place in places]
-    said = what.format(remarks.kinds(graph, operators))
-    return changed, [f"{said}, at {remarks.named(map(graph.label, operators))}"]
+    said = what.format(kinds(graph, operators))
+    return changed, [f"{said}, at {named(map(graph.label, operators))}"]

@@ -1,8 +1,9 @@
-"""Operators that rewrites of a float graph add."""
+"""Operators of a graph: those that rewrites add, and what notes call them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from ai_edge_litert.schema_py_generated import (
@@ -13,6 +14,9 @@ from ai_edge_litert.schema_py_generated import (
 
 from edgeconv.quantize.graph import Graph
 from edgeconv.tflite import OperatorT
+
+NAMED = 8
+"""As many operators are named in a note."""
 
 
 def slice_of(graph: Graph, tensor: int, begin: Sequence[int], sizes: Sequence[int]) -> OperatorT:
@@ -40,3 +44,15 @@ def concatenation(graph: Graph, tensors: Sequence[int], axis: int, output: int) 
     options.axis = axis
     coded = (BuiltinOptions.ConcatenationOptions, options)
     return graph.operator("CONCATENATION", 1, tensors, (output,), coded)
+
+
+def named(labels: Iterable[str]) -> str:
+    """Return the first of some operators, each once, by what converters call them first."""
+    names = list(dict.fromkeys(label.partition(";")[0] for label in labels))
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def kinds(graph: Graph, operators: Iterable[OperatorT]) -> str:
+    """Return what some operators are, and how many of each."""
+    counts = Counter(map(graph.op, operators))
+    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))

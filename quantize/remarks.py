@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from edgeconv.options import MaxDrop
 from edgeconv.quantize import quotient
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.index_path import IndexPath
+from edgeconv.quantize.operators import NAMED, kinds, named
 from edgeconv.quantize.precision import Chosen, Origins, Precision, names_of
 from edgeconv.quantize.qdq import Imported
 from edgeconv.quantize.qparams import Range
 from edgeconv.quantize.search import Found
 from edgeconv.tflite import OperatorT
-
-NAMED = 8
-"""As many operators are named in a note."""
 
 
 def exact(graph: Graph, path: IndexPath, origins: Origins, io_dtype: str) -> list[str]:
@@ -38,18 +35,6 @@ def exact(graph: Graph, path: IndexPath, origins: Origins, io_dtype: str) -> lis
         what = f"input {', '.join(fed)} decides which samples are selected, and has 8 bits"
         notes.append(f"{what}: --io-dtype float32 keeps all of it")
     return notes
-
-
-def named(labels: Iterable[str]) -> str:
-    """Return the first of some operators, each once, by what converters call them first."""
-    names = list(dict.fromkeys(label.partition(";")[0] for label in labels))
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-
-
-def kinds(graph: Graph, operators: Iterable[OperatorT]) -> str:
-    """Return what some operators are, and how many of each."""
-    counts = Counter(map(graph.op, operators))
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
 
 
 def _first(graph: Graph, operators: Sequence[OperatorT], origins: Origins) -> str:
