@@ -44,6 +44,7 @@ def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.Exp
         if not trust_pickle:
             with reading(path.stat().st_size, str(path)):
                 _scan(path)
+        import_module("torch._dynamo")  # loading needs it; the limits are those of the file alone
         with path.open("rb") as file, quiet():
             _define_operators(path)
             with reading(path.stat().st_size, str(path)):
@@ -91,7 +92,7 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     """Load a TorchScript archive, once all of its code has been judged.
 
     Raises:
-        InvalidModel: It is damaged.
+        InvalidModel: It is damaged, or never ends.
         UsageError: Its code does more than to compute tensors.
     """
     import torch
@@ -110,6 +111,13 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
             hint="nothing of it has run; no model needs that to infer. Export it again without, "
             "or do not trust this file",
         ) from refused
+    except torchscript_guard.Endless as endless:
+        raise InvalidModel(
+            "the TorchScript code in this file never ends",
+            where=f"{path}, {endless.where}",
+            why="it has a loop whose condition always holds, and nothing leaves it",
+            hint="let the loop end: give it a condition, a break or a return",
+        ) from endless
     except EdgeconvError:
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ from edgeconv.toolchain.limits import processor_time
 
 _LOOP = re.compile(rb"^\s*while |^\s*for \w+ in range\((.*)\):", re.MULTILINE)
 _TURNS = 100_000
-_SECONDS = 6.0
+_SECONDS = 4.0
 _SECONDS_PER_MB = 2.0
 """What loading and running a program with open loops may take."""
 

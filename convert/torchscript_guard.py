@@ -36,6 +36,8 @@ _PLAIN = re.compile(
     r"|collections\.OrderedDict|builtins\.complex|torch\._tensor\._rebuild_from_type_v2"
 )
 _SHOWN = 5
+_ENDLESS = (1 << 63) - 1
+"""Turns of a loop that only its condition ends."""
 
 
 class Refused(Exception):
@@ -43,6 +45,14 @@ class Refused(Exception):
 
     def __init__(self, why: str, where: str = "") -> None:
         super().__init__(why)
+        self.where = where
+
+
+class Endless(Exception):
+    """A loop in an archive never ends; ``where`` names the function."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
         self.where = where
 
 
@@ -54,6 +64,7 @@ def judge(path: Path) -> None:
 
     Raises:
         Refused: Something in it does more than to compute.
+        Endless: A loop in it never ends.
         Exception: It is damaged; whatever PyTorch's compiler raises.
     """
     import torch
@@ -93,12 +104,15 @@ def judge_functions(functions: Iterable[Any]) -> None:
 
     Raises:
         Refused: One does more than to compute.
+        Endless: One never ends, if it gets to its loop.
     """
     found: dict[str, str] = {}
     for function in functions:
         for node in _nodes(function.graph):
             if not is_known(node.kind()):
                 found.setdefault(node.kind(), function.qualified_name)
+            if _never_ends(node):
+                raise Endless(function.qualified_name)
             for value in node.outputs():
                 _judge_type(value.type(), function.qualified_name)
         for value in function.graph.inputs():
@@ -121,6 +135,19 @@ def _nodes(block: Any) -> Iterator[Any]:
             elif node.kindOf(name) == "gs":
                 for graph in node.gs(name):
                     yield from _nodes(graph)
+
+
+def _never_ends(node: Any) -> bool:
+    """Tell whether a node is a loop without a last turn whose condition always holds.
+
+    The compiler makes conditions of ``break`` and ``return``.
+    """
+    if node.kind() != "prim::Loop":
+        return False
+    turns, first, *_ = node.inputs()
+    following, *_ = next(node.blocks()).outputs()
+    holds = first.toIValue() is True and following.toIValue() is True
+    return bool(holds and turns.toIValue() == _ENDLESS)
 
 
 def _judge_type(kind: torch._C.JitType, where: str) -> None:

@@ -34,11 +34,10 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
     WorkerKind.LITERT: ("edgeconv.toolchain.runtimes.litert",),
     WorkerKind.QUANTIZER: ("edgeconv.quantize.engine",),
     WorkerKind.TORCH: (
+        "edgeconv.torch_process",
         "torch._dynamo",
-        "torch.export",
         "torch.onnx._internal.exporter._core",
         "onnxscript.function_libs.torch_lib.ops",
-        "edgeconv.torch_process",
     ),
 }
 

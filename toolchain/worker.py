@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -51,7 +51,8 @@ class Worker:
     Args:
         name: What the worker does, for messages: ``"TensorFlow"``.
         preload: Modules that the worker imports as soon as it starts, so that their import
-            overlaps with other work. A function, ``module:function``, is called instead.
+            overlaps with other work: the first before any call, others when it waits for one. A
+            function, ``module:function``, is called instead.
         timeout: Seconds that one call may take.
         memory: Bytes that it and what it starts may have to themselves; half of the machine's by
             default.
@@ -333,13 +334,24 @@ def main() -> None:
     requests = os.fdopen(int(request_fd), "rb")
     threading.Thread(target=_receive, args=(requests, inbox), daemon=True).start()
     sys.meta_path.insert(0, Frugal())
-    for module in preload:
+    with os.fdopen(int(answer_fd), "wb") as answers:
+        serve(_arriving(inbox, preload), answers)
+
+
+def _arriving(inbox: SimpleQueue[bytes], preload: Sequence[str]) -> Iterator[bytes]:
+    """Yield requests as they come; until there is one, and between them, load what is to be loaded.
+
+    A request waits for the first of that alone, not for what it may not need: a file is refused
+    before PyTorch's compiler is loaded.
+    """
+    for place, name in enumerate(preload):
+        while place and not inbox.empty():
+            yield inbox.get()
         # A call that needs the module imports it again, and reports what is missing.
         with suppress(ImportError):
-            _preload(module)
+            _preload(name)
     give_back_libraries()
-    with os.fdopen(int(answer_fd), "wb") as answers:
-        serve(iter(inbox.get, b""), answers)
+    yield from iter(inbox.get, b"")
 
 
 if __name__ == "__main__":

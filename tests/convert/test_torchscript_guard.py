@@ -13,7 +13,7 @@ import torch
 from edgeconv.convert.load import load_model
 from edgeconv.convert.torch_model import TorchModel
 from edgeconv.convert.torchscript_operators import REFUSED, is_known
-from edgeconv.errors import UsageError
+from edgeconv.errors import InvalidModel, UsageError
 
 
 class Plain(torch.nn.Module):
@@ -233,3 +233,50 @@ def test_honest_archives_load(
     assert isinstance(model, TorchModel)
     x = torch.rand(1, 3)
     torch.testing.assert_close(torch.from_numpy(model.run({"x": x.numpy()})[0]), module(x))
+
+
+class Endless(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        while True:
+            y = y + 1
+        return y
+
+
+class EndlessInside(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(2):
+            if bool(x.sum() > 1):
+                while True:
+                    x = x + 1
+        return x
+
+
+class Leaves(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        while True:
+            x = x + 1
+            if bool(x.sum() > 10):
+                break
+        while True:
+            x = x - 1
+            if bool(x.sum() < 0):
+                return x
+        return x
+
+
+@pytest.mark.parametrize("module", [Endless(), EndlessInside()])
+def test_a_loop_that_never_ends_is_seen_without_running_it(
+    tmp_path: Path, module: torch.nn.Module
+) -> None:
+    path = tmp_path / "m.pt"
+    torch.jit.script(module).save(str(path))
+    with pytest.raises(InvalidModel, match="never ends") as caught:
+        load_model(path, input_shapes=[(1, 3)])
+    assert "forward" in caught.value.where
+
+
+def test_a_loop_that_is_left_is_none_of_those(tmp_path: Path) -> None:
+    path = tmp_path / "m.pt"
+    torch.jit.script(Leaves()).save(str(path))
+    assert isinstance(load_model(path, input_shapes=[(1, 3)]), TorchModel)

@@ -149,6 +149,25 @@ def test_a_preload_that_is_missing_is_told_by_the_call_that_needs_it() -> None:
         assert worker.call("worker_functions:add", a=1, b=1) == 2
 
 
+def test_a_call_waits_for_the_first_preload_alone(tmp_path: Path) -> None:
+    (tmp_path / "slow_module.py").write_text("import time; time.sleep(60)")
+    with Worker("test", preload=["worker_functions", "slow_module"], timeout=20) as worker:
+        assert worker.call("worker_functions:add", a=1, b=1) == 2
+
+
+def test_other_preloads_come_between_calls(tmp_path: Path) -> None:
+    mark = tmp_path / "loaded"
+    (tmp_path / "module.py").write_text(f"open({str(mark)!r}, 'w').close()")
+    with Worker("test", preload=["worker_functions", "module"], timeout=20) as worker:
+        worker.call("worker_functions:add", a=1, b=1)
+        for _ in range(100):
+            if mark.exists():
+                break
+            time.sleep(0.05)
+        assert mark.exists()
+        assert worker.call("worker_functions:add", a=1, b=1) == 2
+
+
 def test_a_call_that_hangs_is_stopped_with_its_children(tmp_path: Path) -> None:
     with Worker("test", timeout=1.5) as worker:
         with pytest.raises(WorkerTimeout, match=r"1\.5 seconds"):
