@@ -13,9 +13,9 @@ from typing import Any
 from edgeconv import parity
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.bundle import COMPLETE, Bundle, describe_artifact, open_bundle
+from edgeconv.convert.stages import TranslateToSavedModel
 from edgeconv.options import ConverterName, ConvertOptions
 from edgeconv.parity_report import FAIL, ParityReport, StageParity, with_converters
-from edgeconv.stages import TranslateToSavedModel
 from edgeconv.steps import Observer, Steps
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool

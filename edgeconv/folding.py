@@ -11,7 +11,7 @@ from edgeconv.convert.fold_input import fold_input, write_copy
 from edgeconv.convert.torch_values import TorchMatch, Values
 from edgeconv.preprocess import Preprocessing, normalised
 from edgeconv.sources import RunArtifact, RunStream, Source
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.wrapped import WrappedSource
 

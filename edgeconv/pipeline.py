@@ -32,16 +32,17 @@ from edgeconv.layers.entries import with_layers
 from edgeconv.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx, measure_layers
 from edgeconv.options import CALIBRATED_MODES, parse_memory
 from edgeconv.parity_report import FAIL, SKIPPED, ParityReport, with_converters
+from edgeconv.plan import plan, require_outputs
 from edgeconv.quantize.recipe import rules_of
+from edgeconv.quantize.stage import Quantize
 from edgeconv.reports.html import render_html
 from edgeconv.result import Result, describe_job, environment
 from edgeconv.samples import Data, Model, check_data, data_for, generates, preprocessing_for
 from edgeconv.selection import selected
 from edgeconv.sources import Source, load
-from edgeconv.stages import Quantize, plan, require_outputs
 from edgeconv.states import State
 from edgeconv.steps import Nobody, Observer, Steps, collected_warnings
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 from edgeconv.targets.base import Assessment
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
@@ -96,8 +97,8 @@ def convert(
 
 
 def _pool(job: Job) -> WorkerPool:
-    options = job.options
-    return WorkerPool(timeout=options.timeout, memory=parse_memory(options.memory_limit))
+    memory = parse_memory(job.options.memory_limit)
+    return WorkerPool(timeout=job.options.timeout, memory=memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,12 +333,7 @@ class _Conversion:
         else:
             verifier.skip(name, artifact, "--no-verify")
 
-    def _finish(
-        self,
-        data: Data,
-        verifier: Verifier,
-        failure: _Failure | None,
-    ) -> Result:
+    def _finish(self, data: Data, verifier: Verifier, failure: _Failure | None) -> Result:
         """Write what goes beside the artifacts, and put the bundle in its place."""
         self._workers.stop()
         shutil.rmtree(self._scratch)

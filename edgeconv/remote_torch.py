@@ -14,7 +14,7 @@ from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchMatch
 from edgeconv.errors import LimitExceeded
 from edgeconv.scratch import scratch_directory
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import StageContext
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.select_outputs import chosen_outputs, select_outputs
 from edgeconv.sources import RunArtifact, RunStream, Source
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.wrapped import WrappedSource
 

@@ -16,12 +16,12 @@ from edgeconv.artifacts import Array, Arrays, Artifact, Format
 from edgeconv.batches import run_in_batches
 from edgeconv.convert.shapes import InputShapes, as_input_shapes
 from edgeconv.convert.sniff import Kind, kind_of
+from edgeconv.convert.stages import AdoptOnnx, ExportOnnx
 from edgeconv.errors import ConversionError, UsageError
 from edgeconv.job import Job
 from edgeconv.remote_torch import RemoteTorch
 from edgeconv.samples import Data, data_for
-from edgeconv.stages import AdoptOnnx, ExportOnnx
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.stage import Stage
 

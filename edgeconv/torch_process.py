@@ -17,7 +17,7 @@ from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_limits import limited_loops
 from edgeconv.convert.torch_values import TorchValues
 from edgeconv.sources import TorchSource
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 
 _SOURCE = "source"
 

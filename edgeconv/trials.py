@@ -24,7 +24,7 @@ from edgeconv.options import CALIBRATED_MODES, ConvertOptions
 from edgeconv.parity import OutputFigures, worst_sqnr
 from edgeconv.parity_report import FAIL, StageParity
 from edgeconv.quantize.precision import Rule, keep
-from edgeconv.stages import Quantize
+from edgeconv.quantize.stage import Quantize
 from edgeconv.toolchain.stage import StageContext
 from edgeconv.verification import Verifier
 

@@ -30,7 +30,8 @@ from edgeconv.judging import row_tolerance
 from edgeconv.parity import OutputFigures
 from edgeconv.parity_report import FAIL, PASS, SKIPPED, StageParity
 from edgeconv.parts import Anatomy
-from edgeconv.streaming import Stream, Streaming, StreamParity, run_stream
+from edgeconv.stream import Stream
+from edgeconv.streaming import Streaming, StreamParity, run_stream
 from edgeconv.toolchain import suspects
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import ONNX_REFERENCE, RUNTIMES, Runtimes

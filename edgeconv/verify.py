@@ -24,7 +24,7 @@ from edgeconv.parity_report import ParityReport, with_converters
 from edgeconv.scratch import scratch_directory
 from edgeconv.states import State
 from edgeconv.steps import Nobody, Observer, Steps
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.verdict import Verification, judged, read_baseline

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.convert.torch_values import Values
 from edgeconv.sources import RunArtifact, RunStream, Source
-from edgeconv.streaming import Stream
+from edgeconv.stream import Stream
 from edgeconv.toolchain.stage import Stage
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -12,12 +12,11 @@ import numpy as np
 from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
-from edgeconv.quantize.qparams import quantize_weight, weight_scales
 from edgeconv.quantize.templates import Templates
 from edgeconv.states import State
 from edgeconv.tflite import BufferT, ModelT, OperatorT, QuantizationParametersT, SubGraphT, TensorT
 
-_Weights = WeakKeyDictionary[BufferT, dict[tuple[object, ...], Array]]
+_Made = WeakKeyDictionary[BufferT, dict[Hashable, Array]]
 
 
 class Graph:
@@ -37,7 +36,7 @@ class Graph:
         self._position = position
         self._values: dict[int, Array] = {}
         # What weights become hardly differs between copies that differ in ranges alone.
-        self._weights: _Weights = WeakKeyDictionary()
+        self._made: _Made = WeakKeyDictionary()
         self._templates = Templates()
 
     def copy(self) -> Graph:
@@ -50,7 +49,7 @@ class Graph:
             setattr(model, name, copy.deepcopy(getattr(model, name)))
         graph = Graph(model, self._position)
         graph._values = dict(self._values)
-        graph._weights = self._weights
+        graph._made = self._made
         graph._templates = self._templates
         graph.states = self.states
         return graph
@@ -139,21 +138,19 @@ class Graph:
             self._values[index] = array
         return self._values[index]
 
-    def weight_scales(self, index: int, axis: int | None) -> Array:
-        """Return `qparams.weight_scales` of a constant; copies of the graph share the result."""
-        known = self._weights.setdefault(self._buffer(index), {})
-        key = (self.shape(index), axis)
-        if key not in known:
-            known[key] = weight_scales(self.value(index), axis)
-        return known[key]
+    def remembered(self, index: int, key: Hashable, make: Callable[[Array], Array]) -> Array:
+        """Return what ``make`` makes of a constant; copies of the graph share the result.
 
-    def stored_weight(self, index: int, scales: Array, axis: int | None) -> Array:
-        """Return `qparams.quantize_weight` of a constant; copies of the graph share the result."""
-        known = self._weights.setdefault(self._buffer(index), {})
-        key = (self.shape(index), axis, scales.tobytes())
-        if key not in known:
-            known[key] = quantize_weight(self.value(index), scales, axis)
-        return known[key]
+        Args:
+            index: The constant's tensor.
+            key: What tells this result from others of the same constant.
+            make: Takes the constant's value.
+        """
+        known = self._made.setdefault(self._buffer(index), {})
+        whole = (self.shape(index), key)
+        if whole not in known:
+            known[whole] = make(self.value(index))
+        return known[whole]
 
     def _buffer(self, index: int) -> BufferT:
         buffer: BufferT = self.model.buffers[self.tensors[index].buffer]

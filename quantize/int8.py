@@ -19,6 +19,7 @@ from edgeconv.quantize.qparams import (
     symmetric,
 )
 from edgeconv.quantize.rules import COMPARISONS, RULES, Rule, Scaling, version
+from edgeconv.quantize.stored import scales_of, stored_weight
 from edgeconv.tflite import OperatorT, tensor_type
 
 KnownScales = Callable[[Array, int | None], Array | None]
@@ -246,7 +247,7 @@ class _Rewriter:
         value = graph.value(bias) if bias >= 0 else None
         scales = self._known(graph.value(inputs[rule.weight]), rule.axis)
         if scales is None:
-            scales = graph.weight_scales(inputs[rule.weight], rule.axis)
+            scales = scales_of(graph, inputs[rule.weight], rule.axis)
             if value is not None:
                 scales = scales_beside(scales, value, scale, rule.axis, bits)
         inputs[rule.weight] = self._weight(inputs[rule.weight], scales, rule.axis)
@@ -260,7 +261,7 @@ class _Rewriter:
         key = (index, axis, scales.tobytes())
         if key not in self._weights:
             graph = self._graph
-            stored = graph.stored_weight(index, scales, axis)
+            stored = stored_weight(graph, index, scales, axis)
             parameters = symmetric(scales, axis)
             self._weights[key] = graph.add_constant(graph.name(index), stored, parameters)
         return self._weights[key]

@@ -17,6 +17,7 @@ from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.needs import EVERYTHING, View, stored_range
 from edgeconv.quantize.qparams import Affine, Range
 from edgeconv.quantize.rules import RULES, Rule, Scaling, fixed
+from edgeconv.quantize.stored import scales_of
 from edgeconv.tflite import OperatorT
 
 _CLOSE = 1.1
@@ -382,7 +383,7 @@ class Plan:
         if graph.op(operator) in ("ADD", "SUB"):
             floor = _ADD_HEADROOM[self._bits[output]] * step
         elif rule.weight is not None and graph.is_constant(operator.inputs[rule.weight]):
-            weight = graph.weight_scales(operator.inputs[rule.weight], rule.axis)
+            weight = scales_of(graph, operator.inputs[rule.weight], rule.axis)
             floor = _PRODUCT_HEADROOM * step * float(weight.max())
         else:
             return

@@ -15,6 +15,7 @@ import numpy as np
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.precision import Chosen
 from edgeconv.quantize.qparams import symmetric
+from edgeconv.quantize.stored import scales_of, stored_weight
 from edgeconv.tflite import OperatorT
 
 MIN_ELEMENTS = 1024
@@ -126,8 +127,8 @@ def _to_int8(
 
 
 def _store(graph: Graph, index: int, axis: int | None) -> int:
-    scales = graph.weight_scales(index, axis)
-    quantized = graph.stored_weight(index, scales, axis)
+    scales = scales_of(graph, index, axis)
+    quantized = stored_weight(graph, index, scales, axis)
     return graph.add_constant(f"{graph.name(index)}/int8", quantized, symmetric(scales, axis))
 
 

@@ -16,7 +16,8 @@ from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.errors import UsageError
 from edgeconv.parts import Anatomy
 from edgeconv.states import Part, State
-from edgeconv.streaming import LEAST, MOST, Stream, Streaming
+from edgeconv.stream import LEAST, MOST, Stream
+from edgeconv.streaming import Streaming
 from edgeconv.verify import VerifyOptions, verify_bundle
 
 _STATES = (State("h", "h_out", "named"),)

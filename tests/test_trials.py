@@ -16,9 +16,9 @@ from edgeconv.bundle import MANIFEST
 from edgeconv.layer_errors import LayerError
 from edgeconv.layers.measure import StageLayers, Trial
 from edgeconv.options import ConvertOptions
+from edgeconv.quantize.stage import Quantize
 from edgeconv.reports.html import render_html
 from edgeconv.reports.markdown import render_markdown
-from edgeconv.stages import Quantize
 from edgeconv.verify import VerifyOptions, verify_bundle
 
 

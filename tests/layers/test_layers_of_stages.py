@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Artifact
 from edgeconv.convert.onnx_file import describe_onnx
+from edgeconv.convert.stages import ConvertToTflite, TranslateToSavedModel
 from edgeconv.convert.value_map import HeldValue, read_map
 from edgeconv.layer_errors import LayerError
 from edgeconv.layers.entries import entries
@@ -26,7 +27,6 @@ from edgeconv.layers.measure import StageLayers, _some, measure_layers
 from edgeconv.options import ConvertOptions
 from edgeconv.parity import store
 from edgeconv.reports.charts import layer_chart
-from edgeconv.stages import ConvertToTflite, TranslateToSavedModel
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.toolchain.stage import StageContext
 
