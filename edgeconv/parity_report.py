@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeconv.gates import Gate
 from edgeconv.parity import OutputFigures
-from edgeconv.streaming import StreamParity
+from edgeconv.stream_parity import StreamParity
 
 PARITY_VERSION = 1
 

@@ -31,7 +31,8 @@ from edgeconv.parity import OutputFigures
 from edgeconv.parity_report import FAIL, PASS, SKIPPED, StageParity
 from edgeconv.parts import Anatomy
 from edgeconv.stream import Stream
-from edgeconv.streaming import Streaming, StreamParity, run_stream
+from edgeconv.stream_parity import StreamParity
+from edgeconv.streaming import Streaming, run_stream
 from edgeconv.toolchain import suspects
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import ONNX_REFERENCE, RUNTIMES, Runtimes

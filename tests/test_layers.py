@@ -53,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeconv.convert", "edgeconv.bundle", "edgeconv.report"),
     ("edgeconv.toolchain",),
     ("edgeconv.layer_errors", "edgeconv.headline", "edgeconv.worst", "edgeconv.seal"),
+    ("edgeconv.stream_parity",),
     (
         "edgeconv.parity",
         "edgeconv.batches",
