@@ -6,9 +6,8 @@ file the tensors are known as they are stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgeconv import tflite
 from edgeconv.artifacts import Artifact, Format, Quantization, TensorSpec
@@ -16,11 +15,9 @@ from edgeconv.bundle import MANIFEST, Bundle, open_bundle
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.sniff import Kind, kind_of
 from edgeconv.errors import InvalidModel
+from edgeconv.remote_torch import RemoteTorch
 from edgeconv.sources import open_onnx
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-
-if TYPE_CHECKING:
-    from edgeconv.convert.torch_model import TorchModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +25,23 @@ class Candidate:
     """One of two models that are compared.
 
     Attributes:
-        artifact: The file, its inputs and outputs; a torch program has no outputs yet.
-        torch: The loaded program, where it is one.
+        artifact: The file, its inputs and outputs.
+        torch: The loaded program, where it is one; it is in a worker.
         bundle: The bundle that it is a part of, from which its layouts are known.
     """
 
     artifact: Artifact
-    torch: TorchModel | None = None
+    torch: RemoteTorch | None = None
     bundle: Bundle | None = None
 
 
-def open_candidate(path: Path, workers: WorkerPool) -> Candidate:
+def open_candidate(path: Path, workers: WorkerPool, key: str) -> Candidate:
     """Open a torch program, an ONNX file, a SavedModel or a .tflite file, told by its content.
+
+    Args:
+        path: The file or directory.
+        workers: What reads it.
+        key: Tells torch programs apart.
 
     Raises:
         InvalidModel: It is missing, damaged, or none of these.
@@ -62,12 +64,8 @@ def open_candidate(path: Path, workers: WorkerPool) -> Candidate:
         return Candidate(describe_tflite(path))
     if kind_of(path) is Kind.ONNX:
         return Candidate(open_onnx(workers, path, InputShapes()))
-    from edgeconv.convert.load import load_model
-
-    model = load_model(path)
-    if isinstance(model, Artifact):
-        return Candidate(model)
-    return Candidate(Artifact(Format.TORCH, path, tuple(model.inputs), ()), model)
+    model = RemoteTorch.open(workers, InputShapes(), key, source=str(path), factory=None)
+    return Candidate(replace(model.with_outputs(), path=path), model)
 
 
 def describe_tflite(path: Path) -> Artifact:

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from edgeconv.arrays import sample_of
 from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.bundle import COMPLETE, describe_file
@@ -100,7 +97,7 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(scratch_directory()))
         workers = stack.enter_context(WorkerPool(timeout=options.timeout, memory=options.memory))
-        a, b = open_candidate(first, workers), open_candidate(second, workers)
+        a, b = open_candidate(first, workers, "a"), open_candidate(second, workers, "b")
         samples = _samples(a, b, options)
         reference, a = _outputs_of(a, samples.arrays, workers, scratch)
         if b.torch is not None:
@@ -153,15 +150,11 @@ def _layers(
     """Measure the layers of an ONNX file against a PyTorch program."""
     if first.torch is None or second.format is not Format.ONNX:
         return {}
-    from edgeconv.convert.torch_to_onnx import decomposed
-    from edgeconv.convert.torch_values import TorchValues
-
-    program = decomposed(first.torch)
-    if program is None:
+    values = first.torch.decomposed_values()
+    if values is None:
         return {"onnx": NOT_RECORDED}
     if {spec.name for spec in second.inputs} != set(inputs):
         return {"onnx": StageLayers(note="the inputs of both models have different names")}
-    values = TorchValues(first.torch, program)
     return {"onnx": layers_of_onnx(workers, second, values, inputs, scratch)}
 
 
@@ -305,12 +298,8 @@ def _outputs_of(
 
 def _run_torch(model: Candidate, inputs: Mapping[str, Any]) -> Arrays:
     assert model.torch is not None
-    feeds = _in_order(inputs, Artifact(Format.TORCH, Path(), tuple(model.torch.inputs), ()))
-    count = len(next(iter(feeds.values())))
-    rows = [model.torch.run(sample_of(feeds, index)) for index in range(count)]
-    names = [spec.name for spec in model.artifact.outputs]
-    names = names or [f"output{index}" for index in range(len(rows[0]))]
-    return {name: np.stack([row[index] for row in rows]) for index, name in enumerate(names)}
+    feeds = _in_order(inputs, model.torch.artifact)
+    return model.torch.compute(model.artifact, feeds, None)
 
 
 def _in_order(arrays: Mapping[str, Any], artifact: Artifact) -> Arrays:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from edgeconv.arrays import map_npz, write_npz
-from edgeconv.artifacts import Arrays, Artifact
+from edgeconv.artifacts import Arrays, Artifact, TensorSpec
 from edgeconv.convert.shapes import InputShapes
 from edgeconv.convert.torch_values import TorchMatch
 from edgeconv.errors import LimitExceeded
@@ -29,15 +29,19 @@ class RemoteTorch:
         known: Whether the values inside the model that was exported are known; one entry per
             export.
         reference: What stages are compared with.
+        key: Tells models in the same process apart.
     """
 
     workers: WorkerPool
     artifact: Artifact
     known: list[bool] = field(default_factory=list)
     reference: str = "torch"
+    key: str = "model"
 
     @classmethod
-    def open(cls, workers: WorkerPool, shapes: InputShapes, **arguments: Any) -> RemoteTorch:
+    def open(
+        cls, workers: WorkerPool, shapes: InputShapes, key: str = "model", **arguments: Any
+    ) -> RemoteTorch:
         """Load a model; the arguments are those of `edgeconv.convert.load.load_model`.
 
         Raises:
@@ -46,10 +50,15 @@ class RemoteTorch:
             LimitExceeded: Loading it, and running it once, takes more than it may.
         """
         try:
-            answer = _call(workers, "open_model", shapes=asdict(shapes), **arguments)
+            answer = _call(workers, key, "open_model", shapes=asdict(shapes), **arguments)
         except LimitExceeded as error:
             raise _too_much(arguments, error) from error
-        return cls(workers, Artifact.from_dict(answer))
+        return cls(workers, Artifact.from_dict(answer), key=key)
+
+    def with_outputs(self) -> Artifact:
+        """Return the artifact with the outputs for the example inputs, named by their place."""
+        specs = _call(self.workers, self.key, "outputs")
+        return replace(self.artifact, outputs=tuple(map(TensorSpec.from_dict, specs)))
 
     def first_stage(self) -> ExportElsewhere:
         """Export it."""
@@ -62,7 +71,9 @@ class RemoteTorch:
             ConversionError: The ONNX file has another number of outputs.
         """
         with _exchange(inputs) as (feeds, results):
-            _call(self.workers, "compute", onnx=onnx.to_dict(), feeds=feeds, results=results)
+            _call(
+                self.workers, self.key, "compute", onnx=onnx.to_dict(), feeds=feeds, results=results
+            )
             return map_npz(Path(results))
 
     def compute_stream(
@@ -76,6 +87,7 @@ class RemoteTorch:
         with _exchange(inputs) as (feeds, results):
             _call(
                 self.workers,
+                self.key,
                 "stream",
                 onnx=onnx.to_dict(),
                 feeds=feeds,
@@ -86,7 +98,12 @@ class RemoteTorch:
 
     def values(self) -> RemoteValues | None:
         """Return the values inside the program that was exported."""
-        return RemoteValues(self.workers) if self.known and self.known[-1] else None
+        return RemoteValues(self.workers, self.key) if self.known and self.known[-1] else None
+
+    def decomposed_values(self) -> RemoteValues | None:
+        """Return the values inside the program that would be exported; ``None`` for none known."""
+        self.known.append(_call(self.workers, self.key, "decompose"))
+        return self.values()
 
     def release(self) -> None:
         """End the process that holds the model."""
@@ -103,7 +120,7 @@ class ExportElsewhere:
     def run(self, source: Artifact, context: StageContext) -> Artifact:  # noqa: ARG002
         """Export the model; `source` only names the inputs."""
         path = str(context.directory / f"{context.name}.onnx")
-        answer = _call(self.source.workers, "export", path=path)
+        answer = _call(self.source.workers, self.source.key, "export", path=path)
         self.source.known.append(answer["known"])
         return Artifact.from_dict(answer["artifact"])
 
@@ -113,10 +130,11 @@ class RemoteValues:
     """The values inside the program, as `edgeconv.convert.torch_values.TorchValues` has them."""
 
     workers: WorkerPool
+    key: str
 
     def match(self, onnx: Path) -> TorchMatch:
         """Return what an ONNX file has of the program's values."""
-        answer = _call(self.workers, "match", onnx=str(onnx))
+        answer = _call(self.workers, self.key, "match", onnx=str(onnx))
         shapes = {name: tuple(shape) for name, shape in answer["shapes"].items()}
         return TorchMatch(shapes, tuple((name, op, why) for name, op, why in answer["unmatched"]))
 
@@ -127,7 +145,8 @@ class RemoteValues:
             InvalidData: A sample does not fit the model.
         """
         with _exchange(inputs) as (feeds, _):
-            _call(self.workers, "record", feeds=feeds, names=list(names), results=str(path))
+            names = list(names)
+            _call(self.workers, self.key, "record", feeds=feeds, names=names, results=str(path))
 
 
 def _too_much(arguments: Mapping[str, Any], error: LimitExceeded) -> LimitExceeded:
@@ -143,8 +162,10 @@ def _too_much(arguments: Mapping[str, Any], error: LimitExceeded) -> LimitExceed
     )
 
 
-def _call(workers: WorkerPool, function: str, **arguments: Any) -> Any:
-    return workers.call(WorkerKind.TORCH, f"edgeconv.torch_process:{function}", **arguments)
+def _call(workers: WorkerPool, key: str, function: str, **arguments: Any) -> Any:
+    return workers.call(
+        WorkerKind.TORCH, f"edgeconv.torch_process:{function}", key=key, **arguments
+    )
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def arguments(path: Path) -> dict[str, object]:
+def arguments(path: Path) -> dict[str, Any]:
     return {
         "source": str(path), "factory": None, "trust_pickle": False, "seed": 0, "open_batch": True,
     }  # fmt: skip

@@ -142,6 +142,31 @@ def test_two_models_of_different_formats(
         assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_torch_programs_are_loaded_in_a_worker(digits: Path) -> None:
+    program = str(digits / "digits.pt2")
+    code = (
+        "import sys; from edgeconv.cli import run\n"
+        f"assert run(['verify', {program!r}, {program!r}]) == 0\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "output0 = output0: same name" in done.stdout
+
+
+def test_an_endless_program_is_refused(edgeconv: Callable[..., Any], tmp_path: Path) -> None:
+    import torch
+
+    from tests.convert.test_torchscript_guard import Endless
+
+    torch.jit.script(Endless()).save(str(tmp_path / "m.pt"))
+    done = edgeconv("verify", tmp_path / "m.pt", tmp_path / "m.pt")
+    assert done.returncode == 2
+    assert "never ends" in done.stderr
+
+
 def test_a_layout_that_cannot_be_told_is_not_guessed(
     edgeconv: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -171,6 +171,7 @@ def _open(path: Path) -> Any:
     with Worker("PyTorch", preload=["torch"], timeout=300) as worker:
         return worker.call(
             "edgeconv.torch_process:open_model",
+            key="model",
             shapes={"positional": [[1, 3]], "named": {}},
             source=str(path),
         )
