@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgeconv.artifacts import Array
-from edgeconv.convert.onnx_file import is_external
+from edgeconv.convert.onnx_tensors import is_external
 from edgeconv.convert.origin import module_of
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,16 @@ from edgeconv.convert.infer_shapes import first_line, infer_shapes
 from edgeconv.convert.onnx_limits import (
     require_bounded,
     require_convertible,
+    require_known_opset,
     require_room,
     require_small_inputs,
     sound,
+)
+from edgeconv.convert.onnx_tensors import (
+    is_external,
+    require_external_data,
+    tensor_size,
+    tensors_of,
 )
 from edgeconv.convert.shapes import (
     InputShapes,
@@ -33,7 +40,7 @@ from edgeconv.errors import EdgeconvError, InvalidModel
 from edgeconv.toolchain.limits import reading
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
+    from onnx import GraphProto, ModelProto, ValueInfoProto
 
 # Protobuf messages end at 2 GiB; some room is left for what shape inference adds.
 MAX_INLINE = 1_900_000_000
@@ -82,8 +89,9 @@ def read(path: Path, before: Callable[[ModelProto, str], None] | None = None) ->
         model = _parse(path)
         if before is not None:
             before(model, str(path))
+        require_known_opset(model, str(path))
         require_bounded(model, str(path))
-        _check_external_data(model, path)
+        require_external_data(model, path)
         _check(path)
     return model
 
@@ -310,86 +318,3 @@ def _fixed_input(value: ValueInfoProto, given: Shape | None, where: str) -> Tens
     if len(sizes) != len(declared):
         raise shape_dynamic(where, value.name, declared)
     return TensorSpec.plain(value.name, sizes, dtype)
-
-
-def _check_external_data(model: ModelProto, path: Path) -> None:
-    """Refuse external data outside the model's directory, before anything reads it."""
-    base = path.parent.resolve()
-    functions = [node for function in model.functions for node in function.node]
-    tensors = [*tensors_of(model.graph), *(t for node in functions for t in _attributes(node))]
-    for tensor in tensors:
-        if is_external(tensor):
-            _check_location(tensor, base, path)
-
-
-def _check_location(tensor: TensorProto, base: Path, path: Path) -> None:
-    fields = {entry.key: entry.value for entry in tensor.external_data}
-    location = fields.get("location", "")
-    where = f"{path}, tensor {tensor.name!r}"
-    target = (base / location).resolve()
-    escapes = Path(location).is_absolute() or ".." in Path(location).parts or "\\" in location
-    if not location or escapes or not target.is_relative_to(base):
-        raise InvalidModel(
-            "the external data lies outside the model's directory",
-            where=where,
-            why=f"its location is {location!r}",
-            hint="no exporter writes that; do not trust this file",
-        )
-    if not target.is_file():
-        raise InvalidModel(
-            "the external data is missing",
-            where=where,
-            why=f"there is no file {location!r} beside the model",
-            hint="copy it together with the model",
-        )
-    try:
-        offset, length = (int(fields.get(key, 0)) for key in ("offset", "length"))
-    except ValueError:
-        offset, length = -1, 0
-    end = offset + length if offset >= 0 and length >= 0 else -1
-    if not 0 <= end <= target.stat().st_size:
-        raise InvalidModel(
-            "the external data is truncated, or its place is wrong",
-            where=where,
-            why=f"{location!r} has {target.stat().st_size:,} bytes, needed are {end:,}"
-            if end >= 0
-            else f"its offset is {fields.get('offset')!r}, its length {fields.get('length')!r}",
-            hint="copy it again",
-        )
-
-
-def is_external(tensor: TensorProto) -> bool:
-    """Tell whether the data of a tensor lies in another file."""
-    import onnx
-
-    return tensor.data_location == onnx.TensorProto.EXTERNAL
-
-
-def tensor_size(tensor: TensorProto) -> int:
-    """Return the number of bytes of a tensor's data, stored inside or outside."""
-    import math
-
-    import onnx
-
-    itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return int(math.prod(tensor.dims) * itemsize)
-
-
-def tensors_of(graph: GraphProto) -> Iterator[TensorProto]:
-    """Yield every constant of a graph and its subgraphs."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        yield from _attributes(node)
-
-
-def _attributes(node: object) -> Iterator[TensorProto]:
-    for attribute in node.attribute:  # type: ignore[attr-defined]  # NodeProto
-        if attribute.HasField("t"):
-            yield attribute.t
-        if attribute.HasField("sparse_tensor"):
-            yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-        yield from attribute.tensors
-        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            yield from tensors_of(graph)

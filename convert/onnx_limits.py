@@ -54,6 +54,25 @@ def sound(path: Path) -> Iterator[None]:
         raise truncated(path, "ONNX file") from error
 
 
+def require_known_opset(model: ModelProto, where: str) -> None:
+    """Require an opset that the installed onnx knows: in a later one operators may mean anything.
+
+    Raises:
+        InvalidModel: It is another.
+    """
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx") and not 0 < entry.version <= newest:
+            raise InvalidModel(
+                f"opset {entry.version} is not known",
+                where=where,
+                why=f"onnx {onnx.__version__} knows 1 to {newest}",
+                hint=f"export it with opset {newest} or an earlier one, or install a newer onnx",
+            )
+
+
 def require_bounded(model: ModelProto, where: str) -> None:
     """Require the model not to grow beyond measure when its functions are expanded.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.convert import onnx_file
+from edgeconv.convert.onnx_tensors import tensor_size, tensors_of
 from edgeconv.convert.origin import module_of
 from edgeconv.convert.sniff import truncated
 from edgeconv.errors import InvalidModel
@@ -30,7 +31,7 @@ def onnx_summary(path: str) -> dict[str, Any]:
         "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "inputs": [_onnx_value(value) for value in graph.input if value.name not in constant],
         "outputs": [_onnx_value(value) for value in graph.output],
-        "constant_bytes": sum(onnx_file.tensor_size(item) for item in onnx_file.tensors_of(graph)),
+        "constant_bytes": sum(tensor_size(item) for item in tensors_of(graph)),
         "nodes": [
             {
                 "name": node.name,

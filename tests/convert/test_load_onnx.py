@@ -166,14 +166,48 @@ def test_external_data_through_a_link(tmp_path: Path) -> None:
 
 
 def test_external_data_missing_or_short(tmp_path: Path) -> None:
-    source = external(tmp_path / "m.onnx", "weights.bin", length=64)
-    with pytest.raises(InvalidModel, match=r"truncated(.|\n)*needed are 64"):
+    source = external(tmp_path / "m.onnx", "weights.bin")
+    (tmp_path / "weights.bin").write_bytes(bytes(31))
+    with pytest.raises(InvalidModel, match=r"truncated(.|\n)*needed are 32"):
         load(source)
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(InvalidModel, match="is missing"):
         load(source)
     source = external(tmp_path / "m.onnx", "weights.bin", length=-1)
     with pytest.raises(InvalidModel):
+        load(source)
+
+
+@pytest.mark.parametrize("length", [16, 64])
+def test_external_data_of_another_length(tmp_path: Path, length: int) -> None:
+    (tmp_path / "weights.bin").write_bytes(bytes(100))
+    source = external(tmp_path / "m.onnx", "weights.bin", length=length)
+    with pytest.raises(InvalidModel, match=rf"not the tensor's: {length} bytes .* has 32"):
+        load(source)
+
+
+def test_external_data_in_half_bytes(tmp_path: Path) -> None:
+    text = """<ir_version: 10, opset_import: ["": 21]>
+    g (float[5] x) => (float[5] y) <int4[5] w = {1, 2, 3, 4, 5}> { c = Cast<to=1>(w)
+        y = Add(x, c) }"""
+    model = onnx.parser.parse_model(text)
+    (tensor,) = model.graph.initializer
+    tensor.ClearField("int32_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "w.bin"), ("length", "3")):
+        tensor.external_data.add(key=key, value=value)
+    (tmp_path / "w.bin").write_bytes(bytes(3))
+    onnx.save(model, tmp_path / "m.onnx")
+    load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("opset", [0, 99])
+def test_an_opset_that_nobody_knows(tmp_path: Path, opset: int) -> None:
+    source = write(tmp_path / "m", OPEN.replace("batch", "1"))
+    model = onnx.load(source)
+    model.opset_import[0].version = opset
+    onnx.save(model, source)
+    with pytest.raises(InvalidModel, match=f"opset {opset} is not known"):
         load(source)
 
 
