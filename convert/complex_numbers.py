@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from edgeconv.convert.fourier import TRANSFORMS, Pair, Unreal
 from edgeconv.convert.single_precision import open_dimensions
-from edgeconv.convert.torch_model import Call
+from edgeconv.convert.torch_arguments import Call
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

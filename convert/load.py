@@ -18,13 +18,14 @@ from edgeconv.convert.shapes import (
     shapes_missing,
 )
 from edgeconv.convert.sniff import Kind, kind_of, require_checksums
+from edgeconv.convert.torch_arguments import parameter_names
 from edgeconv.convert.torch_files import (
     load_exported_program,
     load_state_dict,
     load_torchscript,
     unpickle,
 )
-from edgeconv.convert.torch_model import TorchModel, from_module, parameter_names, random_inputs
+from edgeconv.convert.torch_model import TorchModel, from_module, random_inputs
 from edgeconv.convert.torch_program import from_program
 from edgeconv.convert.weight_limit import require_weights_fit
 from edgeconv.errors import UsageError

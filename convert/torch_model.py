@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +14,13 @@ from edgeconv.convert.output_names import field_names
 from edgeconv.convert.quiet import quiet
 from edgeconv.convert.shapes import format_shape
 from edgeconv.convert.single_precision import as_float32, in_float32
+from edgeconv.convert.torch_arguments import Call, bound, leaf_names, parameter_names
 from edgeconv.errors import InvalidData, InvalidModel, UsageError
 
 if TYPE_CHECKING:
     import torch
 
     Program = torch.export.ExportedProgram | torch.jit.ScriptModule | torch.nn.Module
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""Positional and keyword arguments."""
 
 # Two runs of one model on one input may differ by the order of a few additions.
 _REPEAT_TOLERANCE = 1e-3
@@ -41,6 +38,7 @@ class TorchModel:
         function: What runs: ``program``, or the module made from an exported program.
         arrange: Turns one tensor for each input into the arguments of ``function``.
         where: The file or object, for messages.
+        captured: ``program``, an `nn.Module`, as an exported program, where that is known already.
     """
 
     name: str
@@ -50,6 +48,7 @@ class TorchModel:
     function: Callable[..., Any]
     arrange: Callable[[Sequence[Any]], Call]
     where: str
+    captured: torch.export.ExportedProgram | None = None
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -126,13 +125,18 @@ class TorchModel:
         """
         return self._outputs(self.example_inputs)
 
-    def check(self) -> TorchModel:
+    def check(self, first: list[Array] | None = None) -> TorchModel:
         """Run the model twice on its example inputs and return it.
+
+        Args:
+            first: What the first run gave, if there was one.
 
         Raises:
             InvalidModel: It fails, has no outputs, or answers differently the second time.
         """
-        first, second = self.run_examples(), self.run_examples()
+        if first is None:
+            first = self.run_examples()
+        second = self.run_examples()
         if not first:
             raise InvalidModel("the model returns no tensor", where=self.where)
         same = len(first) == len(second) and all(map(_equal, first, second))
@@ -268,14 +272,17 @@ def from_module(
     Raises:
         UsageError: The inputs are not tensors or do not fit the module's signature.
         InvalidModel: The module fails on them, or answers differently the second time.
+        ConversionError: A number of results inside it depends on data, which nothing can export.
     """
     import torch
     from torch.utils import _pytree as pytree
 
+    from edgeconv.convert.early_export import first_run
+
     name = name or type(module).__name__
     where = where or name
     given, module = module, in_float32(module, where)
-    args, kwargs = _bind(module, example_inputs, where)
+    args, kwargs = bound(module, example_inputs, where)
     paths, tree = pytree.tree_flatten_with_path((args, kwargs))
     leaves = [leaf for _, leaf in paths]
     leaves = [as_float32(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
@@ -286,7 +293,7 @@ def from_module(
         )
     positions = [number for number, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
     parameters = [label for label, _ in parameter_names(module, len(args))]
-    names = _leaf_names(parameters, [paths[number][0] for number in positions])
+    names = leaf_names(parameters, [paths[number][0] for number in positions])
     specs = tuple(
         TensorSpec.plain(label, tuple(tensor.shape), numpy_dtype(tensor.dtype, label, where))
         for label, tensor in zip(names, tensors, strict=True)
@@ -301,7 +308,8 @@ def from_module(
 
     model = TorchModel(name, module, specs, tuple(tensors), module, arrange, where)
     try:
-        return model.check()
+        first, program = first_run(model)
+        return replace(model, captured=program).check(first)
     except InvalidModel as error:
         retyped = None if given is module else _retyped(given, example_inputs, name, where)
         if retyped is None:
@@ -317,7 +325,7 @@ def _retyped(
 
     from edgeconv.convert.torch_program import from_program
 
-    args, kwargs = _bind(module, example_inputs, where)
+    args, kwargs = bound(module, example_inputs, where)
     try:
         with evaluating(module), quiet():
             program = torch.export.export(module, args, kwargs, strict=False)
@@ -330,69 +338,3 @@ def _is_input(leaf: Any) -> bool:
     import torch
 
     return leaf is None or isinstance(leaf, (torch.Tensor, bool, int, float, str))
-
-
-def _bind(module: torch.nn.Module, inputs: Any, where: str) -> Call:
-    """Return the call with every argument positional that can be."""
-    import torch
-
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
-    if isinstance(inputs, torch.Tensor):
-        args = (inputs,)
-    elif isinstance(inputs, Mapping):
-        kwargs = dict(inputs)
-    elif isinstance(inputs, (tuple, list)):
-        args = tuple(inputs)
-    else:
-        raise UsageError(
-            f"the example inputs are a {type(inputs).__name__}",
-            where=where,
-            hint="give a tensor, a tuple of tensors, or a mapping by argument name",
-        )
-    if isinstance(module, torch.jit.ScriptModule):
-        return args, kwargs
-    try:
-        bound = inspect.signature(module.forward).bind(*args, **kwargs)
-    except TypeError as error:
-        raise UsageError(
-            "the example inputs do not fit the module's forward()", where=where, why=str(error)
-        ) from error
-    return bound.args, bound.kwargs
-
-
-def parameter_names(module: torch.nn.Module, count: int) -> list[tuple[str, bool]]:
-    """Return the names of forward()'s arguments, and whether each must be given.
-
-    Args:
-        module: The module.
-        count: How many positional arguments a call gives; for ``*args``.
-    """
-    import torch
-
-    if isinstance(module, torch.jit.ScriptModule):
-        schema: Any = module.forward.schema  # type: ignore[attr-defined]  # a ScriptMethod
-        arguments = schema.arguments[1:]
-        return [(argument.name, not argument.has_default_value()) for argument in arguments]
-    names: list[tuple[str, bool]] = []
-    for parameter in inspect.signature(module.forward).parameters.values():
-        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
-            numbers = range(count - len(names))
-            names += [(f"{parameter.name}_{number}", False) for number in numbers]
-        elif parameter.kind is not inspect.Parameter.VAR_KEYWORD:
-            names.append((parameter.name, parameter.default is inspect.Parameter.empty))
-    return names
-
-
-def _leaf_names(parameters: Sequence[str], paths: Sequence[Any]) -> list[str]:
-    """Name each leaf after its argument and its place in it; names are unique."""
-    names: list[str] = []
-    for kind, argument, *rest in paths:
-        index = argument.idx if kind.idx == 0 else argument.key
-        base = parameters[index] if isinstance(index, int) else str(index)
-        parts = [base, *(str(getattr(key, "idx", getattr(key, "key", key))) for key in rest)]
-        name = "_".join(parts)
-        while name in names:
-            name += "_"
-        names.append(name)
-    return names

@@ -17,7 +17,8 @@ from edgeconv.convert.shapes import (
     shape_dynamic,
 )
 from edgeconv.convert.single_precision import program_in_float32
-from edgeconv.convert.torch_model import Call, TorchModel, numpy_dtype, random_inputs
+from edgeconv.convert.torch_arguments import Call
+from edgeconv.convert.torch_model import TorchModel, numpy_dtype, random_inputs
 from edgeconv.errors import InvalidModel, UsageError
 
 if TYPE_CHECKING:

@@ -6,8 +6,6 @@ import contextlib
 import gc
 import io
 import logging
-import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from edgeconv.artifacts import Artifact
-from edgeconv.convert.data_dependent import few_sizes, size_depends_on_data
+from edgeconv.convert.data_dependent import size_depends_on_data
 from edgeconv.convert.decompose import Table, decompose
+from edgeconv.convert.early_export import exported
 from edgeconv.convert.export_errors import Failure, cause_of, export_failed
 from edgeconv.convert.export_shortcuts import export_shortcuts
 from edgeconv.convert.functional_calls import without_assertions
 from edgeconv.convert.onnx_file import MAX_INLINE, describe_onnx, write_onnx
 from edgeconv.convert.output_names import name_outputs
+from edgeconv.convert.quiet import captured
 from edgeconv.convert.torch_model import TorchModel, evaluating
 from edgeconv.convert.torch_resizes import as_torch
 
@@ -38,7 +38,6 @@ _log = logging.getLogger(__name__)
 
 # The newest that the TorchScript exporter writes with every operator tested by its authors.
 _TORCHSCRIPT_OPSET = 17
-_CHATTY = ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript", "onnx_ir", "torch.fx")
 
 
 def export(
@@ -77,7 +76,7 @@ def export(
     for label, exporter in exporters:
         chatter = io.StringIO()
         try:
-            with _captured(chatter) as caught, _without_garbage_collection():
+            with captured(chatter) as caught, _without_garbage_collection():
                 artifact = exporter(model, path)
         except OSError:  # the disk, not the model
             raise
@@ -108,7 +107,7 @@ def decomposed(model: TorchModel) -> ExportedProgram | None:
     if isinstance(model.program, torch.jit.ScriptModule):
         return None
     try:
-        with _captured(io.StringIO()), _without_garbage_collection():
+        with captured(io.StringIO()), _without_garbage_collection():
             return _onnx_program(model, optimize=False).exported_program
     except Exception:  # noqa: BLE001 - exporters raise anything
         return None
@@ -120,7 +119,7 @@ def _onnx_program(model: TorchModel, *, optimize: bool) -> ONNXProgram:
     args, kwargs = model.example_call
     with evaluating(model.function), torch.no_grad(), export_shortcuts():
         program = torch.onnx.export(
-            _quickly_decomposed(model.program, args, kwargs),
+            _quickly_decomposed(model.captured or model.program, args, kwargs),
             args,
             kwargs=kwargs,
             dynamo=True,
@@ -147,8 +146,7 @@ def _quickly_decomposed(program: Any, args: tuple[Any, ...], kwargs: dict[str, A
 
     if not isinstance(program, torch.export.ExportedProgram):
         try:
-            with few_sizes():
-                program = torch.export.export(program, args, kwargs, strict=False)
+            program = exported(program, args, kwargs)
         except Exception as error:
             if size_depends_on_data(error):
                 raise
@@ -247,48 +245,6 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@contextlib.contextmanager
-def _captured(chatter: io.StringIO) -> Iterator[list[warnings.WarningMessage]]:
-    """Keep what exporters print, warn and log away from stdout and stderr; yield the warnings.
-
-    The TorchScript exporter prints from native code, past ``sys.stdout``.
-    """
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            _native_stdout(chatter),
-            contextlib.redirect_stdout(chatter),
-            contextlib.redirect_stderr(chatter),
-        ):
-            warnings.simplefilter("always")
-            yield caught
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _native_stdout(chatter: io.StringIO) -> Iterator[None]:
-    """Send file descriptor 1 to a file, and what arrived there to ``chatter`` at the end."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    try:
-        with tempfile.TemporaryFile() as file:
-            os.dup2(file.fileno(), 1)
-            try:
-                yield
-            finally:
-                os.dup2(kept, 1)
-                file.seek(0)
-                chatter.write(file.read().decode(errors="replace"))
-    finally:
-        os.close(kept)
 
 
 def _frozen_branches(caught: list[warnings.WarningMessage]) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgeconv.artifacts import Artifact
-from edgeconv.convert import torch_to_onnx
+from edgeconv.convert import early_export, torch_to_onnx
 from edgeconv.convert.data_dependent import MOST_SIZES
 from edgeconv.convert.torch_model import TorchModel, from_module
 from edgeconv.errors import ConversionError, UnsupportedModel, UnsupportedNode
@@ -107,9 +107,8 @@ def test_the_fallback_takes_a_branch_on_a_value_and_says_why(tmp_path: Path) -> 
 
 
 def test_a_method_that_depends_on_data_is_named(tmp_path: Path) -> None:
-    model = from_module(Method(), torch.ones(8, 4))
     with pytest.raises(ConversionError, match=r"in postprocess_detections\(\): return kept"):
-        torch_to_onnx.export(model, tmp_path / "m.onnx")
+        torch_to_onnx.export(from_module(Method(), torch.ones(8, 4)), tmp_path / "m.onnx")
 
 
 def test_many_sizes_that_depend_on_data_are_met_once(
@@ -148,3 +147,53 @@ def test_nodes_refused_alike_share_a_line() -> None:
         "  - Loop-17 (last, from head.scores): its rows are open",
     ]
     assert len(error.to_dict()["nodes"]) == 91
+
+
+class Slow(torch.nn.Module):
+    """Works before it meets a size that depends on data."""
+
+    def forward(self, boxes: torch.Tensor, scores: torch.Tensor) -> Any:
+        kept = torch.nonzero(scores * boxes.exp()[:, 0] > -1)
+        return boxes[kept[:, 0]] if kept.shape[0] > 2 else boxes
+
+
+def test_a_model_is_refused_before_it_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TorchModel, "check", _not_reached)
+    with pytest.raises(ConversionError, match="a number of results that depends on data"):
+        detector(Branch())
+
+
+def test_a_slow_model_is_refused_by_its_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(early_export, "_SECONDS", -1.0)
+    monkeypatch.setattr(TorchModel, "check", _not_reached)
+    with pytest.raises(ConversionError, match="a number of results that depends on data"):
+        detector(Slow())
+
+
+@pytest.mark.parametrize("postprocess", [Value(), Mask(), Count(), Classes(MOST_SIZES)])
+@pytest.mark.parametrize("seconds", [-1.0, 1e9])
+def test_what_can_be_exported_is_loaded(
+    postprocess: torch.nn.Module, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(early_export, "_SECONDS", seconds)
+    assert detector(postprocess).run_examples()
+
+
+def test_following_shapes_leaves_no_trace_in_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Keeps(torch.nn.Module):
+        kept: torch.Tensor | None = None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.kept is None:
+                self.kept = x.mean(1, keepdim=True)
+            return x - self.kept
+
+    monkeypatch.setattr(early_export, "_SECONDS", -1.0)
+    assert from_module(Keeps(), torch.ones(2, 3)).run_examples()
+
+
+def test_an_export_made_early_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = detector(Mask())
+    assert model.captured is not None
+    monkeypatch.setattr(torch_to_onnx, "exported", _not_reached)
+    assert torch_to_onnx.export(model, tmp_path / "m.onnx")
