@@ -17,7 +17,7 @@ from edgeconv.convert.ops import default_registry
 from edgeconv.convert.passes import run_passes
 from edgeconv.convert.registry import Registry
 from edgeconv.convert.saved_model import Weights, write_saved_model
-from edgeconv.convert.translator import Translator
+from edgeconv.convert.translator import STAGE, Translator
 from edgeconv.convert.value import Value, arranged, channels_last
 from edgeconv.convert.value_map import HeldValue, unique, write_map
 from edgeconv.convert.view import DYNAMIC, Shape
@@ -42,6 +42,7 @@ def translate(
         The SavedModel artifact, `Artifact.to_dict`.
 
     Raises:
+        InvalidModel: It has no inputs.
         UnsupportedModel: Nodes that have no translation, all of them.
     """
     source = Artifact.from_dict(onnx)
@@ -84,6 +85,9 @@ class Translation:
         registry: Translations to use.
         states: Pairs of an input and the output that is fed to it; both are images, or neither.
 
+    Raises:
+        InvalidModel: The model has no inputs.
+
     Attributes:
         inputs: The inputs in order, as they are stored.
         names: Names of the outputs in order.
@@ -108,6 +112,13 @@ class Translation:
             for value in graph.inputs
             if value.name not in graph.initializers
         )
+        if not self.inputs:
+            raise InvalidModel(
+                "the model has no inputs",
+                where=STAGE,
+                why="its outputs are always the same, and a runtime is never asked for them",
+                hint="keep the outputs as arrays; there is nothing to convert",
+            )
         self.names = [str(value.name) for value in graph.outputs]
         self.outputs: list[TensorSpec] = []
         self.weights = Weights()

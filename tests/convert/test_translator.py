@@ -14,7 +14,7 @@ from edgeconv.convert.onnx_to_saved_model import build, load_graph
 from edgeconv.convert.ops import default_registry
 from edgeconv.convert.registry import OpVersion, Registry, Unsupported, bind, op
 from edgeconv.convert.value_map import scope_name
-from edgeconv.errors import UnsupportedModel
+from edgeconv.errors import InvalidModel, UnsupportedModel
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "nowhere": 1]>'
 
@@ -85,6 +85,18 @@ def _renamed(name: str) -> str:
 
 def test_an_input_that_is_an_output(assert_parity: Any) -> None:
     assert_parity("g (float[1,3] x) => (float[1,3] y, float[1,3] z) { y = Identity(x) z = Abs(x) }")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g () => (float[2] y) { y = Constant<value_floats=[1.0, 2.0]>() }",
+        "g () => (bool y) { y = OptionalHasElement() }",
+    ],
+)
+def test_a_model_without_inputs_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidModel, match="the model has no inputs"):
+        convert_text(text, tmp_path)
 
 
 def test_every_unsupported_node_is_reported_at_once(tmp_path: Path) -> None:
