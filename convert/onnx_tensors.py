@@ -89,7 +89,7 @@ def tensor_size(tensor: TensorProto) -> int:
     """Return the number of bytes of a tensor's data, stored inside or outside."""
     import onnx
 
-    count = math.prod(tensor.dims)
+    count: int = math.prod(tensor.dims)
     for name, bits in _PACKED.items():
         if tensor.data_type == getattr(onnx.TensorProto, name, None):
             return -(-count * bits // 8)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from edgeconv.errors import LimitExceeded
 
@@ -21,8 +24,13 @@ try:
 except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
+_T = TypeVar("_T")
+
 IN_WORKER = "EDGECONV_WORKER"
 """Set in the environment of worker processes; elsewhere no limit is set."""
+
+GLANCE = 0.1
+"""Seconds between two looks at the memory of a process."""
 
 _SLACK = 2 << 30
 """Address space that a worker may reserve beyond its memory: stacks of threads, arenas."""
@@ -63,6 +71,41 @@ def memory_of(pid: int) -> int:
             continue
         total += sum(map(int, found)) << 10
     return total
+
+
+class TooMuchMemory(Exception):
+    """A process has more memory than it may; `str` says how much that is."""
+
+
+def within(
+    process: subprocess.Popen[bytes],
+    wait: Callable[[float], _T],
+    seconds: float,
+    memory: int | None,
+) -> _T:
+    """Wait for a process that is no worker, and watch what it and its descendants take.
+
+    Args:
+        process: The process; it is not stopped here.
+        wait: Waits so many seconds for it; ``process.wait``, for example.
+        seconds: How long it may take.
+        memory: Bytes that it may take; half of the machine's by default.
+
+    Raises:
+        TooMuchMemory: It takes more.
+        subprocess.TimeoutExpired: It has not ended in time.
+    """
+    memory = memory or default_memory()
+    deadline = time.monotonic() + seconds
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return wait(max(0.0, min(left, GLANCE)))
+        except subprocess.TimeoutExpired:
+            if left <= GLANCE:
+                raise
+        if memory_of(process.pid) > memory:
+            raise TooMuchMemory(f"more than {memory / 2**20:,.0f} MB of memory are needed")
 
 
 def limit_this_process(memory: int) -> None:

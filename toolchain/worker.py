@@ -32,7 +32,13 @@ from typing import IO, Any, Self
 
 from edgeconv.errors import WorkerError, error_from_dict
 from edgeconv.scratch import Scratch
-from edgeconv.toolchain.limits import IN_WORKER, default_memory, limit_this_process, memory_of
+from edgeconv.toolchain.limits import (
+    GLANCE,
+    IN_WORKER,
+    default_memory,
+    limit_this_process,
+    memory_of,
+)
 from edgeconv.toolchain.resident import Frugal, give_back_libraries
 from edgeconv.toolchain.switches import SWITCHES
 from edgeconv.toolchain.worker_errors import describe, died, no_answer, no_memory
@@ -41,8 +47,6 @@ ProgressCallback = Callable[[int, int], None]
 """Called with (done, total) while a long call runs."""
 
 _STDERR_TAIL = 4000
-_GLANCE = 0.1
-"""Seconds between two looks at a worker's memory."""
 
 
 class Worker:
@@ -188,7 +192,7 @@ class Worker:
         while b"\n" not in self._pending:
             self._look_at_memory(function)
             left = deadline - time.monotonic()
-            wait = max(0.0, min(left, _GLANCE))
+            wait = max(0.0, min(left, GLANCE))
             ready = select.select([self._answers], [], [], wait)[0]
             if not ready and left > 0:
                 continue
@@ -207,7 +211,7 @@ class Worker:
     def _look_at_memory(self, function: str) -> None:
         """Stop the process where it has more memory than it may; look now and then only."""
         now = time.monotonic()
-        if now - self._looked < _GLANCE or self._process is None:
+        if now - self._looked < GLANCE or self._process is None:
             return
         self._looked = now
         if memory_of(self._process.pid) > self._memory:

@@ -42,7 +42,9 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
         with Display(quiet=quiet, verbose=verbose) as display:
             from edgeconv.deploy.benchmark import benchmark as run
 
-            device, _, where = device_of(values)
+            device, probe, where = device_of(values)
+            if values["host"] is not None:
+                probe()  # one that does not answer is told before anything long is tried
             entries = run(what, run_options(values), device, display, values["seed"])
         if as_json:
             result = {"device": where, "models": entries}

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeconv.commands.choice import memory_option
 from edgeconv.console import Display, reported, show
+from edgeconv.options import parse_memory
 
 if TYPE_CHECKING:
     from edgeconv.targets.coral.compiler.compile import CompiledModel
@@ -80,6 +82,7 @@ _WIDTH = 80
     show_default=True,
     help="Seconds that the compiler may take.",
 )
+@memory_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result, or the error, as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings on stderr.")
 @click.option("-v", "--verbose", is_flag=True, help="Log in detail, with tracebacks.")
@@ -131,6 +134,7 @@ def _compile(models: Sequence[Path], values: dict[str, Any]) -> list[CompiledMod
         multiple_subgraphs=values["multiple_subgraphs"],
         timeout=values["timeout"],
         image=values["compiler_image"],
+        memory=parse_memory(values["memory_limit"]),
     )
     if values["bisect"] and (len(models) > 1 or options.num_segments > 1):
         raise UsageError("--bisect takes one model, without segments", hint="leave it out")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgeconv.commands.choice import memory_option
 from edgeconv.errors import UsageError
+from edgeconv.options import parse_memory
 
 if TYPE_CHECKING:
     from edgeconv.toolchain.device.job import Device, Probe, RunOptions
@@ -41,6 +43,7 @@ _OPTIONS = (
         show_default=True,
         help="Seconds that running the model may take.",
     ),
+    memory_option,
     click.option(
         "--no-cpu-fallback", is_flag=True, help="Fail where no Edge TPU can run the model."
     ),
@@ -65,6 +68,7 @@ def run_options(values: Mapping[str, Any]) -> RunOptions:
         cpu_fallback=not values["no_cpu_fallback"],
         timeout=values["timeout"],
         runtime=values.get("runtime") or "",
+        memory=parse_memory(values["memory_limit"]),
     )
 
 

@@ -92,7 +92,9 @@ class Compiled:
     seconds: float | None = None
 
 
-def compiled_of(bundle: Bundle, model: Artifact, scratch: Path, image: str | None) -> Compiled:
+def compiled_of(
+    bundle: Bundle, model: Artifact, scratch: Path, image: str | None, memory: int | None
+) -> Compiled:
     """Return the bundle's compiled model, or compile it now where the compiler is there."""
     for artifact in bundle.artifacts.values():
         if artifact.format == Format.EDGETPU:
@@ -104,7 +106,8 @@ def compiled_of(bundle: Bundle, model: Artifact, scratch: Path, image: str | Non
         )
     began = time.monotonic()
     try:
-        found = compile_model(model.path, scratch, CompileOptions(image=image), compiler)
+        options = CompileOptions(image=image, memory=memory)
+        found = compile_model(model.path, scratch, options, compiler)
     except CompilerError as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
         return Compiled(why_not=f"the model is not compiled: {why}", advice=error.hint)

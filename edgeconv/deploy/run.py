@@ -116,7 +116,7 @@ def deploy(
         compiled = Compiled()
         if target == "coral":
             steps_seen.started("compile")
-            compiled = compiled_of(bundle, model, Path(scratch), options.image)
+            compiled = compiled_of(bundle, model, Path(scratch), options.image, options.run.memory)
             steps_seen.finished("compile")
             _require_compiled(compiled, options.run)
         inputs, reference = bundle.vectors()
@@ -126,7 +126,7 @@ def deploy(
         notes = [] if options.export else _look_at(probe, job, where, target)
         here = run_here(Job(model.path, feeds), replace(options.run, runs=1))
         if options.export is not None:
-            results = _ends(model, inputs, here.outputs, Path(scratch))
+            results = _ends(model, inputs, here.outputs, Path(scratch), options.run.memory)
             export(bundle, model, job, Expected(here.outputs, results), options)
             return Deployment(bundle.path, where, {"export": str(options.export)})
         steps_seen.started("run")
@@ -137,8 +137,8 @@ def deploy(
             there = replace(there, advice=compiled.advice)
         outcome = Outcome(
             reference,
-            _ends(model, inputs, here.outputs, Path(scratch)),
-            _ends(model, inputs, there.outputs, Path(scratch)),
+            _ends(model, inputs, here.outputs, Path(scratch), options.run.memory),
+            _ends(model, inputs, there.outputs, Path(scratch), options.run.memory),
             steps(model.outputs, here.outputs, there.outputs),
             anatomy_of(bundle),
         )
@@ -177,12 +177,18 @@ def _look_at(probe: Probe, job: Job, where: str, target: str) -> list[str]:
     return notes_on(found) if target == "coral" else []
 
 
-def _ends(model: Artifact, inputs: Arrays, outputs: Sequence[Array], scratch: Path) -> Arrays:
+def _ends(
+    model: Artifact,
+    inputs: Arrays,
+    outputs: Sequence[Array],
+    scratch: Path,
+    memory: int | None,
+) -> Arrays:
     """Return the source model's outputs: restored, and with the tail run here on the CPU."""
     named = dict(zip((spec.name for spec in model.outputs), outputs, strict=True))
     arrays = model.join(parity.restore(named, model.outputs))
     if model.tail is not None:
-        with WorkerPool() as workers:
+        with WorkerPool(memory=memory) as workers:
             arrays |= run_artifact(workers, model.tail, {**inputs, **arrays}, scratch)[0]
     return {spec.name: np.asarray(arrays[spec.name]) for spec in model.results}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeconv.artifacts import Artifact, Format
 from edgeconv.errors import CompilerError
-from edgeconv.options import ConvertOptions
+from edgeconv.options import ConvertOptions, parse_memory
 from edgeconv.targets.coral.compiler.find import PROGRAM, Compiler, find
 from edgeconv.toolchain.stage import StageContext
 
@@ -66,6 +66,7 @@ def _options(options: ConvertOptions) -> CompileOptions:
         search_delegate=options.search_delegate,
         timeout=options.timeout,
         image=options.compiler_image,
+        memory=parse_memory(options.memory_limit),
     )
 
 

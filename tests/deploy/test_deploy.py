@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from edgeconv.bundle import BundleWriter, open_bundle
 from edgeconv.candidates import describe_tflite
 from edgeconv.deploy.compare import Outcome, judge, steps
 from edgeconv.deploy.run import DeployOptions, deploy
-from edgeconv.errors import ConversionError, UsageError
+from edgeconv.errors import ConversionError, LimitExceeded, UsageError
 from edgeconv.seal import sealed
 from edgeconv.toolchain.device.job import Found, Job, Ran, RunOptions
 from edgeconv.toolchain.device.local import probe_here, run_here
@@ -117,6 +118,22 @@ def test_no_bundle_here(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "there is no bundle here" in done.stderr
     assert "torch2tflite" in done.stderr
+
+
+def test_a_run_keeps_to_its_memory(bundle: Path) -> None:
+    model = open_bundle(bundle).artifacts["tflite_int8"]
+    (spec,) = model.inputs
+    shape = (1, *(size or 1 for size in spec.shape))
+    job = Job(model.path, [np.zeros(shape, spec.dtype)])
+    with pytest.raises(LimitExceeded, match="more than 4 MB"):
+        run_here(job, replace(QUICK, memory=4 << 20))
+
+
+@pytest.mark.parametrize("command", ["benchmark", "deploy", "compile"])
+def test_memory_is_limited_by_an_option(command: str, bundle: Path) -> None:
+    done = _edgeconv(command, bundle, "--memory-limit=1MB")
+    assert done.returncode == 2
+    assert "--memory-limit 1MB is too low" in done.stderr
 
 
 def test_options_of_ssh_need_a_host(bundle: Path) -> None:

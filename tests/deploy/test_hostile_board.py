@@ -6,16 +6,20 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgeconv.arrays import write_npz
-from edgeconv.errors import WorkerError
+from edgeconv.cli import run
+from edgeconv.errors import WorkerError, WorkerTimeout
+from edgeconv.toolchain.device import ssh
 from edgeconv.toolchain.device.answer import NotUnderstood, checked, clean
 from edgeconv.toolchain.device.job import Found, read_answer
 from edgeconv.toolchain.device.ssh import Board
+from tests.deploy.answers import RAN
 
 _SSH = """#!{python}
 import hashlib, json, os, sys, threading, time
@@ -58,13 +62,46 @@ _ANSWERS = {
 }
 
 
+@pytest.fixture
+def answering(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts an ssh first on PATH that does what it is told."""
+
+    def put(code: str) -> None:
+        program = tmp_path / "ssh"
+        program.write_text(_SSH.format(python=sys.executable, code=code.replace("; ", "\n    ")))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    return put
+
+
+def test_a_silent_board_is_not_waited_for(
+    answering: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering("time.sleep(600)")
+    assert ssh._PROBE_LIMIT <= 30
+    monkeypatch.setattr(ssh, "_PROBE_LIMIT", 1.5)
+    with pytest.raises(WorkerTimeout, match=r"pi@board: .* within 1\.5 seconds"):
+        Board("pi@board").probe()
+
+
+@pytest.mark.parametrize("command", ["benchmark", "deploy"])
+def test_commands_ask_before_they_send(
+    command: str,
+    bundle: Path,
+    answering: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answering("time.sleep(600)")
+    monkeypatch.setattr(ssh, "_PROBE_LIMIT", 1.5)
+    assert run([command, str(bundle), "--host", "pi@board"]) == 3
+    assert "did not answer" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", _ANSWERS)
-def test_a_hostile_board(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = _ANSWERS[kind].replace("; ", "\n    ")
-    program = tmp_path / "ssh"
-    program.write_text(_SSH.format(python=sys.executable, code=code))
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+def test_a_hostile_board(kind: str, answering: Callable[[str], None]) -> None:
+    answering(_ANSWERS[kind])
     began = time.monotonic()
     with pytest.raises(NotUnderstood, match="the board's answer is not understood") as caught:
         Board("pi@board").probe()
@@ -80,21 +117,9 @@ def test_what_a_sound_board_answers_passes() -> None:
     assert checked(refusal)["details"] == "�[2Jfull"
 
 
-_RAN = {
-    "ran_on": "cpu",
-    "fallback": None,
-    "advice": "",
-    "runtime": "tflite-runtime 2.14",
-    "latency_ms": {"first": 1.0, "median": 1.0, "p90": 1.0, "runs": 3},
-    "memory_bytes": 5,
-    "python": "3.9",
-    "machine": "aarch64",
-}
-
-
 def test_a_sound_run_is_read(tmp_path: Path) -> None:
     write_npz(tmp_path / "r.npz", {"0": np.zeros(3, np.int8), "1": np.ones(2, np.int8)})
-    ran = read_answer(json.dumps(_RAN), "", tmp_path / "r.npz", "board")
+    ran = read_answer(json.dumps(RAN), "", tmp_path / "r.npz", "board")
     assert [len(array) for array in ran.outputs] == [3, 2]
 
 
@@ -115,20 +140,20 @@ def test_a_sound_run_is_read(tmp_path: Path) -> None:
 def test_a_run_of_another_form_is_not(change: dict[str, object], tmp_path: Path) -> None:
     write_npz(tmp_path / "r.npz", {"0": np.zeros(3, np.int8)})
     with pytest.raises(NotUnderstood):
-        read_answer(json.dumps(_RAN | change), "", tmp_path / "r.npz", "board")
+        read_answer(json.dumps(RAN | change), "", tmp_path / "r.npz", "board")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nothing"])
 def test_results_that_are_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "r.npz").write_bytes(content)
     with pytest.raises(NotUnderstood):
-        read_answer(json.dumps(_RAN), "", tmp_path / "r.npz", "board")
+        read_answer(json.dumps(RAN), "", tmp_path / "r.npz", "board")
 
 
 def test_results_of_other_names(tmp_path: Path) -> None:
     write_npz(tmp_path / "r.npz", {"x": np.zeros(3, np.int8)})
     with pytest.raises(NotUnderstood, match="numbered"):
-        read_answer(json.dumps(_RAN), "", tmp_path / "r.npz", "board")
+        read_answer(json.dumps(RAN), "", tmp_path / "r.npz", "board")
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "[" * 200_000, '{"runtimes": 3}', "\x1b"])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgeconv.artifacts import TensorSpec
+from tests.deploy.answers import RAN
 from tests.fuzz import mutate
 from tests.fuzz.mutate import Mutation
 
@@ -285,25 +286,15 @@ def _read_log(path: Path) -> None:
 
 
 def _answers() -> list[bytes]:
-    ran = {
-        "ran_on": "cpu",
-        "fallback": None,
-        "advice": "",
-        "runtime": "tflite-runtime 2.14",
-        "latency_ms": {"first": 1.0, "median": 1.0, "p90": 1.0, "runs": 3},
-        "memory_bytes": 5,
-        "python": "3.9",
-        "machine": "aarch64",
-    }
     probe = {"runtimes": ["tflite-runtime 2.14"], "pycoral": None, "python": "3.9", "machine": "m"}
     answer = {
-        "stdout": json.dumps(ran),
+        "stdout": json.dumps(RAN),
         "stderr": "",
         "bytes": 0,
         "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     }
     refused = {"refused": "os", "errno": 28, "details": "full", "bytes": 0, "sha256": ""}
-    return [json.dumps(one).encode() for one in (answer, refused, ran, probe)]
+    return [json.dumps(one).encode() for one in (answer, refused, RAN, probe)]
 
 
 def _read_answer(path: Path) -> None:

@@ -46,6 +46,8 @@ class RunOptions:
         cpu_fallback: Whether the CPU may take over from the Edge TPU.
         timeout: Seconds that the run may take.
         runtime: Which TFLite runtime, a name of `RUNTIMES`; empty for any that is installed.
+        memory: Bytes that the run may take, if it is on this machine; half of its memory by
+            default.
     """
 
     device: str = ""
@@ -54,6 +56,7 @@ class RunOptions:
     cpu_fallback: bool = True
     timeout: float = 600.0
     runtime: str = ""
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, least in (("threads", self.threads, 1), ("runs", self.runs, 1)):

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from edgeconv.errors import WorkerTimeout
+from edgeconv.errors import LimitExceeded, WorkerTimeout
 from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.device.job import (
     RESULTS,
@@ -23,6 +23,7 @@ from edgeconv.toolchain.device.job import (
 )
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS
+from edgeconv.toolchain.limits import TooMuchMemory, within
 from edgeconv.toolchain.switches import SWITCHES
 
 WHERE = "this machine"
@@ -45,6 +46,7 @@ def run_here(job: Job, options: RunOptions) -> Ran:
             is asked for is not installed.
         WorkerError: The model could not be run.
         WorkerTimeout: It did not finish in time.
+        LimitExceeded: It takes more memory than it may.
     """
     with scratch_directory() as scratch:
         folder = Path(scratch)
@@ -57,13 +59,24 @@ def run_here(job: Job, options: RunOptions) -> Ran:
             env={**os.environ, **SWITCHES, "TF_CPP_MIN_LOG_LEVEL": "2", "TMPDIR": scratch},
             start_new_session=True,
         )
+
+        def wait(seconds: float) -> tuple[bytes, bytes]:
+            return process.communicate(timeout=seconds)
+
         try:
-            out, err = process.communicate(timeout=total_seconds(options))
+            out, err = within(process, wait, total_seconds(options), options.memory)
         except subprocess.TimeoutExpired as error:
             raise WorkerTimeout(
                 f"no answer within {total_seconds(options):g} seconds",
                 where=WHERE,
                 hint="raise --timeout, or unplug the device and plug it in again",
+            ) from error
+        except TooMuchMemory as error:
+            raise LimitExceeded(
+                str(error),
+                where=WHERE,
+                why="the run was stopped",
+                hint="raise --memory-limit, or give a smaller model",
             ) from error
         finally:
             with suppress(ProcessLookupError):

@@ -37,7 +37,12 @@ from edgeconv.toolchain.device.job import (
 )
 from edgeconv.toolchain.device.local import total_seconds
 
-_PROBE_SECONDS = 60.0
+_PROBE_SECONDS = 20.0
+_PROBE_LIMIT = 30.0
+"""Looking at files takes a board's Python a second or two; connecting has its own limit, below."""
+
+_TRANSPORT_SECONDS = 60.0
+"""What connecting and copying may take beyond the run itself."""
 
 # Reads the receiver's text, whose length comes first, and becomes it. Valid for every Python 3.
 _COMMAND = (
@@ -157,7 +162,9 @@ class Board:
         with scratch_directory() as scratch:
             folder = Path(scratch)
             files = job.write(folder, options)
-            answer = _Session(self, total_seconds(options)).exchange(files, folder / RESULTS)
+            seconds = total_seconds(options)
+            session = _Session(self, seconds, seconds + _TRANSPORT_SECONDS)
+            answer = session.exchange(files, folder / RESULTS)
             if "refused" in answer:
                 raise _refusal(answer, self)
             ran = read_answer(answer["stdout"], answer["stderr"], folder / RESULTS, self.host)
@@ -174,7 +181,7 @@ class Board:
         """
         with scratch_directory() as scratch:
             files = [write_probe(Path(scratch))]
-            session = _Session(self, _PROBE_SECONDS)
+            session = _Session(self, _PROBE_SECONDS, _PROBE_LIMIT)
             answer = session.exchange(files, Path(scratch) / RESULTS)
         if "refused" in answer:
             raise _refusal(answer, self)
@@ -208,11 +215,18 @@ class Board:
 
 
 class _Session:
-    """One connection: everything over there and back."""
+    """One connection: everything over there and back.
 
-    def __init__(self, board: Board, seconds: float) -> None:
+    Args:
+        board: Where it goes.
+        seconds: What the board gives the program that it is sent.
+        limit: Seconds after which the connection is given up.
+    """
+
+    def __init__(self, board: Board, seconds: float, limit: float) -> None:
         self._board = board
         self._seconds = seconds
+        self._limit = limit
         self._late = False
 
     def exchange(self, files: Sequence[Path], results: Path) -> dict[str, Any]:
@@ -226,7 +240,7 @@ class _Session:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        timer = threading.Timer(self._seconds + 60, self._expire, [process])
+        timer = threading.Timer(self._limit, self._expire, [process])
         timer.start()
         said = Said(process.stderr, lambda: _kill(process))
         try:
@@ -284,7 +298,13 @@ class _Session:
     def _broken(self, code: int, said: str) -> EdgeconvError:
         where = self._board.host
         if self._late:
-            return WorkerTimeout("no answer in time", where=where, hint="raise --timeout")
+            return WorkerTimeout(
+                f"the board did not answer within {self._limit:g} seconds",
+                where=where,
+                hint="see that it is not busy, and that python3 starts there; for a slow model "
+                "raise --timeout",
+                details=said,
+            )
         for text, why, hint in SSH_FAILURES:
             if text in said:
                 kind = ToolMissing if text in _ABSENT else WorkerError

@@ -76,6 +76,7 @@ def find_trigger(
         min_runtime_version=options.min_runtime_version,
         timeout=options.timeout,
         image=options.image,
+        memory=options.memory,
     )
     count = len(tflite.load(model).subgraphs[0].operators)
     total = count.bit_length() + 1

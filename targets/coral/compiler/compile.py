@@ -143,7 +143,7 @@ def compile_models(
         for model, name in zip(models, names, strict=True):
             shutil.copyfile(model, place / f"{name}.tflite")
         arguments = options.arguments([f"{name}.tflite" for name in names], version_of(compiler))
-        finished = run(compiler, arguments, place, options.timeout)
+        finished = run(compiler, arguments, place, options.timeout, options.memory)
         report = _require_success(finished, compiler)
         stems = _segments(names[0], options.num_segments) if options.num_segments > 1 else names
         sources = [place / f"{stem}.tflite" for stem in stems]

@@ -27,6 +27,7 @@ class CompileOptions:
         timeout: Seconds that one run may take; the compiler's own limit is set to it too, where
             the compiler has one.
         image: Container image that holds the compiler.
+        memory: Bytes that it may take; half of the machine's memory by default.
     """
 
     min_runtime_version: int | None = None
@@ -37,6 +38,7 @@ class CompileOptions:
     multiple_subgraphs: bool = False
     timeout: float = 600.0
     image: str | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         version = self.min_runtime_version

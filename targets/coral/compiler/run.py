@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from edgeconv.errors import CompilerTimeout, ToolMissing
+from edgeconv.errors import CompilerCrashed, CompilerTimeout, ToolMissing
 from edgeconv.scratch import scratch_directory
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.report import parse
+from edgeconv.toolchain.limits import TooMuchMemory, within
 
 _OUTPUT_LIMIT = 4 * 1024 * 1024
 _PATIENCE = 60.0
@@ -35,14 +36,29 @@ class Finished:
     output: str
 
 
-def run(compiler: Compiler, arguments: Sequence[str], directory: Path, timeout: float) -> Finished:
+def run(
+    compiler: Compiler,
+    arguments: Sequence[str],
+    directory: Path,
+    timeout: float,
+    memory: int | None = None,
+) -> Finished:
     """Run the compiler in a directory, in a session of its own.
 
     Whatever it started ends with it, also when we are interrupted.
 
+    Args:
+        compiler: The compiler.
+        arguments: Its arguments.
+        directory: Where it works.
+        timeout: Seconds that it may take.
+        memory: Bytes that it may take, where it runs in no container; half of the machine's memory
+            by default.
+
     Raises:
         ToolMissing: It cannot be started.
         CompilerTimeout: It did not end in time; it was stopped.
+        CompilerCrashed: It takes more memory; it was stopped.
     """
     name = f"edgeconv-{secrets.token_hex(8)}"
     command = compiler.command(arguments, directory, name)
@@ -64,7 +80,7 @@ def run(compiler: Compiler, arguments: Sequence[str], directory: Path, timeout: 
                 hint="it is a program for Linux on x86-64; see that it is executable",
             ) from error
         try:
-            status = process.wait(timeout)
+            status = within(process, process.wait, timeout, memory)
         except subprocess.TimeoutExpired:
             _stop(compiler, process, name)
             raise CompilerTimeout(
@@ -72,6 +88,15 @@ def run(compiler: Compiler, arguments: Sequence[str], directory: Path, timeout: 
                 where=str(compiler),
                 why="large activations are the usual cause",
                 hint="raise --timeout, or use a smaller input",
+                details=_printed(log),
+            ) from None
+        except TooMuchMemory as error:
+            _stop(compiler, process, name)
+            raise CompilerCrashed(
+                "the compiler was stopped",
+                where=str(compiler),
+                why=str(error),
+                hint="raise --memory-limit, or use a smaller model or input",
                 details=_printed(log),
             ) from None
         except BaseException:

@@ -134,6 +134,13 @@ def test_a_compiler_that_hangs_is_stopped_with_its_children(
     assert not _working_in(tmp_path / "out")
 
 
+def test_a_compiler_that_takes_too_much_memory_is_stopped(
+    stand_in: StandIn, tmp_path: Path
+) -> None:
+    with pytest.raises(CompilerCrashed, match=r"more than 1 MB .*\n.*--memory-limit"):
+        compile_model(_SOURCE, _out(tmp_path), CompileOptions(memory=1 << 20), stand_in("hang"))
+
+
 def _working_in(folder: Path) -> list[Path]:
     return [path for path in Path("/proc").glob("[0-9]*/cwd") if str(folder) in _link(path)]
 
