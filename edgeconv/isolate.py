@@ -26,6 +26,7 @@ from edgeconv.layers.onnx_graph import Origin, became, origins
 from edgeconv.scratch import scratch_directory
 from edgeconv.streams import SampleReader
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.workers import worker_pool
 
 _SHOW = """error = found - expected
 print("largest error", np.abs(error).max(), "of values up to", np.abs(expected).max())
@@ -105,7 +106,7 @@ def isolate(
     only, wanted = (prefix, rest) if rest and prefix in bundle.artifacts else ("", node)
     with (
         scratch_directory() as temporary,
-        WorkerPool(timeout=timeout, memory=memory) as workers,
+        worker_pool(timeout=timeout, memory=memory) as workers,
     ):
         run = _Run(workers, bundle, graph, Path(temporary))
         value = _value(wanted, graph)

@@ -90,7 +90,7 @@ class ConvertOptions:
             samples where nothing is said. See `edgeconv.quantize.input_scales`.
         disable_recovery: Methods of winning accuracy back that are left out; names of
             `edgeconv.quantize.recovery.RECOVERIES`, or ``all``.
-        target: What the model is converted for; a name of `edgeconv.targets.TARGETS`.
+        target: What the model is converted for; a name of `edgeconv.targets.names`.
         allow_approximate: Whether a target may replace operators that it lacks by close ones.
         cut: Names of ONNX nodes after which a target cuts the model; what follows becomes a float
             model of its own for the CPU. ``auto`` cuts off what does not map at the end.

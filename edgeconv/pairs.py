@@ -24,6 +24,7 @@ from edgeconv.scratch import scratch_directory
 from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.verdict import Verification, judged, read_baseline
 from edgeconv.verification import Verifier, anatomy_of, run_artifact
+from edgeconv.workers import worker_pool
 
 _ORDERS = {"nhwc": (0, 2, 3, 1), "nchw": (0, 3, 1, 2)}
 
@@ -96,7 +97,7 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
     baseline = read_baseline(options.baseline)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(scratch_directory()))
-        workers = stack.enter_context(WorkerPool(timeout=options.timeout, memory=options.memory))
+        workers = stack.enter_context(worker_pool(timeout=options.timeout, memory=options.memory))
         a, b = open_candidate(first, workers, "a"), open_candidate(second, workers, "b")
         samples = _samples(a, b, options)
         reference, a = _outputs_of(a, samples.arrays, workers, scratch)

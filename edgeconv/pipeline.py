@@ -49,6 +49,7 @@ from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.stage import Stage, StageContext
 from edgeconv.trials import try_next_steps
 from edgeconv.verification import Verifier, run_artifact
+from edgeconv.workers import worker_pool
 
 # The first artifact that can be deployed: worth keeping when a later stage fails.
 _USABLE = "tflite_fp32"
@@ -98,7 +99,7 @@ def convert(
 
 def _pool(job: Job) -> WorkerPool:
     memory = parse_memory(job.options.memory_limit)
-    return WorkerPool(timeout=job.options.timeout, memory=memory)
+    return worker_pool(timeout=job.options.timeout, memory=memory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.verdict import Verification, judged, read_baseline
 from edgeconv.verification import Verifier
+from edgeconv.workers import worker_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def at_work(
     with (
         scratch_directory() as scratch,
         ThreadPoolExecutor(1, "edgeconv-verify") as thread,
-        WorkerPool(timeout=options.timeout, memory=options.memory) as workers,
+        worker_pool(timeout=options.timeout, memory=options.memory) as workers,
     ):
         workers.start(*kinds)
         yield workers, Path(scratch), Steps(observer or Nobody(), thread)

@@ -1,24 +1,78 @@
-"""The devices that a model can be converted for."""
+"""The devices that a model can be converted for: a module or folder each, which offers ``TARGET``.
+
+Other packages add theirs by an entry point of the group ``edgeconv.targets``, whose name is the
+target's and whose object is a `edgeconv.targets.base.Target`, or a class that makes one.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
+
 from edgeconv.errors import UsageError, meant
 from edgeconv.targets.base import Target
-from edgeconv.targets.coral.target import Coral
-from edgeconv.targets.cpu import Cpu
 
-TARGETS: dict[str, Target] = {target.name: target for target in (Cpu(), Coral())}
-"""Every target by name."""
+GROUP = "edgeconv.targets"
+"""The group of entry points by which other packages add targets."""
+
+DEFAULT = "cpu"
+"""The target that needs no device."""
+
+
+def names() -> list[str]:
+    """Return the name of every target, the default's first."""
+    return sorted({*_own(), *_others()}, key=lambda name: (name != DEFAULT, name))
 
 
 def find(name: str) -> Target:
     """Return the target of that name.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none, or the package that has it is broken.
     """
-    if name not in TARGETS:
-        known = {other: target.name for target in TARGETS.values() for other in target.also_called}
-        hint = f"did you mean {known[name]}?" if name in known else meant(name, TARGETS)
-        raise UsageError(f"--target {name} is not known", hint=hint)
-    return TARGETS[name]
+    own = _own()
+    if name in own:
+        return own[name]
+    others = _others()
+    if name in others:
+        return _loaded(others[name])
+    known = {other: target.name for target in own.values() for other in target.also_called}
+    hint = f"did you mean {known[name]}?" if name in known else meant(name, names())
+    raise UsageError(f"--target {name} is not known", hint=hint)
+
+
+@cache
+def _own() -> dict[str, Target]:
+    """Return the targets below this package by name."""
+    modules = (import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__))
+    found = [module.TARGET for module in modules if hasattr(module, "TARGET")]
+    return {target.name: target for target in found}
+
+
+def _others() -> dict[str, EntryPoint]:
+    """Return the entry points of other packages by the name of their target."""
+    return {point.name: point for point in entry_points(group=GROUP) if point.name not in _own()}
+
+
+def _loaded(point: EntryPoint) -> Target:
+    try:
+        found = point.load()
+        target: Target = found() if isinstance(found, type) else found
+    except Exception as error:
+        package = point.dist.name if point.dist else point.value
+        raise UsageError(
+            f"--target {point.name} cannot be loaded",
+            where=package,
+            why=f"{type(error).__name__}: {error}",
+            hint="mend or uninstall that package",
+        ) from error
+    if target.name != point.name:
+        raise UsageError(
+            f"--target {point.name} cannot be loaded",
+            where=point.value,
+            why=f"the target calls itself {target.name}",
+            hint="give the entry point and the target the same name",
+        )
+    return target

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("edgeconv.verdict", "edgeconv.candidates", "edgeconv.trials"),
     ("edgeconv.layers",),
+    ("edgeconv.workers",),
     ("edgeconv.torch_process",),
     ("edgeconv.wrapped",),
     ("edgeconv.sources",),

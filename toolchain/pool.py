@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from types import TracebackType
@@ -28,18 +28,10 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
     WorkerKind.TENSORFLOW: (
         "edgeconv.toolchain.deferred_imports:defer_tensorflow",
         "edgeconv.toolchain.runtimes.tensorflow",
-        "edgeconv.convert.onnx_to_saved_model",
-        "edgeconv.convert.saved_model_to_tflite",
     ),
     WorkerKind.LITERT: ("edgeconv.toolchain.runtimes.litert",),
-    WorkerKind.QUANTIZER: ("edgeconv.quantize.engine",),
-    WorkerKind.TORCH: (
-        "edgeconv.torch_process",
-        "torch._dynamo",
-        "torch.onnx._internal.exporter._core",
-        "onnxscript.function_libs.torch_lib.ops",
-    ),
 }
+"""What every worker of a kind imports when it starts."""
 
 
 class WorkerPool:
@@ -51,6 +43,7 @@ class WorkerPool:
     Args:
         timeout: Seconds that one call may take.
         memory: Bytes that each worker may take; half of the machine's memory by default.
+        preload: What workers of each kind import when they start, beside the runtimes.
         make_worker: Builds a worker of a kind; for tests.
     """
 
@@ -59,9 +52,10 @@ class WorkerPool:
         *,
         timeout: float = 1800.0,
         memory: int | None = None,
+        preload: Mapping[WorkerKind, Sequence[str]] | None = None,
         make_worker: Callable[[WorkerKind, float], Worker] | None = None,
     ) -> None:
-        make = make_worker or partial(_make_worker, memory=memory)
+        make = make_worker or partial(_make_worker, memory=memory, preload=preload or {})
         self._workers = {kind: make(kind, timeout) for kind in WorkerKind}
         self._locks = {kind: threading.Lock() for kind in WorkerKind}
         self._closed = False
@@ -112,5 +106,11 @@ class WorkerPool:
                 worker.stop()
 
 
-def _make_worker(kind: WorkerKind, timeout: float, memory: int | None) -> Worker:
-    return Worker(kind.value, preload=_PRELOAD[kind], timeout=timeout, memory=memory)
+def _make_worker(
+    kind: WorkerKind,
+    timeout: float,
+    memory: int | None,
+    preload: Mapping[WorkerKind, Sequence[str]],
+) -> Worker:
+    modules = (*_PRELOAD.get(kind, ()), *preload.get(kind, ()))
+    return Worker(kind.value, preload=modules, timeout=timeout, memory=memory)

@@ -17,6 +17,7 @@ from edgeconv.errors import UsageError
 from edgeconv.gates import parse_gate
 from edgeconv.options import ConvertOptions, parse_memory
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.workers import worker_pool
 
 _DEFAULTS = ConvertOptions()
 
@@ -245,7 +246,7 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
     """
     with reported(as_json=as_json, verbose=verbose):
         with (
-            WorkerPool(
+            worker_pool(
                 timeout=values["timeout"], memory=parse_memory(values["memory_limit"])
             ) as workers,
             Display(quiet=quiet, verbose=verbose) as display,

@@ -32,8 +32,8 @@ from edgeconv.steps import Nobody, Observer
 from edgeconv.toolchain.device.answer import NotUnderstood
 from edgeconv.toolchain.device.job import Device, Job, Probe, Ran, RunOptions
 from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
-from edgeconv.toolchain.pool import WorkerPool
 from edgeconv.verification import anatomy_of, run_artifact
+from edgeconv.workers import worker_pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _ends(
     named = dict(zip((spec.name for spec in model.outputs), outputs, strict=True))
     arrays = model.join(parity.restore(named, model.outputs))
     if model.tail is not None:
-        with WorkerPool(memory=memory) as workers:
+        with worker_pool(memory=memory) as workers:
             arrays |= run_artifact(workers, model.tail, {**inputs, **arrays}, scratch)[0]
     return {spec.name: np.asarray(arrays[spec.name]) for spec in model.results}
 
