@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv import bundle, targets
+from edgeconv import bundle
 from edgeconv.artifacts import Format
 from edgeconv.convert import sniff
 from edgeconv.disk import size_of
@@ -153,6 +153,8 @@ def _bundle(path: Path, worker: Worker) -> dict[str, Any]:
 
 
 def _placement(path: Path, target: str, worker: Worker) -> dict[str, Any]:
+    from edgeconv import targets
+
     targets.find(target)
     model = _deployable(path)
     if _format(model) is not Format.TFLITE:
@@ -161,26 +163,24 @@ def _placement(path: Path, target: str, worker: Worker) -> dict[str, Any]:
             where=str(model),
             hint=f"convert it first: edgeconv torch2tflite MODEL --target {target}",
         )
-    described = _content(model, worker)
     head = {**_head(model), "target": target}
-    if described["format"] == Format.EDGETPU:
-        if target != "coral":
-            raise UsageError(
-                "a model compiled for the Edge TPU runs nowhere else",
-                where=str(model),
-                hint="give the model that it was made of",
-            )
-        return {**head, **described}
+    found = worker.call(
+        "edgeconv.inspection.tflite_file:place_file",
+        path=str(model),
+        target=target,
+        converted=_made_for(path) == target,
+    )
     if target == "coral":
-        found = worker.call(
-            "edgeconv.inspection.tflite_file:predict_file",
-            path=str(model),
-            converted=_made_for(path) == target,
-        )
         return {**head, **found}
+    if found["format"] == Format.EDGETPU:
+        raise UsageError(
+            "a model compiled for the Edge TPU runs nowhere else",
+            where=str(model),
+            hint="give the model that it was made of",
+        )
     ops = [
         {"index": op["index"], "op": op["op"], "placement": "cpu", "reason": "the target is a CPU"}
-        for op in described["ops"]
+        for op in found["ops"]
     ]
     return {**head, "ops": ops, "on_edgetpu": 0, "on_cpu": len(ops)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from edgeconv import tflite
 from edgeconv.artifacts import Format
 from edgeconv.targets.coral import graph as views
 from edgeconv.targets.coral.followed import for_converted
-from edgeconv.targets.coral.package import packages
+from edgeconv.targets.coral.package import Package, packages
 from edgeconv.targets.coral.parameters import macs
-from edgeconv.targets.coral.predict import predict
+from edgeconv.targets.coral.predict import predict_read
 from edgeconv.toolchain.limits import reading
 
 
@@ -22,18 +23,26 @@ def describe_file(path: str) -> dict[str, Any]:
         return describe_tflite(Path(path))
 
 
-def predict_file(path: str, *, converted: bool) -> dict[str, Any]:
+def place_file(path: str, target: str, *, converted: bool) -> dict[str, Any]:
     """Say where each operator would run on a Coral, in a worker process.
 
     Args:
         path: The file.
+        target: What it would run on.
         converted: Whether it was converted for that target.
+
+    Returns:
+        The prediction; for any other target, and of a compiled file, what `describe_tflite` does.
 
     Raises:
         InvalidModel: It cannot be read.
     """
     with reading(Path(path).stat().st_size, path):
-        prediction = predict(Path(path))
+        model = tflite.load(Path(path))
+        found = packages(model, path)
+        if found or target != "coral":
+            return _described(model, found)
+        prediction = predict_read(views.view(model), path)
         return (for_converted(prediction) if converted else prediction).to_dict()
 
 
@@ -44,7 +53,10 @@ def describe_tflite(path: Path) -> dict[str, Any]:
         InvalidModel: It cannot be read.
     """
     model = tflite.load(path)
-    found = packages(model, str(path))
+    return _described(model, packages(model, str(path)))
+
+
+def _described(model: tflite.ModelT, found: Sequence[tuple[int, Package]]) -> dict[str, Any]:
     graph = model.subgraphs[0]
     view = views.view(model)
     return {

@@ -145,14 +145,22 @@ def predict(path: Path, runtime: int = ops.NEWEST_RUNTIME) -> Prediction:
     Raises:
         InvalidModel: The file is missing, is not TFLite, or is truncated or inconsistent.
     """
-    view = graph.load(path)
+    return predict_read(graph.load(path), str(path), runtime)
+
+
+def predict_read(view: View, where: str, runtime: int = ops.NEWEST_RUNTIME) -> Prediction:
+    """Predict the placement of the operators of a model that was read from a file.
+
+    Raises:
+        InvalidModel: It is inconsistent.
+    """
     try:
         return predict_view(view, runtime)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         # An operator without the inputs, the rank or the options that it always has.
         raise InvalidModel(
             "an operator of the model is not well formed",
-            where=str(path),
+            where=where,
             why=f"{type(error).__name__}: {error}",
             hint="convert it again; the TFLite runtime would refuse it, too",
             details=traceback.format_exc(),

@@ -15,7 +15,9 @@ from click.testing import CliRunner, Result
 from edgeconv.bundle import describe_artifact
 from edgeconv.commands.group import cli
 from edgeconv.disk import sha256_of
+from edgeconv.inspection.inspect import inspect
 from edgeconv.inspection.text import render
+from edgeconv.toolchain.worker import Worker
 from tests.quantize.conftest import Lab
 from tests.targets.coral import pairs
 
@@ -181,6 +183,21 @@ def test_a_missing_file_is_the_callers_error(tmp_path: Path) -> None:
 
 def test_unknown_targets_are_the_callers_error() -> None:
     assert _inspect(_SOURCE, "--target", "toaster").exit_code == 2
+
+
+@pytest.mark.parametrize("target", ["coral", "cpu"])
+def test_a_file_is_read_once(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def call(self: Worker, function: str, **arguments: Any) -> Any:
+        calls.append(function)
+        return original(self, function, **arguments)
+
+    original = Worker.call
+    monkeypatch.setattr(Worker, "call", call)
+    found = inspect(_SOURCE, target)
+    assert found["on_edgetpu"] + found["on_cpu"] == 3
+    assert len(calls) == 1
 
 
 def test_only_tflite_files_have_a_placement(onnx_file: Path) -> None:
