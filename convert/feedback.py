@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeconv.artifacts import Artifact, Format
+from edgeconv.onnx_light import load_light
 from edgeconv.state_search import Evidence, Link, find_states
 from edgeconv.states import Part, State, check_states, parse_states
 
@@ -64,9 +65,7 @@ def states_of(onnx: Artifact, asked: Sequence[str] = ()) -> tuple[State, ...]:
 
 def evidence_of(path: Path) -> Evidence:
     """Return what the graph of an ONNX file says of its states; its weights are not read."""
-    import onnx
-
-    return _Feedback(onnx.load(str(path), load_external_data=False).graph).evidence()
+    return _Feedback(load_light(path).graph).evidence()
 
 
 class _Feedback:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgeconv.artifacts import Array, Artifact, TensorSpec
+from edgeconv.onnx_light import load_light
 from edgeconv.roles import POSITION, Kind, Role, role_of
 
 if TYPE_CHECKING:
@@ -43,10 +44,7 @@ def input_roles(model: Artifact) -> dict[str, Role]:
     Args:
         model: The model; files beside it with its weights are not read.
     """
-    import onnx
-
-    proto = onnx.load(str(model.path), load_external_data=False)
-    graph = _Graph(proto.graph)
+    graph = _Graph(load_light(model.path).graph)
     return {spec.name: _role(graph, spec) for spec in model.inputs}
 
 

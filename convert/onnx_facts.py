@@ -12,6 +12,7 @@ import numpy as np
 from edgeconv.artifacts import Array
 from edgeconv.convert.onnx_tensors import is_external
 from edgeconv.convert.origin import module_of
+from edgeconv.onnx_light import load_light
 
 if TYPE_CHECKING:
     from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
@@ -115,9 +116,7 @@ def attributes(node: NodeProto) -> dict[str, Any]:
 
 def read_facts(path: Path) -> Facts:
     """Read the facts of an ONNX file that has been checked, the weights left where they are."""
-    import onnx
-
-    return facts_of(onnx.load(path, load_external_data=False).graph)
+    return facts_of(load_light(path).graph)
 
 
 def facts_of(graph: GraphProto) -> Facts:
@@ -170,7 +169,4 @@ def _shape(value: ValueInfoProto) -> tuple[int, ...] | None:
 
 def simulates_quantization(path: Path) -> bool:
     """Tell whether an ONNX file computes with 8-bit steps, by QuantizeLinear."""
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    return any(node.op_type == "QuantizeLinear" for node in load_light(path).graph.node)

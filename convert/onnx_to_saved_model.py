@@ -22,6 +22,7 @@ from edgeconv.convert.value import Value, arranged, channels_last
 from edgeconv.convert.value_map import HeldValue, unique, write_map
 from edgeconv.convert.view import DYNAMIC, Shape
 from edgeconv.errors import InvalidModel
+from edgeconv.onnx_light import load_light_graph
 
 
 def translate(
@@ -52,7 +53,7 @@ def translate(
 
 def load_graph(path: Path) -> ir.Model:
     """Load an ONNX file, inline its functions, infer shapes, and run the rewrites."""
-    model = ir.load(path)
+    model = load_light_graph(path)
     common_passes.InlinePass()(model)
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     run_passes(model.graph)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from edgeconv.convert.value_map import scope_name
+from edgeconv.onnx_light import load_light_graph
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -41,10 +42,8 @@ def origins_of(onnx: Path) -> dict[str, list[str]]:
         By the scope that each output of a node gives its tensors: the name of the node, that of
         the output, and the path of the PyTorch module, as far as they are known.
     """
-    import onnx_ir as ir
-
     found = {}
-    for node in ir.load(onnx).graph:
+    for node in load_light_graph(onnx).graph:
         module = origin_of(node)[0]
         for output in node.outputs:
             names = dict.fromkeys((str(node.name or ""), str(output.name or ""), module))

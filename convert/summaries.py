@@ -84,7 +84,7 @@ def _onnx_value(value: Any) -> dict[str, Any]:
     import onnx
 
     kind = value.type.tensor_type
-    name = onnx.TensorProto.DataType.Name(kind.elem_type).lower() if kind.elem_type else "unknown"
+    name = _named(onnx.TensorProto.DataType, kind.elem_type).lower() if kind.elem_type else "unknown"
     shape = [
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
         for dim in kind.shape.dim
@@ -95,9 +95,14 @@ def _onnx_value(value: Any) -> dict[str, Any]:
 def _tf_tensor(name: str, info: Any) -> dict[str, Any]:
     from tensorflow.core.framework import types_pb2
 
-    dtype = types_pb2.DataType.Name(info.dtype).removeprefix("DT_").lower()
+    dtype = _named(types_pb2.DataType, info.dtype).removeprefix("DT_").lower()
     shape = [None if dim.size < 0 else int(dim.size) for dim in info.tensor_shape.dim]
     return {"name": name, "shape": shape, "dtype": _NUMPY.get(dtype, dtype)}
+
+
+def _named(kinds: Any, number: int) -> str:
+    """Return the name of an enum's value; files may hold any number."""
+    return str(kinds.Name(number)) if number in kinds.values() else f"type {number}"
 
 
 def _tf_ops(graph: Any) -> Iterator[str]:

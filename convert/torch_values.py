@@ -20,6 +20,7 @@ from edgeconv.arrays import sample_of
 from edgeconv.artifacts import Arrays
 from edgeconv.convert.quiet import quiet
 from edgeconv.convert.torch_model import TorchModel
+from edgeconv.onnx_light import load_light_graph
 from edgeconv.streams import SampleWriter
 
 if TYPE_CHECKING:
@@ -175,11 +176,9 @@ def _tensors(program: ExportedProgram) -> Iterator[Node]:
 
 def _recorded(onnx: Path) -> dict[str, str]:
     """Return by ONNX value the node of the program that its metadata name."""
-    import onnx_ir as ir
-
     return {
         str(output.name): node.metadata_props.get(_RECORD, "")
-        for node in ir.load(onnx).graph
+        for node in load_light_graph(onnx).graph
         for output in node.outputs
     }
 

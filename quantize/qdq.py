@@ -17,6 +17,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOptions, MulOptionsT
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
+from edgeconv.onnx_light import load_light
 from edgeconv.quantize.edges import QUANTIZE_VERSION
 from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.qparams import INT8_MIN, WEIGHT_MAX, Affine
@@ -114,10 +115,7 @@ def require_real(onnx: Path) -> None:
     Raises:
         InvalidModel: Naming its operators.
     """
-    import onnx as library
-
-    model = library.load(str(onnx), load_external_data=False)
-    kinds = {node.op_type for node in model.graph.node}
+    kinds = {node.op_type for node in load_light(onnx).graph.node}
     integer = sorted(kind for kind in kinds if kind.startswith("QLinear") or kind in _INTEGER)
     if integer:
         raise InvalidModel(

@@ -60,6 +60,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.batches",
         "edgeconv.baseline",
         "edgeconv.tflite",
+        "edgeconv.onnx_light",
         "edgeconv.arrays",
         "edgeconv.streams",
         "edgeconv.disk",

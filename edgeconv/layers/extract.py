@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Arrays
+from edgeconv.onnx_light import load_light
 
 
 def between(path: Path, value: str, known: Collection[str]) -> tuple[list[int], list[str]]:
@@ -20,9 +21,7 @@ def between(path: Path, value: str, known: Collection[str]) -> tuple[list[int], 
     Returns:
         Numbers of the nodes in the file's order, and names of the values that are read.
     """
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
+    graph = load_light(path).graph
     producers = {name: number for number, node in enumerate(graph.node) for name in node.output}
     constants = {item.name for item in graph.initializer}
     nodes: set[int] = set()

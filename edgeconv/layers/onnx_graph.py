@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeconv.convert.origin import origin_of
+from edgeconv.onnx_light import load_light_graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +31,7 @@ class Origin:
 
 def origins(path: Path) -> dict[str, Origin]:
     """Return the origin of every value that a node of an ONNX file makes, in the file's order."""
-    import onnx_ir as ir
-
-    graph = ir.load(path).graph
+    graph = load_light_graph(path).graph
     found = {}
     for node in graph:
         if node.op_type == "Constant":
