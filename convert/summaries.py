@@ -84,7 +84,8 @@ def _onnx_value(value: Any) -> dict[str, Any]:
     import onnx
 
     kind = value.type.tensor_type
-    name = _named(onnx.TensorProto.DataType, kind.elem_type).lower() if kind.elem_type else "unknown"
+    kinds = onnx.TensorProto.DataType
+    name = _named(kinds, kind.elem_type).lower() if kind.elem_type else "unknown"
     shape = [
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
         for dim in kind.shape.dim

@@ -11,8 +11,7 @@ from edgeconv.convert.summaries import onnx_summary, saved_model_summary
 
 def test_an_element_type_without_a_name(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> '
-        "g (float[2] x) => (float[2] y) { y = Neg(x) }"
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Neg(x) }'
     )
     graph = model.graph
     # The checker looks at the types of inputs only where an operator has to take them.
