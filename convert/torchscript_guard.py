@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeconv.convert.pickle_guard import imported_names
 from edgeconv.convert.torchscript_operators import REFUSED, is_known, is_known_class
+from edgeconv.convert.torchscript_storages import require_whole
 from edgeconv.scratch import scratch_directory
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def judge(path: Path) -> None:
     names = _members(reader)
     code = {name: reader.get_record(name) for name in names if _is_code(name)}
     _judge_pickles(reader, names)
+    require_whole(reader, names)
     with scratch_directory() as folder:
         bare = Path(folder) / "code.pt"
         _write_bare(bare, reader, names, code)

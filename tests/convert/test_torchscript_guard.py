@@ -280,3 +280,46 @@ def test_a_loop_that_is_left_is_none_of_those(tmp_path: Path) -> None:
     path = tmp_path / "m.pt"
     torch.jit.script(Leaves()).save(str(path))
     assert isinstance(load_model(path, input_shapes=[(1, 3)]), TorchModel)
+
+
+def _rewritten(path: Path, change: Callable[[str, bytes], bytes]) -> None:
+    """Write an archive again, its members changed."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, change(name, content))
+
+
+@pytest.mark.parametrize(
+    ("member", "old", "new"),
+    [
+        ("/data/1", None, b""),
+        ("/data/1", None, b"\0" * 12),
+        ("/data.pkl", b"(K\x04K\x03t(K\x03K\x01t", b"(K\x05K\x03t(K\x03K\x01t"),  # another row
+        ("/data.pkl", b"tQq\nK\x00(", b"tQq\nK\x01("),  # another offset
+        ("/data.pkl", b"(K\x04K\x03t(K\x03K\x01t", b"(K\x04K\x03t(K\x04K\x01t"),  # wider rows
+        ("/data.pkl", b"(K\x04K\x03t(K\x03K\x01t", b"(K\x04K\x03t(K\x03t"),  # a stride too few
+    ],
+)
+def test_tensors_that_show_more_than_there_is_are_refused(
+    tmp_path: Path, member: str, old: bytes | None, new: bytes
+) -> None:
+    """PyTorch would read what lies behind the storage, or end the process."""
+    path = tmp_path / "m.pt"
+    scripted(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()).eval()).save(str(path))
+    load_model(path, input_shapes=[(1, 3)])
+    changed = []
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith(member):
+            return content
+        result = new if old is None else content.replace(old, new)
+        changed.append(result != content)
+        return result
+
+    _rewritten(path, change)
+    assert changed == [True]
+    with pytest.raises(InvalidModel, match="cannot be loaded") as caught:
+        load_model(path, input_shapes=[(1, 3)])
+    assert "storage" in caught.value.why or "argument" in caught.value.why
