@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from edgeconv.errors import UsageError
+
+_LARGE = 1 << 28
+"""Bytes from which memory is worth more than what is gained by doing two things at a time."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -43,6 +47,11 @@ def files_of(path: Path) -> Iterator[Path]:
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files below a directory."""
     return sum(file.stat().st_size for file in files_of(path))
+
+
+def is_large(path: Path) -> bool:
+    """Tell whether a file, with what belongs to it beside it, should not be in memory twice."""
+    return sum(map(size_of, path.parent.glob(f"{glob.escape(path.name)}*"))) >= _LARGE
 
 
 def sha256_of(path: Path) -> str:

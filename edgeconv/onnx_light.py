@@ -7,10 +7,11 @@ so that whatever reads external data reads it from there, and nothing else of it
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from edgeconv.mapped import Content, mapped
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,10 +36,9 @@ def load_light(path: Path) -> ModelProto:
     import onnx
 
     if path.stat().st_size > _LARGE:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
-            model = onnx.ModelProto()
-            model.ParseFromString(_without_weights(raw, path.name))
-            return model
+        model = onnx.ModelProto()
+        model.ParseFromString(_without_weights(mapped(path), path.name))
+        return model
     return onnx.load(str(path), load_external_data=False)
 
 
@@ -52,7 +52,7 @@ def load_light_graph(path: Path) -> ir.Model:
     return model
 
 
-def _without_weights(raw: mmap.mmap, name: str) -> bytes:
+def _without_weights(raw: Content, name: str) -> bytes:
     """Return the model's bytes, its large initializers being external data."""
     model = []
     for number, start, content, end in _fields(raw, 0, len(raw)):
@@ -64,7 +64,7 @@ def _without_weights(raw: mmap.mmap, name: str) -> bytes:
     return b"".join(model)
 
 
-def _graph_parts(raw: mmap.mmap, start: int, end: int, name: str) -> Iterator[bytes]:
+def _graph_parts(raw: Content, start: int, end: int, name: str) -> Iterator[bytes]:
     """Yield the fields of the graph; what lies between two large initializers in one piece."""
     done = start
     for number, begins, content, ends in _fields(raw, start, end):
@@ -77,7 +77,7 @@ def _graph_parts(raw: mmap.mmap, start: int, end: int, name: str) -> Iterator[by
     yield raw[done:end]
 
 
-def _light_tensor(raw: mmap.mmap, start: int, end: int, name: str) -> TensorProto | None:
+def _light_tensor(raw: Content, start: int, end: int, name: str) -> TensorProto | None:
     """Return a tensor that says where in the file its data is; ``None`` where that is not raw."""
     import onnx
 
@@ -96,7 +96,7 @@ def _light_tensor(raw: mmap.mmap, start: int, end: int, name: str) -> TensorProt
     return tensor
 
 
-def _fields(raw: mmap.mmap, start: int, end: int) -> Iterator[_Span]:
+def _fields(raw: Content, start: int, end: int) -> Iterator[_Span]:
     """Yield the fields of a message (https://protobuf.dev/programming-guides/encoding/)."""
     at = start
     while at < end:
@@ -114,7 +114,7 @@ def _fields(raw: mmap.mmap, start: int, end: int) -> Iterator[_Span]:
         yield tag >> 3, begins, content, at
 
 
-def _varint(raw: mmap.mmap, at: int) -> tuple[int, int]:
+def _varint(raw: Content, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = raw[at]

@@ -18,7 +18,7 @@ from edgeconv.arrays import write_npz
 from edgeconv.artifacts import Arrays, Artifact
 from edgeconv.bundle import BundleWriter
 from edgeconv.convert.feedback import states_of
-from edgeconv.disk import disk_full, is_disk_full
+from edgeconv.disk import disk_full, is_disk_full, is_large
 from edgeconv.errors import (
     ConversionError,
     EdgeconvError,
@@ -321,6 +321,8 @@ class _Conversion:
             self._steps.submit(
                 f"layers of {name}", lambda: self._leave_torch(source, artifact, verifier)
             )
+            if is_large(artifact.path):  # else PyTorch would hold the weights beside TensorFlow
+                self._wait(source, None)
 
     def _submit_check(
         self, name: str, artifact: Artifact, source: Source, verifier: Verifier

@@ -32,6 +32,7 @@ from ai_edge_litert.schema_py_generated import (
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import ConversionError, InvalidModel
+from edgeconv.mapped import Content, mapped
 from edgeconv.tflite_guard import complete_quantization, require_bounded
 
 __all__ = [
@@ -118,22 +119,21 @@ class Builder(flatbuffers.Builder):  # type: ignore[misc]  # flatbuffers ships n
         return self.EndVector()
 
 
-def load(path: Path) -> ModelT:
+def load(path: Path, *, in_place: bool = False) -> ModelT:
     """Read a ``.tflite`` file, with all weights inside its buffers.
 
-    Weights are read-only views into the file's bytes, which stay in memory.
+    Weights are read-only views into the file's bytes, which stay in memory; or, ``in_place``, are
+    mapped from the file, which nobody must shorten then.
 
     Args:
         path: The file.
-
-    Returns:
-        The model as the schema's object tree.
+        in_place: See above.
 
     Raises:
         InvalidModel: The file is missing, is not TFLite, or is truncated or inconsistent.
     """
     try:
-        raw = path.read_bytes()
+        raw = mapped(path) if in_place else path.read_bytes()
     except OSError as error:
         raise InvalidModel(
             "the model file cannot be read", where=str(path), why=error.strerror or str(error)
@@ -141,7 +141,7 @@ def load(path: Path) -> ModelT:
     return parse(raw, str(path))
 
 
-def parse(raw: bytes, where: str = "model") -> ModelT:
+def parse(raw: Content, where: str = "model") -> ModelT:
     """Parse the content of a ``.tflite`` file; see `load`."""
     if len(raw) < 8 or raw[4:8] != IDENTIFIER:
         raise InvalidModel(
@@ -336,7 +336,7 @@ def _umask() -> int:
     return mask
 
 
-def _inline_weights(model: ModelT, raw: bytes) -> None:
+def _inline_weights(model: ModelT, raw: Content) -> None:
     """Bring weights that lie behind the flatbuffer (``Buffer.offset``, ``size``) into it."""
     content = np.frombuffer(raw, np.uint8)
     for buffer in model.buffers or ():

@@ -20,6 +20,7 @@ from ai_edge_litert.schema_py_generated import (
 
 from edgeconv.artifacts import Array
 from edgeconv.errors import InvalidModel
+from edgeconv.mapped import Content
 
 _TABLE_BYTES = 4
 _SHARED_TABLES = 10_000
@@ -82,7 +83,7 @@ _UNIONS: Mapping[str, Mapping[int, tuple[int, Mapping[int, str]]]] = {
 }
 
 
-def require_bounded(raw: bytes, where: str) -> None:
+def require_bounded(raw: Content, where: str) -> None:
     """Require that unpacking a file makes no more than its size can hold.
 
     Args:
@@ -112,7 +113,7 @@ def require_bounded(raw: bytes, where: str) -> None:
 class _Counter:
     """Counts tables and what they hold, each place once however often it is shared."""
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: Content) -> None:
         self._raw = raw
         self._known: dict[tuple[int, str], tuple[int, int]] = {}
 

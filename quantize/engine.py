@@ -115,7 +115,7 @@ def quantize(
     disabled = _disabled(disable_recovery)
     tried: list[Step] = []
     joined: dict[int, Parts] = {}
-    graph = Graph(tflite.load(artifact.path))
+    graph = Graph(tflite.load(artifact.path, in_place=True))
     graph.states = carried.stored(tuple(map(State.from_dict, states)), artifact.outputs)
     imported = qdq.take(graph, None if onnx is None else Path(onnx))
     check.float_model(graph, str(artifact.path))

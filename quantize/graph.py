@@ -54,9 +54,17 @@ class Graph:
         graph.states = self.states
         return graph
 
-    def serialized(self) -> memoryview:
-        """Return a file's content that runs as the model does; to keep it, use `tflite.save`."""
-        return self._templates.serialize(self.model)
+    def serialized(self, buffers: Sequence[BufferT] | None = None) -> memoryview:
+        """Return a file's content that runs as the model does; to keep it, use `tflite.save`.
+
+        Args:
+            buffers: In place of the model's own.
+        """
+        model = self.model
+        if buffers is not None:
+            model = copy.copy(model)
+            model.buffers = list(buffers)
+        return self._templates.serialize(model)
 
     @property
     def tensors(self) -> list[TensorT]:
@@ -151,6 +159,15 @@ class Graph:
         if whole not in known:
             known[whole] = make(self.value(index))
         return known[whole]
+
+    def bytes_beyond(self, other: Graph) -> int:
+        """Return the bytes of constants that another graph, of which this is a copy, has not."""
+        known = {id(buffer) for buffer in other.model.buffers}
+        return sum(
+            len(buffer.data)
+            for buffer in self.model.buffers
+            if id(buffer) not in known and buffer.data is not None
+        )
 
     def _buffer(self, index: int) -> BufferT:
         buffer: BufferT = self.model.buffers[self.tensors[index].buffer]

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -53,6 +53,9 @@ _LEAST = 16
 _FOLDS = 4
 """Of fewer the samples that are left set ranges much narrower than all do, so that room seems to
 pay; more take longer. Of a large model half of them are judged."""
+
+_HEAVY = 1 << 26
+"""Bytes of weights of its own with which a draft is not kept while others are tried."""
 
 _MANY = 32
 """Of so many samples one fold less is made: two thirds of them are enough to set ranges."""
@@ -106,11 +109,36 @@ class _Fold:
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A draft of a method in each of the first folds, and its figures there."""
+    """A draft of a method in each of the first folds, and its figures there.
+
+    Attributes:
+        choice: What makes it.
+        drafts: The draft; with the fold's graph in place of its own if it is ``bare``.
+        figures: Its figures.
+        bare: Whether its graph had so much to hold that it is to be made again.
+    """
 
     choice: _Choice
-    drafts: list[Draft]
-    figures: list[Figures]
+    drafts: list[Draft] = field(default_factory=list)
+    figures: list[Figures] = field(default_factory=list)
+    bare: list[bool] = field(default_factory=list)
+
+    def add(self, draft: Draft, figures: Figures, fold: _Fold) -> None:
+        """Add what it is in one more fold."""
+        heavy = draft.graph.bytes_beyond(fold.draft.graph) > _HEAVY
+        self.drafts.append(replace(draft, graph=fold.draft.graph) if heavy else draft)
+        self.figures.append(figures)
+        self.bare.append(heavy)
+
+    def onto(self, folds: Sequence[_Fold]) -> list[_Fold]:
+        """Return all folds with what it made of them."""
+        found = []
+        for fold, made, bare, figures in zip(
+            folds, self.drafts, self.bare, self.figures, strict=True
+        ):
+            whole = replace(made, graph=self.choice.made(fold.draft).graph) if bare else made
+            found.append(replace(fold, draft=whole, figures=figures))
+        return found
 
     def gain(self, folds: Sequence[_Fold]) -> Gain:
         """Return what it gains on the folds where it was measured."""
@@ -182,7 +210,9 @@ def recover(
     if not recipe:
         return draft, [replace(step, kept=False) for step in steps], notes
     names = {choice.method.name for choice in recipe}
-    made = _anew(draft, recipe, len(folds[0].draft.feeds))
+    known = len(folds[0].draft.feeds)
+    del folds  # they may hold as many weights again, each
+    made = _anew(draft, recipe, known)
     steps = [replace(step, kept=step.kept and step.name in names) for step in steps]
     return made, steps, notes
 
@@ -261,8 +291,7 @@ def _applied(
             continue
         trial, gain = chosen
         kept, total = True, total + gain.total
-        rows = zip(folds, trial.drafts, trial.figures, strict=True)
-        folds = [replace(fold, draft=made, figures=seen) for fold, made, seen in rows]
+        folds = trial.onto(folds)
         known.recipe.append(trial.choice)
         known.reached.append(_joined(trial.figures))
     if not gains:
@@ -294,9 +323,9 @@ def _trials(method: Recovery, folds: Sequence[_Fold], effort: Effort) -> list[_T
                 continue
             if place not in trials:
                 choice = _Choice(method, place, made[0].calibrator)
-                trials[place] = _Trial(choice, [], [])
-            trials[place].drafts.append(made[0])
-            trials[place].figures.append(made[1])
+                trials[place] = _Trial(choice)
+            trials[place].add(*made, fold)
+            del draft, made  # or they would be held while the next one is made
     return list(trials.values())
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from edgeconv.artifacts import Array
+from edgeconv.quantize import weights_apart
 from edgeconv.quantize.graph import Graph
+from edgeconv.scratch import scratch_directory
 
 _MAX_THREADS = 4
 
@@ -73,12 +76,19 @@ def load(graph: Graph, extra: Sequence[int]) -> Any:
     from ai_edge_litert.interpreter import Interpreter
 
     outputs = list(graph.outputs)
+    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
     try:
         graph.subgraph.outputs = outputs + list(extra)
-        content = graph.serialized()
+        if weights_apart.worthwhile(graph):
+            with scratch_directory() as folder:
+                path = Path(folder) / "model.tflite"
+                weights_apart.write(graph, path)
+                # It maps the file, which may go then.
+                interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        else:
+            content = bytes(graph.serialized())
+            interpreter = Interpreter(model_content=content, num_threads=threads)
     finally:
         graph.subgraph.outputs = outputs
-    threads = min(_MAX_THREADS, len(os.sched_getaffinity(0)))
-    interpreter = Interpreter(model_content=bytes(content), num_threads=threads)
     interpreter.allocate_tensors()
     return interpreter

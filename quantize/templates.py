@@ -109,6 +109,8 @@ class Templates:
 
     def _buffer(self, buffer: BufferT) -> Any:
         data = buffer.data
+        if buffer.offset:
+            return buffer
         if data is not None and (not isinstance(data, np.ndarray) or data.size > _LARGE):
             return buffer
         part = b"" if data is None else data.tobytes()

@@ -34,3 +34,13 @@ def test_a_directorys_digest_is_what_sha256sum_says(tmp_path: Path) -> None:
 )
 def test_a_full_disk_is_recognised(error: Exception, *, full: bool) -> None:
     assert disk.is_disk_full(error) is full
+
+
+def test_what_lies_beside_a_file_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "_LARGE", 1000)
+    model, data, other = (tmp_path / name for name in ("[m].onnx", "[m].onnx.data", "m.onnx.data"))
+    model.write_bytes(b"x" * 400)
+    other.write_bytes(b"x" * 700)
+    assert not disk.is_large(model)
+    data.write_bytes(b"x" * 600)
+    assert disk.is_large(model)

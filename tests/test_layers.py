@@ -72,6 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeconv.json_files",
     ),
     ("edgeconv.judging", "edgeconv.npz", "edgeconv.tflite_guard"),
+    ("edgeconv.mapped",),
     ("edgeconv.figures",),
     ("edgeconv.row_matching",),
     ("edgeconv.parts", "edgeconv.sums"),

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgeconv.artifacts import Arrays
 from edgeconv.onnx_light import load_light, load_light_graph
 
 
@@ -16,7 +17,7 @@ from edgeconv.onnx_light import load_light, load_light_graph
 def file(tmp_path: Path) -> Path:
     """Write two large weights, one of them between small ones, and a large one that is not raw."""
     rng = np.random.default_rng(0)
-    arrays = {
+    arrays: Arrays = {
         "first": rng.standard_normal((600, 600)).astype(np.float32),
         "small": rng.standard_normal(3).astype(np.float32),
         "last": rng.integers(-5, 5, (300, 700)).astype(np.int64),

@@ -68,6 +68,13 @@ def test_what_is_saved_runs_and_loads_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tflite.constant(model, graph.tensors[1]), _WEIGHT)
 
 
+def test_a_model_in_place_is_the_same(tmp_path: Path) -> None:
+    path, other = tmp_path / "m.tflite", tmp_path / "other.tflite"
+    tflite.save(_model(_WEIGHT), path)
+    tflite.save(tflite.load(path, in_place=True), other)
+    assert other.read_bytes() == path.read_bytes()
+
+
 def test_weights_are_aligned_to_sixteen_bytes(tmp_path: Path) -> None:
     for columns in range(1, 9):
         content = bytes(tflite.serialize(_model(np.full((3, columns), 1.5, np.float32))))
@@ -105,8 +112,9 @@ def test_weights_that_lie_behind_the_end_are_refused() -> None:
 def test_what_is_no_tflite_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "m.tflite"
     path.write_bytes(content)
-    with pytest.raises(InvalidModel, match="not a TFLite model"):
-        tflite.load(path)
+    for in_place in (False, True):
+        with pytest.raises(InvalidModel, match="not a TFLite model"):
+            tflite.load(path, in_place=in_place)
 
 
 def test_a_missing_file_and_a_directory(tmp_path: Path) -> None:

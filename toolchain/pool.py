@@ -34,6 +34,11 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
 """What every worker of a kind imports when it starts."""
 
 
+_KEPT = 384 << 20
+"""Bytes with which a worker that has nothing to do is stopped: what it loaded is far less, but
+TensorFlow keeps the weights of models that it is done with."""
+
+
 class WorkerPool:
     """One worker of each kind. Calls of one kind queue up; kinds run side by side.
 
@@ -91,10 +96,21 @@ class WorkerPool:
         **arguments: Any,
     ) -> Any:
         """Call ``module:function`` in the worker of a kind; see `Worker.call`."""
+        self._relieve()
         with self._locks[kind]:
             if self._closed:
                 raise WorkerError("the workers have been stopped", where=f"{kind.value} worker")
             return self._workers[kind].call(function, progress, **arguments)
+
+    def _relieve(self) -> None:
+        """Stop workers that are idle and hold much memory; not PyTorch's, which holds the model."""
+        for kind, worker in self._workers.items():
+            if kind is not WorkerKind.TORCH and self._locks[kind].acquire(blocking=False):
+                try:
+                    if worker.memory() > _KEPT:
+                        worker.stop()
+                finally:
+                    self._locks[kind].release()
 
     def stop(self) -> None:
         """Stop every process. Nothing can be called afterwards."""

@@ -160,6 +160,11 @@ class Worker:
             else:
                 return answer["result"]
 
+    def memory(self) -> int:
+        """Return the bytes that the process has to itself, 0 where none is running."""
+        process = self._process
+        return 0 if process is None else memory_of(process.pid)
+
     def kill(self) -> None:
         """Kill the process and everything that it started; safe from any thread.
 

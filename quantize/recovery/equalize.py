@@ -48,9 +48,7 @@ class Equalize:
         weights = _weight_peaks(draft.graph, free)
         peaks = _peaks(draft, list(free))
         for balance in _BALANCES:
-            factors = _factors(ties, free, peaks, weights, balance)
-            graph, scales = _apply(draft.graph, ties, factors)
-            yield replace(draft.on(graph), factors=scales)
+            yield _multiplied(draft, ties, _factors(ties, free, peaks, weights, balance))
 
 
 def _peaks(draft: Draft, tensors: list[int]) -> dict[int, _Vector]:
@@ -104,6 +102,12 @@ def _factors(
     names = list(found)
     values = rounded(np.maximum([found[root] for root in names], 1 / _LARGEST))
     return dict(zip(names, values.tolist(), strict=True))
+
+
+def _multiplied(draft: Draft, ties: Ties, factors: dict[int, float]) -> Draft:
+    """Return the draft with the factors put on."""
+    graph, scales = _apply(draft.graph, ties, factors)
+    return replace(draft.on(graph), factors=scales)
 
 
 def _apply(source: Graph, ties: Ties, factors: dict[int, float]) -> tuple[Graph, Factors]:

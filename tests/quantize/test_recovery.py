@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from edgeconv import tflite
 from edgeconv.artifacts import Array
 from edgeconv.errors import UsageError
-from edgeconv.quantize import localise
+from edgeconv.quantize import localise, recover, weights_apart
 from edgeconv.quantize.calibrators import CALIBRATORS
 from edgeconv.quantize.engine import quantize
 from edgeconv.quantize.graph import Graph
@@ -287,6 +288,36 @@ def test_what_was_tried_is_told(lab: Any) -> None:
     assert "headroom" not in tried
     assert tried["equalize"]["kept"]
     assert tried["equalize"]["gain_db"] > 10
+
+
+def test_what_is_made_again_to_save_memory_is_the_same(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, known = spread_net(lab), rows(0, 24, 1, 6, 6, 4)
+    path: Path = lab.folder / "out.tflite"
+
+    def written() -> bytes:
+        answer = quantize(
+            artifact.to_dict(), str(path), "int8", samples=lab.samples(artifact, known)
+        )
+        kept = {step["name"] for step in answer["recovery"] if step["kept"]}
+        assert kept >= {"equalize"}
+        return path.read_bytes()
+
+    expected = written()
+    made = []
+    original = recover._Choice.made
+
+    def counted(choice: Any, draft: Any) -> Any:
+        made.append(choice.method.name)
+        return original(choice, draft)
+
+    monkeypatch.setattr(recover, "_HEAVY", 0)
+    monkeypatch.setattr(weights_apart, "_LARGE", 16)
+    monkeypatch.setattr(weights_apart, "_WORTHWHILE", 0)
+    monkeypatch.setattr(recover._Choice, "made", counted)
+    assert written() == expected
+    assert made.count("equalize") > 1  # once for all samples, and once for each fold
 
 
 def test_an_unknown_method_is_refused(lab: Any) -> None:

@@ -21,6 +21,7 @@ from edgeconv.errors import (
     WorkerError,
     WorkerTimeout,
 )
+from edgeconv.toolchain import worker as module
 from edgeconv.toolchain.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.worker import Worker
 
@@ -234,3 +235,14 @@ def test_a_released_worker_starts_again() -> None:
         first = pool.call(kind, "worker_functions:pid")
         pool.release(kind)
         assert pool.call(kind, "worker_functions:pid") != first
+
+
+def test_an_idle_worker_that_holds_much_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(make_worker=lambda kind, timeout: Worker(kind.value, timeout=timeout)) as pool:
+        kinds = (WorkerKind.TENSORFLOW, WorkerKind.TORCH, WorkerKind.LITERT)
+        first, torch, other = (pool.call(kind, "worker_functions:pid") for kind in kinds)
+        sizes = {first: 400 << 20, torch: 400 << 20, other: 300 << 20}
+        monkeypatch.setattr(module, "memory_of", lambda pid: sizes.get(pid, 0))
+        assert pool.call(WorkerKind.LITERT, "worker_functions:pid") == other
+        assert pool.call(WorkerKind.TORCH, "worker_functions:pid") == torch
+        assert pool.call(WorkerKind.TENSORFLOW, "worker_functions:pid") != first
