@@ -17,6 +17,7 @@ from edgeconv.quantize.plan import Plan
 from edgeconv.quantize.precision import BITS, Precision, chooser
 from edgeconv.quantize.qdq import Imported
 from edgeconv.quantize.qparams import Range
+from edgeconv.quantize.scores import mark
 from edgeconv.quantize.split import split
 
 
@@ -80,7 +81,9 @@ def watched(
     tensors = [index for index in tensors if index not in idle]
     if not tensors:
         return {}
-    return watch(graph, tensors, feeds, seen=seen, views=plan.views(), progress=progress)
+    found = watch(graph, tensors, feeds, seen=seen, views=plan.views(), progress=progress)
+    mark(graph, found)
+    return found
 
 
 def build(

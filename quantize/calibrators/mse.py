@@ -24,9 +24,10 @@ def mse(seen: Seen) -> tuple[float, float]:
     """Pick the clip with the least expected error; see `Calibrator`.
 
     The error of a clip is that of the bins' centres, weighted by their counts. The two ends of the
-    range are searched in turn, starting from the true extremes, first coarsely, then finely.
+    range are searched in turn, starting from the true extremes, first coarsely, then finely. Where
+    the values far out are what matters, nothing is clipped.
     """
-    if not seen.spread():
+    if seen.tail or not seen.spread():
         return seen.extremes()
     low, high = lowest, highest = seen.reach()
     centres, counts = seen.bins()

@@ -30,11 +30,13 @@ class Seen:
     Attributes:
         lows: The lowest value of each sample; NaN where a value was.
         highs: The highest value of each sample.
+        tail: Whether the few values that lie far out are those that matter.
     """
 
     def __init__(self) -> None:
         self.lows: list[float] = []
         self.highs: list[float] = []
+        self.tail = False
         self._counts: npt.NDArray[np.int64] = np.zeros(_BINS, np.int64)
         self._half = 0.0
         self._waiting: list[Array] = []
@@ -55,6 +57,7 @@ class Seen:
             found.highs += part.highs
             if part._half > 0.0:
                 found._add(part)
+        found.tail = any(part.tail for part in parts)
         return found
 
     def _add(self, part: Seen) -> None:
@@ -70,6 +73,12 @@ class Seen:
         if calibrator not in self._ranges:
             self._ranges[calibrator] = calibrator(self)
         return self._ranges[calibrator]
+
+    def mark(self, *, tail: bool) -> None:
+        """Say whether the few values that lie far out are those that matter."""
+        if tail != self.tail:
+            self.tail = tail
+            self._ranges.clear()
 
     def update(self, array: Array) -> None:
         """Take in the tensor's float32 values for one more sample; the array is not kept."""
