@@ -11,6 +11,9 @@ from types import ModuleType
 
 import pytest
 
+# Tests import onnxruntime themselves; conftest.py of folders do so before any hook is called.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 # Operators that torchvision's Python part refers to while it is imported.
 _OPERATORS = ("nms", "qnms")
 
@@ -22,7 +25,6 @@ def pytest_configure() -> None:
     models take as soon as there are more threads than cores.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # tests import onnxruntime themselves
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # no notes on the CPU at every start
 
 

@@ -109,3 +109,17 @@ def test_two_runs_write_the_same_bytes(tmp_path: Path) -> None:
         assert len(manifest["stages"]) == 4
         digests.add(manifest["artifacts_sha256"])
     assert len(digests) == 1
+
+
+@pytest.mark.slow
+def test_tests_do_not_either(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if "TELEMETRY" not in name}
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-n0", "-q", "--collect-only", "tests/convert/ops"],
+        cwd=Path(__file__).resolve().parents[2],
+        env={**environment, "TMPDIR": str(tmp_path), "PYTEST_ADDOPTS": ""},
+        stdout=subprocess.DEVNULL,
+        check=True,
+        timeout=300,
+    )
+    assert not list(tmp_path.glob(".ses"))
