@@ -149,6 +149,7 @@ def _read(file: Path, geometry: _Geometry) -> npt.NDArray[np.uint8]:
         OSError,
         ValueError,
         SyntaxError,
+        MemoryError,  # Pillow's word for some streams that are broken
         UnidentifiedImageError,
         Image.DecompressionBombError,
         Image.DecompressionBombWarning,

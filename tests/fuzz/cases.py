@@ -56,6 +56,32 @@ def found_before(reader: Reader) -> list[Path]:
     return sorted(CORPUS.glob(f"{reader.name}-*"))
 
 
+def read_again(name: str) -> dict[str, tuple[str, str]]:
+    """Read what is in the corpus, in this process; return what became of each file."""
+    reader, outcomes = READERS[name], {}
+    with tempfile.TemporaryDirectory(prefix="edgeconv-fuzz-") as folder:
+        path = Path(folder) / f"found{reader.suffix}"
+        for file in found_before(reader):
+            path.write_bytes(file.read_bytes())
+            outcomes[file.name] = judge(reader, path)
+    return outcomes
+
+
+def run_again(name: str) -> dict[str, Sequence[str]]:
+    """Read what is in the corpus in a worker, as `run` reads cases.
+
+    Raises:
+        WorkerError: It dies, or takes longer than it may.
+    """
+    with _worker(name) as worker:
+        outcomes: dict[str, Sequence[str]] = worker.call("tests.fuzz.cases:read_again", name=name)
+    return outcomes
+
+
+def _worker(name: str) -> Worker:
+    return Worker(f"fuzz {name}", timeout=_SECONDS, memory=2 << 30)
+
+
 def batch(
     name: str, first: int, count: int, progress: ProgressCallback | None = None
 ) -> list[tuple[int, str, str]]:
@@ -101,7 +127,7 @@ def run(name: str, cases: int, first: int = 0) -> Outcome:
     outcome = Outcome(name)
     number, last = first, first + cases
     at = [first]
-    with Worker(f"fuzz {name}", timeout=_SECONDS, memory=2 << 30) as worker:
+    with _worker(name) as worker:
         while number < last:
             size = min(50, last - number)
             at[0] = number
