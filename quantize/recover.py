@@ -4,9 +4,9 @@ Cross-validation in folds (Stone 1974, "Cross-Validatory Choice and Assessment o
 Predictions"): what a method makes of the other samples is judged on those of a fold, so that every
 sample is judged once, by what it had no part in. A method must gain more than chance on the worst
 part of the outputs and all of them; all that is kept together must gain so much that chance, which
-had as many tries as there are methods, hardly explains it, and no part may lose. An output may not
-even have lost as far as its standard error leaves open. What is kept is made anew from all samples
-at the end; if nothing is, the draft stays as it was.
+had as many tries as methods were not idle, hardly explains it, and no part may lose. An output may
+not even have lost as far as its standard error leaves open. What is kept is made anew from all
+samples at the end; if nothing is, the draft stays as it was.
 
 Where a model's states come back as inputs, what saturates once errs in all steps that follow, and a
 few samples hardly show it. So room against that need not be proven there, and a typical sample may
@@ -203,7 +203,7 @@ def recover(
         steps += [] if step is None else [step]
         if progress is not None:
             progress(count, len(methods))
-    tries = len({method.name for method in methods})
+    tries = len({step.name for step in steps})  # what is idle cannot gain by chance
     while reached and not _enough(Gain.of(reached[-1], start), recipe, tries, loops):
         del recipe[-1], reached[-1]
     notes = effort.note(draft.graph)

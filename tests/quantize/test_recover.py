@@ -41,6 +41,21 @@ def bounded(draft: Draft) -> Draft:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """Proposes nothing."""
+
+    name: str
+    worth_db: float = 0.1
+    slack_db: float = 0.0
+    chooses_ranges: bool = False
+
+    def drafts(self, draft: Draft) -> Iterator[Draft]:
+        """Yield nothing."""
+        del draft
+        yield from ()
+
+
+@dataclass(frozen=True)
 class Scaled:
     """Proposes ranges that are multiplied with what a draft's samples lead to."""
 
@@ -129,6 +144,21 @@ def test_what_few_samples_show_by_chance_is_not_kept(
         gains.append(max(step.gain_db for step in steps))
     assert sum(gain > 0.1 for gain in gains) >= 3
     assert sum(kept) <= 1
+
+
+def test_methods_that_are_idle_are_no_tries(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def proven(_: Gain, tries: int) -> bool:
+        counted.append(tries)
+        return True
+
+    idle = [Idle(name) for name in ("one", "two", "three")]
+    monkeypatch.setattr(recover, "RECOVERIES", (*idle, Scaled(lambda _: 0.2)))
+    monkeypatch.setattr(Gain, "proven", proven)
+    _, steps, _ = recover.recover(wide(lab))
+    assert [step.name for step in steps] == ["scaled"]
+    assert counted == [1]
 
 
 def test_scores_count_every_sample_once() -> None:
