@@ -27,7 +27,7 @@ from edgeconv.convert.torch_files import (
 )
 from edgeconv.convert.torch_model import TorchModel, from_module, random_inputs
 from edgeconv.convert.torch_program import from_program
-from edgeconv.convert.weight_limit import require_weights_fit
+from edgeconv.convert.weight_limit import require_program_fits, require_weights_fit
 from edgeconv.errors import UsageError
 from edgeconv.toolchain.user_code import failed, import_function, importable_from_here
 
@@ -75,6 +75,8 @@ def load_model(
         return _shaped(module, shapes, name, f"--model {factory}", "factory", seed)
     path = Path(source)
     kind = kind_of(path)
+    if kind is Kind.EXPORTED_PROGRAM:
+        require_program_fits(path)
     if kind not in (Kind.ONNX, Kind.PICKLE, Kind.SAFETENSORS):
         require_checksums(path)
     if factory is not None and kind not in (Kind.TORCH_SAVE, Kind.PICKLE, Kind.SAFETENSORS):

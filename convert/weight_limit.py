@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeconv.convert.pt2_inputs import float_bytes
 from edgeconv.errors import ConversionError
 
 if TYPE_CHECKING:
@@ -51,6 +53,15 @@ def require_weights_fit(weights: Iterable[torch.Tensor], where: str) -> None:
         if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
     }
     _require(sum(sizes.values()), where)
+
+
+def require_program_fits(path: Path) -> None:
+    """Require a .pt2 file whose weights one .tflite file holds, as far as the archive tells.
+
+    Raises:
+        ConversionError: They take more.
+    """
+    _require(float_bytes(path), str(path))
 
 
 def _require(total: int, where: str) -> None:

@@ -8,7 +8,9 @@ import onnx
 import pytest
 import torch
 
+from edgeconv.convert import load, weight_limit
 from edgeconv.convert.load import load_model
+from edgeconv.convert.pt2_inputs import float_bytes
 from edgeconv.convert.weight_limit import require_weights_fit
 from edgeconv.errors import ConversionError
 
@@ -50,6 +52,22 @@ def test_an_onnx_file_beyond_2_gib(tmp_path: Path) -> None:
 
 def test_one_below_is_taken(tmp_path: Path) -> None:
     assert load_model(large(tmp_path / "m.onnx", 2)).inputs[0].shape == (1, SIDE)
+
+
+def test_a_program_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(30, 40), torch.nn.Linear(40, 30)).eval()
+    path = tmp_path / "m.pt2"
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 30),)), path)
+    size = 4 * sum(weight.numel() for weight in module.parameters())
+    assert float_bytes(path) == size
+    monkeypatch.setattr(weight_limit, "_LIMIT", size)
+    load_model(path)
+    monkeypatch.setattr(weight_limit, "_LIMIT", size - 1)
+    monkeypatch.setattr(load, "require_checksums", lambda path: pytest.fail("the file was read"))
+    with pytest.raises(ConversionError, match="does not fit into one"):
+        load_model(path)
 
 
 def test_torch_weights_count_once_and_as_float32() -> None:
