@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeconv.artifacts import Array, Arrays
+from edgeconv.core.artifacts import Array, Arrays
 
 SAMPLES = 8
 _RATIO = 8.0

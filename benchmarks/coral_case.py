@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.core.artifacts import Array, Arrays, Artifact
 
 CALIBRATION = 16
 EVALUATION = 8
@@ -55,8 +55,8 @@ def measure(name: str, directory: Path, real_models: Path | None) -> dict[str, A
 def _load(name: str, real_models: Path | None) -> tuple[Any, Arrays, list[Arrays]]:
     """Return the model, its calibration samples, and inputs to evaluate on."""
     from benchmarks.architectures import TEN, find
-    from edgeconv.convert.load import load_model
-    from edgeconv.convert.torch_model import TorchModel, from_module
+    from edgeconv.convert.torch.load import load_model
+    from edgeconv.convert.torch.model import TorchModel, from_module
 
     if name in TEN:
         architecture = find(name)
@@ -84,9 +84,9 @@ def _rows(samples: Arrays) -> list[Arrays]:
 
 def _converted(model: Any, directory: Path) -> Artifact:
     """Return the float .tflite; one that an earlier run left in the directory is used again."""
-    from edgeconv.convert.onnx_to_saved_model import translate
-    from edgeconv.convert.saved_model_to_tflite import convert
-    from edgeconv.convert.torch_to_onnx import export
+    from edgeconv.convert.saved_model.to_tflite import convert
+    from edgeconv.convert.saved_model.translate import translate
+    from edgeconv.convert.torch.export import export
 
     record = directory / "float.json"
     if not record.exists():
@@ -130,7 +130,7 @@ def _run(artifact: Artifact, feeds: list[Arrays]) -> list[list[Array]]:
 
 
 def _placement(path: Path) -> dict[str, Any]:
-    from edgeconv.targets.coral.predict import predict
+    from edgeconv.targets.coral.placement.predict import predict
 
     prediction = predict(path)
     left = Counter((op.op, op.status) for op in prediction.ops if not op.mappable)

@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.node_cases import Case, cases
-from edgeconv.arrays import write_npz
-from edgeconv.errors import EdgeconvError, WorkerCrashed
-from edgeconv.toolchain.worker import Worker
+from edgeconv.core.arrays import write_npz
+from edgeconv.core.errors import EdgeconvError, WorkerCrashed
+from edgeconv.toolchain.worker.process import Worker
 
 RTOL, ATOL = 1e-3, 1e-5
 _SEED = 0  # of the sample
@@ -46,9 +46,9 @@ def check(directory: str) -> Outcome:
     """
     import onnx_ir as ir
 
-    from edgeconv.convert.onnx_to_saved_model import build, load_graph
     from edgeconv.convert.ops import default_registry
-    from edgeconv.convert.saved_model_to_tflite import convert
+    from edgeconv.convert.saved_model.to_tflite import convert
+    from edgeconv.convert.saved_model.translate import build, load_graph
 
     folder = Path(directory)
     inputs = _arrays(folder / "inputs.npz")

@@ -11,7 +11,7 @@ import argparse
 import json
 from pathlib import Path
 
-from edgeconv import tflite
+from edgeconv.tflite import file as tflite
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.environments.tflite_runtime import ENVIRONMENT, known_operators
 

@@ -73,7 +73,7 @@ def sqnr(loaded: Loaded, inputs: Array, outputs: Array) -> float:
 
 def operators(path: Path) -> dict[str, int]:
     """Return how many operators the file has, and how many of them move data."""
-    from edgeconv import tflite
+    from edgeconv.tflite import file as tflite
 
     model = tflite.load(path)
     counts = Counter(

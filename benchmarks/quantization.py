@@ -31,8 +31,8 @@ import numpy as np
 from benchmarks.peers import _environment
 from benchmarks.peers_tools import ROOT, Peer
 from benchmarks.quantization_models import MODELS, SPEED
-from edgeconv import bundle
-from edgeconv.options import CalibratorName, ConvertOptions
+from edgeconv.core import bundle
+from edgeconv.core.options import CalibratorName, ConvertOptions
 
 Figures = dict[str, Any]
 Results = dict[str, dict[str, Figures]]

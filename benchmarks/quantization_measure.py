@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeconv import bundle
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.parity import compare_output
+from edgeconv.core import bundle
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.metrics.parity import compare_output
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)

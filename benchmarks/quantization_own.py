@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeconv import bundle
+from edgeconv.core import bundle
 from edgeconv.quantize.engine import quantize
 
 

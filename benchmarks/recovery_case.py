@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quantization_measure import measure
-from edgeconv import bundle
-from edgeconv.artifacts import Array, Artifact
+from edgeconv.core import bundle
+from edgeconv.core.artifacts import Array, Artifact
 from edgeconv.quantize.engine import quantize
 
 _SEED = 20

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edgeconv.toolchain.worker import Worker
+from edgeconv.toolchain.worker.process import Worker
 
 NODES = (10, 100, 1000, 5000)
 CHANNELS = 8
@@ -74,8 +74,13 @@ def measure(nodes: int, directory: str) -> Times:
         For each stage the seconds of wall time and of CPU time, and under ``compiler`` those of
         TensorFlow's native converter, which are a part of the last stage's.
     """
-    from edgeconv.convert import onnx_to_saved_model, saved_model_to_tflite
-    from edgeconv.convert.onnx_file import write_onnx
+    from edgeconv.convert.onnx.file import write_onnx
+    from edgeconv.convert.saved_model import (
+        to_tflite as saved_model_to_tflite,
+    )
+    from edgeconv.convert.saved_model import (
+        translate as onnx_to_saved_model,
+    )
 
     folder = Path(directory)
     onnx_file = write_onnx(chain(nodes), folder / "model.onnx", base=folder, inline=True)

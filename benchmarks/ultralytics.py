@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 
 import edgeconv
-from edgeconv.artifacts import Array, Arrays
-from edgeconv.errors import EdgeconvError
-from edgeconv.result import Result
-from edgeconv.toolchain.pool import WorkerPool
-from edgeconv.verification import run_artifact
+from edgeconv.core.artifacts import Array, Arrays
+from edgeconv.core.errors import EdgeconvError
+from edgeconv.parity.check import run_artifact
+from edgeconv.pipeline.result import Result
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 MODELS = ("yolov8n", "yolo11n", "yolo26n", "yolo11n-pose", "yolo11n-seg")
 CASES = (("cpu", "float32"), ("cpu", "uint8"), ("coral", "float32"), ("coral", "uint8"))

@@ -27,7 +27,7 @@ from typing import Any, NoReturn, TextIO
 import numpy as np
 
 from benchmarks.architectures import find
-from edgeconv.errors import EdgeconvError
+from edgeconv.core.errors import EdgeconvError
 
 SAMPLES = 2
 SEED = 0
@@ -98,11 +98,11 @@ def _details(error: Exception) -> str:
 
 
 def _check(name: str, run: _Run) -> None:
-    from edgeconv.artifacts import Artifact
-    from edgeconv.convert.onnx_to_saved_model import translate
-    from edgeconv.convert.saved_model_to_tflite import convert
-    from edgeconv.convert.torch_model import from_module
-    from edgeconv.convert.torch_to_onnx import export
+    from edgeconv.convert.saved_model.to_tflite import convert
+    from edgeconv.convert.saved_model.translate import translate
+    from edgeconv.convert.torch.export import export
+    from edgeconv.convert.torch.model import from_module
+    from edgeconv.core.artifacts import Artifact
 
     architecture = find(name)
     module = run.stage("build", architecture.build)
@@ -129,11 +129,9 @@ def load() -> None:
     import tensorflow  # noqa: F401
     import torch
 
-    import edgeconv.convert.onnx_to_saved_model
-    import edgeconv.convert.saved_model_to_tflite  # noqa: F401
     from benchmarks.architectures.torchvision_models import torchvision
-    from edgeconv.convert.torch_model import from_module
-    from edgeconv.convert.torch_to_onnx import export
+    from edgeconv.convert.torch.export import export
+    from edgeconv.convert.torch.model import from_module
 
     torchvision()
     for library in ("timm", "transformers"):
@@ -172,7 +170,7 @@ def _reference(model: Any, architecture: Any) -> tuple[list[Any], list[list[Any]
 
 
 def _operators(path: Path) -> dict[str, Any]:
-    from edgeconv import tflite
+    from edgeconv.tflite import file as tflite
 
     model = tflite.load(path)
     counts = Counter(
@@ -189,7 +187,7 @@ def _operators(path: Path) -> dict[str, Any]:
 
 
 def _measure(run: _Run, artifact: Any, feeds: list[Any], reference: list[list[Any]]) -> None:
-    from edgeconv import parity
+    from edgeconv.metrics import parity
 
     found = [run_litert(artifact, feed) for feed in feeds]
     names = [spec.name for spec in artifact.outputs]

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgeconv.artifacts import Artifact
-from edgeconv.errors import ConversionError, ToolMissing, UnsupportedModel
-from edgeconv.toolchain.pool import WorkerKind
-from edgeconv.toolchain.stage import StageContext
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import ConversionError, ToolMissing, UnsupportedModel
+from edgeconv.toolchain.worker.pool import WorkerKind
+from edgeconv.toolchain.worker.stage import StageContext
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from edgeconv.convert.torch_model import TorchModel
+    from edgeconv.convert.torch.model import TorchModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ExportOnnx:
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:  # noqa: ARG002
         """Export the model; `source` only names the inputs."""
-        from edgeconv.convert import torch_to_onnx
+        from edgeconv.convert.torch import export as torch_to_onnx
 
         path = context.directory / f"{context.name}.onnx"
         return torch_to_onnx.export(self.model, path, keep=self.keep)
@@ -48,7 +48,7 @@ class AdoptOnnx:
         """Copy the file."""
         answer = context.workers.call(
             WorkerKind.ONNXRUNTIME,
-            "edgeconv.convert.onnx_process:adopt",
+            "edgeconv.convert.onnx.process:adopt",
             source=source.to_dict(),
             path=str(context.directory / f"{context.name}.onnx"),
         )
@@ -69,7 +69,7 @@ class TranslateToSavedModel:
         try:
             answer = context.workers.call(
                 WorkerKind.TENSORFLOW,
-                "edgeconv.convert.onnx_to_saved_model:translate",
+                "edgeconv.convert.saved_model.translate:translate",
                 onnx=source.to_dict(),
                 directory=str(context.directory / f"{context.name}_saved_model"),
                 io_layout=context.options.io_layout,
@@ -105,7 +105,7 @@ def _instead(source: Artifact, context: StageContext, error: UnsupportedModel) -
 def _by_onnx_tf(source: Artifact, context: StageContext, why: str) -> Artifact:
     answer = context.workers.call(
         WorkerKind.TENSORFLOW,
-        "edgeconv.convert.onnx_tf:convert",
+        "edgeconv.convert.saved_model.onnx_tf:convert",
         source=source.to_dict(),
         directory=str(context.directory / f"{context.name}_saved_model"),
     )
@@ -128,7 +128,7 @@ class ConvertToTflite:
         """Convert in the TensorFlow worker."""
         answer = context.workers.call(
             WorkerKind.TENSORFLOW,
-            "edgeconv.convert.saved_model_to_tflite:convert",
+            "edgeconv.convert.saved_model.to_tflite:convert",
             saved_model=source.to_dict(),
             path=str(context.directory / f"{context.name}_fp32.tflite"),
         )

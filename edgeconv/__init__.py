@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from edgeconv.errors import (
+from edgeconv.core.errors import (
     ConversionError,
     EdgeconvError,
     InvalidData,
@@ -30,10 +30,10 @@ from edgeconv.errors import (
     WorkerError,
     WorkerTimeout,
 )
-from edgeconv.options import ConvertOptions
+from edgeconv.core.options import ConvertOptions
 
 if TYPE_CHECKING:
-    from edgeconv.result import Result
+    from edgeconv.pipeline.result import Result
 
 __all__ = [
     "ConversionError",
@@ -53,7 +53,7 @@ __all__ = [
 ]
 
 # Results hold arrays' specs, and numpy takes most of the time that `import edgeconv` would.
-_LAZY = {"Result": "edgeconv.result"}
+_LAZY = {"Result": "edgeconv.pipeline.result"}
 
 
 def _convert(
@@ -97,8 +97,8 @@ def _convert(
         WorkerError: A native runtime failed.
         ToolMissing: A tool is absent.
     """
-    from edgeconv import pipeline
-    from edgeconv.job import Job
+    from edgeconv.core.job import Job
+    from edgeconv.pipeline import run as pipeline
 
     unknown = sorted(set(options) - set(ConvertOptions.__dataclass_fields__))
     if unknown:
@@ -147,7 +147,7 @@ class _CallablePackage(ModuleType):
 
     @property
     def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
-        from edgeconv.result import Result
+        from edgeconv.pipeline.result import Result
 
         known = get_type_hints(_convert, localns={"Result": Result})
         return {**get_type_hints(ConvertOptions), **known}

@@ -30,8 +30,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     import click
 
+    from edgeconv.commands.console import EXIT_USAGE, reported, say
     from edgeconv.commands.group import cli
-    from edgeconv.console import EXIT_USAGE, reported, say
 
     if signal.getsignal(signal.SIGINT) is _leave_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -67,6 +67,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     code = run()
     _ignore_interrupts()
-    from edgeconv.console import flushed
+    from edgeconv.commands.console import flushed
 
     sys.exit(flushed(code))

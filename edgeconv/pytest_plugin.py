@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from edgeconv.verdict import Verification
+    from edgeconv.parity.verdict import Verification
 
 MARKER = "edgeconv_bundle"
 
@@ -71,9 +71,9 @@ def assert_parity(
         InvalidModel: It is no bundle, or a damaged one.
     """
     __tracebackhide__ = True
-    from edgeconv.gate_files import merged, read_gates
-    from edgeconv.report import render_text
-    from edgeconv.verify import VerifyOptions, verify_bundle
+    from edgeconv.core.gate_files import merged, read_gates
+    from edgeconv.parity.bundle import VerifyOptions, verify_bundle
+    from edgeconv.reports.text import render_text
 
     limits: dict[str, Any] = merged(read_gates(Path.cwd()), gates or {})
     options = VerifyOptions(gates=limits, baseline=baseline, layers=layers)

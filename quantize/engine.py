@@ -7,37 +7,29 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.errors import UsageError
-from edgeconv.options import MaxDrop, SplitOutputs
-from edgeconv.quantize import (
-    apart,
-    carried,
-    cells,
-    check,
-    factors,
-    index_path,
-    islands,
-    magnitude,
-    qdq,
-    remarks,
-    static,
-    weights,
-)
-from edgeconv.quantize.calibrate import Progress
-from edgeconv.quantize.calibrators import CALIBRATORS, Calibrator
-from edgeconv.quantize.calibrators.roomy import Roomy
-from edgeconv.quantize.describe import describe
-from edgeconv.quantize.distribute import Parts
-from edgeconv.quantize.edges import IoDtype
-from edgeconv.quantize.feeds import feeds_of, held_of, read_samples
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.index_path import IndexPath
-from edgeconv.quantize.input_scales import Held
-from edgeconv.quantize.lower import lower
-from edgeconv.quantize.operators import NAMED
-from edgeconv.quantize.precision import (
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import MaxDrop, SplitOutputs
+from edgeconv.core.states import State
+from edgeconv.quantize import remarks
+from edgeconv.quantize.islands import index_path, islands
+from edgeconv.quantize.islands.index_path import IndexPath
+from edgeconv.quantize.joins import apart, carried, cells
+from edgeconv.quantize.joins.describe import describe
+from edgeconv.quantize.joins.distribute import Parts
+from edgeconv.quantize.mixed.search import Search
+from edgeconv.quantize.params import factors
+from edgeconv.quantize.params.input_scales import Held
+from edgeconv.quantize.params.qparams import Range
+from edgeconv.quantize.recovery import RECOVERIES, RETIRED
+from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.recover import Step, recover
+from edgeconv.quantize.rewrite import check, magnitude, qdq, static, weights
+from edgeconv.quantize.rewrite.edges import IoDtype
+from edgeconv.quantize.rewrite.lower import lower
+from edgeconv.quantize.rewrite.qdq import Imported
+from edgeconv.quantize.rules.names import NAMED
+from edgeconv.quantize.rules.precision import (
     BITS,
     MODES,
     Origins,
@@ -46,13 +38,12 @@ from edgeconv.quantize.precision import (
     assign,
     chooser,
 )
-from edgeconv.quantize.qdq import Imported
-from edgeconv.quantize.qparams import Range
-from edgeconv.quantize.recover import Step, recover
-from edgeconv.quantize.recovery import RECOVERIES, RETIRED
-from edgeconv.quantize.recovery.base import Draft
-from edgeconv.quantize.search import Search
-from edgeconv.states import State
+from edgeconv.quantize.statistics.calibrate import Progress
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS, Calibrator
+from edgeconv.quantize.statistics.calibrators.roomy import Roomy
+from edgeconv.quantize.statistics.feeds import feeds_of, held_of, read_samples
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 def quantize(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgeconv.options import MaxDrop
-from edgeconv.quantize import quotient
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.index_path import IndexPath
-from edgeconv.quantize.operators import NAMED, kinds, named
-from edgeconv.quantize.precision import Chosen, Origins, Precision, names_of
-from edgeconv.quantize.qdq import Imported
-from edgeconv.quantize.qparams import Range
-from edgeconv.quantize.search import Found
-from edgeconv.tflite import OperatorT
+from edgeconv.core.options import MaxDrop
+from edgeconv.quantize.islands.index_path import IndexPath
+from edgeconv.quantize.mixed.search import Found
+from edgeconv.quantize.params.qparams import Range
+from edgeconv.quantize.rewrite import quotient
+from edgeconv.quantize.rewrite.qdq import Imported
+from edgeconv.quantize.rules.names import NAMED, kinds, named
+from edgeconv.quantize.rules.precision import Chosen, Origins, Precision, names_of
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 
 def exact(graph: Graph, path: IndexPath, origins: Origins, io_dtype: str) -> list[str]:

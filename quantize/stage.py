@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv.artifacts import Artifact
-from edgeconv.errors import WorkerCrashed
-from edgeconv.quantize.precision import Rule
-from edgeconv.quantize.recipe import rules_of
-from edgeconv.toolchain import suspects
-from edgeconv.toolchain.pool import WorkerKind
-from edgeconv.toolchain.stage import StageContext
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import WorkerCrashed
+from edgeconv.quantize.rules.precision import Rule
+from edgeconv.quantize.rules.recipe import rules_of
+from edgeconv.toolchain.runtimes import suspects
+from edgeconv.toolchain.worker.pool import WorkerKind
+from edgeconv.toolchain.worker.stage import StageContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Quantize:
             path: The file to write.
             more: Rules that win over those of the stage and of the options.
         """
-        from edgeconv.convert.origin import origins_of
+        from edgeconv.convert.onnx.origin import origins_of
 
         onnx = context.directory / f"{context.name}.onnx"
         arguments = {

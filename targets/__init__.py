@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 
-from edgeconv.errors import UsageError, meant
+from edgeconv.core.errors import UsageError, meant
 from edgeconv.targets.base import Target
 
 GROUP = "edgeconv.targets"

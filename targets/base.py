@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edgeconv.artifacts import Artifact
-from edgeconv.options import ConvertOptions
-from edgeconv.quantize.precision import Rule
-from edgeconv.toolchain.stage import Stage
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.options import ConvertOptions
+from edgeconv.quantize.rules.precision import Rule
+from edgeconv.toolchain.worker.stage import Stage
 
 
 @dataclass(frozen=True, slots=True)

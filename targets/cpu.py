@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeconv.artifacts import Artifact
-from edgeconv.errors import UsageError
-from edgeconv.options import ConvertOptions
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import ConvertOptions
 from edgeconv.targets.base import Assessment
-from edgeconv.toolchain.stage import Stage
+from edgeconv.toolchain.worker.stage import Stage
 
 
 class Cpu:

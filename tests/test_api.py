@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import edgeconv
-from edgeconv.errors import UsageError
+from edgeconv.core.errors import UsageError
 
 
 def test_everything_that_is_offered_exists() -> None:
@@ -33,13 +33,13 @@ def test_errors_have_one_base() -> None:
 
 def test_convert_is_a_function_and_a_package_whatever_is_imported_first() -> None:
     code = (
-        "import edgeconv.convert.shapes\n"
-        "import edgeconv.convert.shapes as shapes\n"
+        "import edgeconv.core.input_shapes\n"
+        "import edgeconv.core.input_shapes as shapes\n"
         "import edgeconv\n"
         "from edgeconv import convert\n"
-        "from edgeconv.convert.shapes import InputShapes\n"
+        "from edgeconv.core.input_shapes import InputShapes\n"
         "assert callable(convert) and convert is edgeconv.convert\n"
-        "assert edgeconv.convert.shapes is shapes and shapes.InputShapes is InputShapes\n"
+        "assert edgeconv.core.input_shapes is shapes and shapes.InputShapes is InputShapes\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

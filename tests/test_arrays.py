@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv.arrays import map_npz, read_npz, sample_of, write_npz
-from edgeconv.artifacts import Array, Arrays, Quantization, TensorSpec
-from edgeconv.errors import InvalidData
+from edgeconv.core.arrays import map_npz, read_npz, sample_of, write_npz
+from edgeconv.core.artifacts import Array, Arrays, Quantization, TensorSpec
+from edgeconv.core.errors import InvalidData
 
 
 @pytest.mark.parametrize("read", [read_npz, map_npz])

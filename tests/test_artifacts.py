@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeconv.artifacts import Artifact, Format, JoinedPart, OutputJoin, TensorSpec
+from edgeconv.core.artifacts import Artifact, Format, JoinedPart, OutputJoin, TensorSpec
 
 
 @given(owners=st.lists(st.integers(0, 2), min_size=1, max_size=24), data=st.data())

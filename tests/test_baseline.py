@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from edgeconv.baseline import regressions
+from edgeconv.parity.baseline import regressions
 
 
 def parity(**figures: Any) -> dict[str, Any]:

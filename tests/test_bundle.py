@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import bundle
-from edgeconv.arrays import write_npz
-from edgeconv.artifacts import Artifact, Format, Quantization, TensorSpec
-from edgeconv.bundle import BundleWriter, open_bundle
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.core import bundle
+from edgeconv.core.arrays import write_npz
+from edgeconv.core.artifacts import Artifact, Format, Quantization, TensorSpec
+from edgeconv.core.bundle import BundleWriter, open_bundle
+from edgeconv.core.errors import InvalidModel, UsageError
 
 
 def fill(directory: Path, *, status: str = "complete", content: str = "model") -> dict[str, Any]:
@@ -161,7 +161,7 @@ def test_somebody_elses_files_in_the_meantime_are_not_lost(tmp_path: Path) -> No
 
 def test_what_a_killed_run_left_is_removed_and_a_living_one_is_not(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from edgeconv.bundle import BundleWriter\n"
+        "import os, sys; from pathlib import Path; from edgeconv.core.bundle import BundleWriter\n"
         "w = BundleWriter(Path(sys.argv[1])).__enter__()\n"
         "(w.directory / 'manifest.json').write_text('{}'); os.kill(os.getpid(), 9)"
     )

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from edgeconv.console import Display
+from edgeconv.commands.console import Display
 
 LOG = logging.getLogger("edgeconv.somewhere")
 

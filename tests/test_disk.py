@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv import disk
+from edgeconv.core import disk
 
 
 def test_a_directorys_digest_is_what_sha256sum_says(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 import edgeconv
-from edgeconv.artifacts import Array, TensorSpec
-from edgeconv.errors import ConversionError, InvalidData, UsageError
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.quantize.generate import generate_arrays
-from edgeconv.roles import Kind, Role
-from edgeconv.samples import data_for
-from edgeconv.verify import VerifyOptions, verify_bundle
+from edgeconv.core.artifacts import Array, TensorSpec
+from edgeconv.core.errors import ConversionError, InvalidData, UsageError
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.core.roles import Kind, Role
+from edgeconv.parity.bundle import VerifyOptions, verify_bundle
+from edgeconv.samples.generate import generate_arrays
+from edgeconv.sources.samples import data_for
 
 IMAGE = TensorSpec.plain("x", (1, 3, 32, 32), "float32")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

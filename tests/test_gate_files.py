@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.errors import UsageError
-from edgeconv.gate_files import gates_from, merged, read_gates
+from edgeconv.core.errors import UsageError
+from edgeconv.core.gate_files import gates_from, merged, read_gates
 
 
 def test_short_names_and_stages() -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.artifacts import TensorSpec
-from edgeconv.bundle import read_json
-from edgeconv.errors import EdgeconvError, InvalidData, InvalidModel, UsageError
-from edgeconv.gate_files import read_gates
-from edgeconv.quantize.recipe import read as read_recipe
+from edgeconv.core.artifacts import TensorSpec
+from edgeconv.core.bundle import read_json
+from edgeconv.core.errors import EdgeconvError, InvalidData, InvalidModel, UsageError
+from edgeconv.core.gate_files import read_gates
+from edgeconv.core.vectors import require_vectors
+from edgeconv.parity.verdict import read_baseline
+from edgeconv.quantize.rules.recipe import read as read_recipe
 from edgeconv.targets.coral.compiler.report import parse_size
-from edgeconv.vectors import require_vectors
-from edgeconv.verdict import read_baseline
 
 DEEP = {"list": "[" * 200_000, "object": '{"a":' * 100_000, "toml": "a = " + "[" * 100_000}
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 import edgeconv
-from edgeconv.arrays import write_npz
-from edgeconv.candidates import describe_tflite
-from edgeconv.pairs import PairOptions, verify_pair
-from edgeconv.verify import VerifyOptions, verify_bundle
+from edgeconv.core.arrays import write_npz
+from edgeconv.parity.bundle import VerifyOptions, verify_bundle
+from edgeconv.parity.candidates import describe_tflite
+from edgeconv.parity.pairs import PairOptions, verify_pair
 
 
 class Detector(nn.Module):

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from edgeconv.layer_errors import LayerError, Ratio, ranked
-from edgeconv.parity import MAX_DB
+from edgeconv.metrics.layer_errors import LayerError, Ratio, ranked
+from edgeconv.metrics.parity import MAX_DB
 
 
 def test_worst_first_by_what_a_layer_makes_itself() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeconv.mapped import give_back, mapped
+from edgeconv.core.mapped import give_back, mapped
 
 
 def test_the_content_is_the_files(tmp_path: Path) -> None:

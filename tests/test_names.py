@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import edgeconv
-from edgeconv import tflite
-from edgeconv.convert.origin import origins_of
-from edgeconv.errors import UsageError
+from edgeconv.convert.onnx.origin import origins_of
+from edgeconv.core.errors import UsageError
 from edgeconv.inspection.inspect import inspect
 from edgeconv.inspection.text import render
-from edgeconv.isolate import _value
-from edgeconv.layers.onnx_graph import origins
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import assign, keep
+from edgeconv.parity.isolate import _value
+from edgeconv.parity.layers.onnx_graph import origins
+from edgeconv.quantize.rules.precision import assign, keep
 from edgeconv.targets.coral.legalise import tail
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 class Net(torch.nn.Module):

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.arrays import read_npz
-from edgeconv.artifacts import TensorSpec
-from edgeconv.errors import InvalidData
-from edgeconv.npz import open_npz
-from edgeconv.quantize.data import load_samples
+from edgeconv.core.arrays import read_npz
+from edgeconv.core.artifacts import TensorSpec
+from edgeconv.core.errors import InvalidData
+from edgeconv.core.npz import open_npz
+from edgeconv.samples.load import load_samples
 
 SPECS = (TensorSpec.plain("x", (1, 3), "float32"),)
 

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgeconv.artifacts import Arrays
-from edgeconv.onnx_light import load_light, load_light_graph
+from edgeconv.convert.onnx.light import load_light, load_light_graph
+from edgeconv.core.artifacts import Arrays
 
 
 @pytest.fixture

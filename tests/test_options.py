@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from edgeconv.errors import UsageError
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
+from edgeconv.core.errors import UsageError
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
 
 
 @pytest.mark.parametrize(

@@ -174,11 +174,11 @@ def _check_it_works(python: str, expected: Path) -> None:
     outside = Path(python).parent
     assert "torch2tflite" in _output(str(outside / "edgeconv"), "--help", cwd=outside)
     code = """
-import edgeconv.convert.ops, edgeconv.quantize.calibrators, edgeconv.targets
-import edgeconv.toolchain.worker, edgeconv.artifacts
+import edgeconv.convert.ops, edgeconv.quantize.statistics.calibrators, edgeconv.targets
+import edgeconv.toolchain.worker.process, edgeconv.core.artifacts
 from importlib.resources import files
 assert (files("edgeconv") / "py.typed").is_file()
-print(edgeconv.artifacts.__file__, edgeconv.toolchain.worker.__file__, sep="\\n")
+print(edgeconv.core.artifacts.__file__, edgeconv.toolchain.worker.process.__file__, sep="\\n")
 """
     for line in _output(python, "-c", code, cwd=outside).splitlines():
         assert Path(line).resolve().is_relative_to(expected.resolve())

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv import parity
-from edgeconv.artifacts import Array, Quantization, TensorSpec
-from edgeconv.errors import UsageError
-from edgeconv.gates import DEFAULT_GATES, gate_for, parse_gate
-from edgeconv.parts import Anatomy, Part, Slice
+from edgeconv.core.artifacts import Array, Quantization, TensorSpec
+from edgeconv.core.errors import UsageError
+from edgeconv.core.gates import DEFAULT_GATES, gate_for, parse_gate
+from edgeconv.metrics import parity
+from edgeconv.metrics.parts import Anatomy, Part, Slice
 
 RNG = np.random.default_rng(5)
 

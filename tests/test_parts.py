@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv import parity
-from edgeconv.artifacts import Array
-from edgeconv.gates import DEFAULT_GATES
-from edgeconv.parts import Anatomy, Part, Slice, divide
+from edgeconv.core.artifacts import Array
+from edgeconv.core.gates import DEFAULT_GATES
+from edgeconv.metrics import parity
+from edgeconv.metrics.parts import Anatomy, Part, Slice, divide
 
 INT8 = DEFAULT_GATES["tflite_int8"]
 

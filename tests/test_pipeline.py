@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv import pipeline, verification
-from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
-from edgeconv.bundle import open_bundle
-from edgeconv.errors import (
+from edgeconv.core.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.core.bundle import open_bundle
+from edgeconv.core.errors import (
     ConversionError,
     EdgeconvError,
     InvalidModel,
@@ -25,14 +24,16 @@ from edgeconv.errors import (
     WorkerCrashed,
     WorkerTimeout,
 )
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.quantize.data import Samples
-from edgeconv.result import Result
-from edgeconv.sources import Data
-from edgeconv.toolchain.pool import WorkerKind, WorkerPool
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.parity import check as verification
+from edgeconv.pipeline import run as pipeline
+from edgeconv.pipeline.result import Result
+from edgeconv.samples.load import Samples
+from edgeconv.sources.load import Data
 from edgeconv.toolchain.runtimes import Runtimes
-from edgeconv.toolchain.stage import Stage, StageContext
+from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.worker.stage import Stage, StageContext
 
 INPUT = TensorSpec.plain("x", (1, 3), "float32")
 OUTPUT = TensorSpec.plain("y", (1, 3), "float32")

@@ -8,10 +8,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgeconv import verification
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Artifact, Format, TensorSpec
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Artifact, Format, TensorSpec
+from edgeconv.parity import check as verification
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 
 class Doubling:

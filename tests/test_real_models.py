@@ -10,7 +10,7 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 
 import edgeconv
-from edgeconv.artifacts import Array, Artifact
+from edgeconv.core.artifacts import Array, Artifact
 
 pytestmark = pytest.mark.slow
 

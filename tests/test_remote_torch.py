@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from edgeconv import sources
-from edgeconv.convert.load import load_model
-from edgeconv.convert.shapes import InputShapes
-from edgeconv.errors import InvalidModel, WorkerError
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.remote_torch import RemoteTorch
-from edgeconv.sources import TorchSource
-from edgeconv.streams import SampleReader
-from edgeconv.toolchain.pool import WorkerPool
-from edgeconv.toolchain.stage import StageContext
+from edgeconv.convert.torch.load import load_model
+from edgeconv.core.errors import InvalidModel, WorkerError
+from edgeconv.core.input_shapes import InputShapes
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.core.streams import SampleReader
+from edgeconv.sources import load as sources
+from edgeconv.sources.load import TorchSource
+from edgeconv.sources.remote_torch import RemoteTorch
+from edgeconv.toolchain.worker.pool import WorkerPool
+from edgeconv.toolchain.worker.stage import StageContext
 
 OPTIONS = ConvertOptions()
 

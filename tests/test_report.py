@@ -8,13 +8,13 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from edgeconv import report
-from edgeconv.layer_errors import LayerError
-from edgeconv.parity_report import PARITY_VERSION
-from edgeconv.quantize.data import Samples
+from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.metrics.report import PARITY_VERSION
+from edgeconv.reports import text as report
 from edgeconv.reports.html import render_html
 from edgeconv.reports.junit import render_junit
 from edgeconv.reports.markdown import render_markdown
+from edgeconv.samples.load import Samples
 
 
 def stage(name: str, status: str = "pass", /, **figures: Any) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from edgeconv import parity
-from edgeconv.artifacts import Arrays
-from edgeconv.gates import DEFAULT_GATES
-from edgeconv.judging import row_tolerance
-from edgeconv.parts import Anatomy, Part, RowSet, Slice
+from edgeconv.core.artifacts import Arrays
+from edgeconv.core.gates import DEFAULT_GATES
+from edgeconv.metrics import parity
+from edgeconv.metrics.judging import row_tolerance
+from edgeconv.metrics.parts import Anatomy, Part, RowSet, Slice
 
 FLOAT, INT8 = DEFAULT_GATES["tflite_fp32"], DEFAULT_GATES["tflite_int8"]
 CHOSEN = Anatomy(sets=(RowSet("TopK", (("score", 1), ("label", 1), ("box", 1))),))

@@ -13,14 +13,14 @@ import onnx
 import pytest
 
 import edgeconv
-from edgeconv.artifacts import Arrays, Artifact
-from edgeconv.convert.onnx_file import describe_onnx
-from edgeconv.errors import InvalidData, WorkerCrashed
-from edgeconv.headline import headline
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.samples import Model, check_data, data_for
-from edgeconv.states import State
+from edgeconv.convert.onnx.file import describe_onnx
+from edgeconv.core.artifacts import Arrays, Artifact
+from edgeconv.core.errors import InvalidData, WorkerCrashed
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.core.states import State
+from edgeconv.reports.headline import headline
+from edgeconv.sources.samples import Model, check_data, data_for
 
 
 def model_of(tmp_path: Path, text: str) -> Artifact:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.errors import WorkerError
-from edgeconv.scratch import PREFIX, Scratch, scratch_directory, sweep
-from edgeconv.toolchain.worker import Worker
+from edgeconv.core.errors import WorkerError
+from edgeconv.core.scratch import PREFIX, Scratch, scratch_directory, sweep
+from edgeconv.toolchain.worker.process import Worker
 
 _MAKE = """
 import sys
-from edgeconv.scratch import Scratch
+from edgeconv.core.scratch import Scratch
 print(Scratch().path, flush=True)
 sys.stdin.read()
 """

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import edgeconv
-from edgeconv.convert.select_outputs import chosen_outputs, select_outputs
-from edgeconv.errors import UsageError
+from edgeconv.convert.onnx.select_outputs import chosen_outputs, select_outputs
+from edgeconv.core.errors import UsageError
 
 
 def test_outputs_are_named_by_name_or_by_place() -> None:

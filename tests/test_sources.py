@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
-from edgeconv.errors import ConversionError
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.sources import TorchSource, data_for
+from edgeconv.core.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.core.errors import ConversionError
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.sources.load import TorchSource, data_for
 
 INPUTS = (TensorSpec.plain("x", (1, 2), "float32"),)
 

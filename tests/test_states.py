@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeconv.artifacts import TensorSpec
-from edgeconv.errors import UsageError
-from edgeconv.options import ConvertOptions
-from edgeconv.state_search import Evidence, find_states, means_state
-from edgeconv.states import Part, State, check_states, parse_states, unroll
+from edgeconv.core.artifacts import TensorSpec
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import ConvertOptions
+from edgeconv.core.state_search import Evidence, find_states, means_state
+from edgeconv.core.states import Part, State, check_states, parse_states, unroll
 
 _STATE = (2, 1, 8)
 _X = TensorSpec.plain("x", (1, 4), "float32")

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import edgeconv
-from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
-from edgeconv.errors import UsageError
-from edgeconv.parts import Anatomy
-from edgeconv.states import Part, State
-from edgeconv.stream import LEAST, MOST, Stream
-from edgeconv.streaming import Streaming
-from edgeconv.verify import VerifyOptions, verify_bundle
+from edgeconv.core.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.core.errors import UsageError
+from edgeconv.core.states import Part, State
+from edgeconv.core.stream import LEAST, MOST, Stream
+from edgeconv.metrics.parts import Anatomy
+from edgeconv.parity.bundle import VerifyOptions, verify_bundle
+from edgeconv.parity.streaming import Streaming
 
 _STATES = (State("h", "h_out", "named"),)
 _GATE = {"sqnr_db": 20.0}

@@ -13,9 +13,9 @@ from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array
-from edgeconv.errors import ConversionError, InvalidModel
+from edgeconv.core.artifacts import Array
+from edgeconv.core.errors import ConversionError, InvalidModel
+from edgeconv.tflite import file as tflite
 
 
 def _model(weight: Array, *, external: bool = False) -> Any:

@@ -11,15 +11,16 @@ import onnx
 import pytest
 
 import edgeconv
-from edgeconv import report, trials
-from edgeconv.bundle import MANIFEST
-from edgeconv.layer_errors import LayerError
-from edgeconv.layers.measure import StageLayers, Trial
-from edgeconv.options import ConvertOptions
+from edgeconv.core.bundle import MANIFEST
+from edgeconv.core.options import ConvertOptions
+from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.parity import trials
+from edgeconv.parity.bundle import VerifyOptions, verify_bundle
+from edgeconv.parity.layers.measure import StageLayers, Trial
 from edgeconv.quantize.stage import Quantize
+from edgeconv.reports import text as report
 from edgeconv.reports.html import render_html
 from edgeconv.reports.markdown import render_markdown
-from edgeconv.verify import VerifyOptions, verify_bundle
 
 
 def network(path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeconv.core.visible import visible
 from edgeconv.reports.junit import render_junit
 from edgeconv.reports.markdown import _code, _text
-from edgeconv.visible import visible
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202egpj.exe\u200b\x9b31m"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")

@@ -39,7 +39,7 @@ from edgeconv.convert.ops import (
     trigonometry,
     unpool,
 )
-from edgeconv.convert.registry import Registry
+from edgeconv.convert.translate.registry import Registry
 
 FAMILIES = (
     activation,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import cast, dtype_of, widened
 from edgeconv.convert.ops.elementwise import binary, is_float, unary
 from edgeconv.convert.passes.materialize_shared import DOMAIN
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, aligned
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import cast, dtype_of, widened
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Tensor, Value, aligned
 
 
 @op("Relu")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import cast, dtype_of
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import cast, dtype_of
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged
+from edgeconv.core.artifacts import Array
 
 _LOWEST = np.finfo(np.float32).min
 _SCALED, _CAPPED, _BIASED, _SOFTMAX = range(4)  # values of qk_matmul_output_mode

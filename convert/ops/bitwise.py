@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import cast, dtype_of, dtypes, widened
 from edgeconv.convert.ops.integer import divide_int64
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, aligned
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import cast, dtype_of, dtypes, widened
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, aligned
 
 _SHIFTABLE = dtypes("int8", "uint8", "int32")
 _INT32 = dtypes("int32")

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import dtypes, widened
 from edgeconv.convert.ops.conv_transpose import transposed
-from edgeconv.convert.padding import Window
 from edgeconv.convert.passes.materialize_shared import DOMAIN
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Value, arranged
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import dtypes, widened
+from edgeconv.convert.translate.padding import Window
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Value, arranged
 
 _IMAGE = (0, 2, 3, 1)
 _DEPTH_TO_SPACE = dtypes("float32", "int32", "int64", "int8", "uint8")

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import cast, dtype_of, dtypes
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import cast, dtype_of, dtypes
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value
 
 _SMALL_UNSIGNED = dtypes("uint8", "uint16", "uint32")
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import ARITHMETIC, DTypes, dtypes
 from edgeconv.convert.ops.elementwise import binary
 from edgeconv.convert.passes.materialize_shared import DOMAIN
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, arranged
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import ARITHMETIC, DTypes, dtypes
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Tensor, Value, arranged
 
 _BOOL = dtypes("bool")
 

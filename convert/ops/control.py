@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Value
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Value
 
 
 @op("If")

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context
-from edgeconv.convert.padding import Pads, Window, pad_or_same, resolve_pads, seen_pads
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, channels_last, loose
-from edgeconv.convert.view import Shape, View
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.padding import Pads, Window, pad_or_same, resolve_pads, seen_pads
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, channels_last, loose
+from edgeconv.convert.translate.view import Shape, View
+from edgeconv.core.artifacts import Array
 
 
 @op("Conv")

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.conv import as_2d, as_image, dilated, split_constant, with_bias
-from edgeconv.convert.padding import Pads, Window, pad_spatial
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, channels_last, shape_of
-from edgeconv.convert.view import DYNAMIC, Shape
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.padding import Pads, Window, pad_spatial
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, channels_last, shape_of
+from edgeconv.convert.translate.view import DYNAMIC, Shape
 
 _FEW_GROUPS = 4  # up to here one TRANSPOSE_CONV a group is cheaper than spreading the image
 

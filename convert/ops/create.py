@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged
+from edgeconv.convert.translate.view import DYNAMIC
+from edgeconv.core.artifacts import Array
 
 
 @op("EyeLike", since=9)

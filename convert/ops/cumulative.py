@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import dtype_of, widened
 from edgeconv.convert.ops.elementwise import where
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.lowering import dtype_of, widened
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, canonical
 
 
 @op("CumSum", since=11)

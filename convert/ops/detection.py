@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.interpolate_at import Bounds, linear_taps, pixels_at, weighted_sum
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged
+from edgeconv.convert.translate.view import DYNAMIC
 
 
 @op("RoiAlign", since=10)

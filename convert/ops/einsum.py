@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.elementwise import binary
 from edgeconv.convert.ops.matmul import matmul
 from edgeconv.convert.ops.reduce import reduced
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged
-from edgeconv.convert.view import product
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged
+from edgeconv.convert.translate.view import product
 
 _LARGEST_DETERMINANT = 4
 

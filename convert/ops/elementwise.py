@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import ARITHMETIC, cast, dtype_of, dtypes, widened
 from edgeconv.convert.ops.integer import divide_int64, modulo_like_c, power_int64
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, aligned
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import ARITHMETIC, cast, dtype_of, dtypes, widened
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, aligned
 
 Binary = Callable[[Tensor, Tensor], Tensor]
 _SELECT = dtypes("float32", "int32", "int64", "int8", "bool")

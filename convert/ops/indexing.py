@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import cast
 from edgeconv.convert.ops.slicing import sliced
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical, reshaped
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.lowering import cast
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, canonical, reshaped
+from edgeconv.convert.translate.view import DYNAMIC
+from edgeconv.core.artifacts import Array
 
 
 @op("Gather")

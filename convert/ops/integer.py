@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.lowering import cast, dtype_of
-from edgeconv.convert.value import Tensor
+from edgeconv.convert.translate.lowering import cast, dtype_of
+from edgeconv.convert.translate.value import Tensor
 
 _QUOTIENT_STEPS = 3  # each finds the next 23 of at most 63 bits
 

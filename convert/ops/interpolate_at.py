@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.value import Tensor, shape_of
+from edgeconv.convert.translate.value import Tensor, shape_of
+from edgeconv.core.artifacts import Array
 
 _CUBIC_A = -0.75  # of torch's and ONNX's grid sampling
 _CUBIC = np.array(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import cast
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, channels_last
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import cast
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, channels_last
 
 
 @op("NegativeLogLikelihoodLoss", since=12)

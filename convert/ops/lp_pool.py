@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.pool import average_pool
 from edgeconv.convert.ops.reduce import reduced
-from edgeconv.convert.padding import Window, resolve_pads, seen_pads
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.padding import Window, resolve_pads, seen_pads
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Tensor, Value
 
 
 @op("LpPool", since=2)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.passes.materialize_shared import DOMAIN
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Value, arranged
-from edgeconv.convert.view import View
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Value, arranged
+from edgeconv.convert.translate.view import View
 
 
 @op("Materialize", domain=DOMAIN)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import widened
 from edgeconv.convert.ops.elementwise import binary, is_float
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, arranged, loose, reshaped, shape_of
-from edgeconv.convert.view import DYNAMIC, View
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import widened
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import (
+    Tensor,
+    Value,
+    arranged,
+    loose,
+    reshaped,
+    shape_of,
+)
+from edgeconv.convert.translate.view import DYNAMIC, View
 
 
 @op("Gemm", since=7)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.ops.elementwise import binary
 from edgeconv.convert.ops.reduce import reduced, with_dimensions
 from edgeconv.convert.passes.materialize_shared import DOMAIN
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical, channels_last
-from edgeconv.convert.view import product
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, canonical, channels_last
+from edgeconv.convert.translate.view import product
+from edgeconv.core.artifacts import Array
 
 _TINY = np.finfo(np.float32).tiny
 

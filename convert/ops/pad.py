@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import cast, dtypes, widened
 from edgeconv.convert.ops.slicing import sliced
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical, shape_of
-from edgeconv.convert.view import DYNAMIC, Shape
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.lowering import cast, dtypes, widened
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, canonical, shape_of
+from edgeconv.convert.translate.view import DYNAMIC, Shape
+from edgeconv.core.artifacts import Array
 
 Pair = tuple[int, int]
 _PAD = dtypes("float32", "int32", "int64", "bool")

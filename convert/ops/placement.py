@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.value import Tensor, Value, arranged, canonical
+from edgeconv.convert.translate.value import Tensor, Value, arranged, canonical
+from edgeconv.core.artifacts import Array
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 """Computes what is written from what is there and the update."""

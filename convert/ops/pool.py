@@ -13,15 +13,29 @@ from functools import partial, reduce
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context
-from edgeconv.convert.lowering import cast
 from edgeconv.convert.ops.conv import as_image
 from edgeconv.convert.ops.unpool import max_with_indices
-from edgeconv.convert.padding import Pads, Window, is_same, pad_spatial, resolve_pads, seen_pads
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, channels_last, reshaped, shape_of
-from edgeconv.convert.view import DYNAMIC, Shape, product
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.lowering import cast
+from edgeconv.convert.translate.padding import (
+    Pads,
+    Window,
+    is_same,
+    pad_spatial,
+    resolve_pads,
+    seen_pads,
+)
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import (
+    Tensor,
+    Value,
+    arranged,
+    channels_last,
+    reshaped,
+    shape_of,
+)
+from edgeconv.convert.translate.view import DYNAMIC, Shape, product
+from edgeconv.core.artifacts import Array
 
 PoolImage = Callable[..., Tensor]
 """Pools an image [N, H, W, C]; takes it, the window, and the amounts of `over_pairs`."""

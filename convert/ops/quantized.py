@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context, axis_of
 from edgeconv.convert.ops.cast import casted, dtype_named
 from edgeconv.convert.ops.conv import conv
 from edgeconv.convert.ops.elementwise import binary
 from edgeconv.convert.ops.matmul import matmul
 from edgeconv.convert.passes.materialize_shared import DOMAIN
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Value, arranged
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Value, arranged
 
 _FLOAT = np.dtype(np.float32)
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.recurrent_cells import (
     Activation,
     Gates,
@@ -22,9 +21,10 @@ from edgeconv.convert.ops.recurrent_cells import (
     take_activations,
     times,
 )
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, reshaped, shape_of
-from edgeconv.convert.view import DYNAMIC, product
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, reshaped, shape_of
+from edgeconv.convert.translate.view import DYNAMIC, product
 
 State = tuple[Tensor | None, ...]
 Step = Callable[[Sequence[Tensor], State], State]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.registry import Unsupported
-from edgeconv.convert.value import Tensor
+from edgeconv.convert.translate.registry import Unsupported
+from edgeconv.convert.translate.value import Tensor
 
 Activation = Callable[[Tensor], Tensor]
 State = tuple[Any, ...]

@@ -7,12 +7,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import widened
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import MOST_DIMENSIONS, Tensor, Value, arranged, canonical, reshaped
-from edgeconv.convert.view import Shape
-from edgeconv.convert.view_cut import separated
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.lowering import widened
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import (
+    MOST_DIMENSIONS,
+    Tensor,
+    Value,
+    arranged,
+    canonical,
+    reshaped,
+)
+from edgeconv.convert.translate.view import Shape
+from edgeconv.convert.translate.view_cut import separated
 
 _LEAST_ROW = 16  # with shorter rows kernels are slower than with a transpose on either side
 

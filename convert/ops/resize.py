@@ -11,19 +11,26 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.interpolation import (
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.interpolation import (
     Interpolation,
     Resizing,
     nearest_elements,
     outside,
     weights,
 )
-from edgeconv.convert.lowering import cast
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, canonical, channels_last, reshaped, shape_of
-from edgeconv.convert.view import DYNAMIC, product
+from edgeconv.convert.translate.lowering import cast
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import (
+    Tensor,
+    Value,
+    canonical,
+    channels_last,
+    reshaped,
+    shape_of,
+)
+from edgeconv.convert.translate.view import DYNAMIC, product
+from edgeconv.core.artifacts import Array
 
 _SAME_WEIGHT = 1e-6  # interpolation weights that agree this well are the same in float32
 

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.conv import split_constant, with_bias
 from edgeconv.convert.ops.interpolate_at import (
     Bounds,
@@ -22,10 +20,12 @@ from edgeconv.convert.ops.interpolate_at import (
     pixels_at,
     weighted_sum,
 )
-from edgeconv.convert.padding import Window
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, channels_last
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.padding import Window
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, channels_last
+from edgeconv.convert.translate.view import DYNAMIC
+from edgeconv.core.artifacts import Array
 
 
 @op("GridSample", since=16)

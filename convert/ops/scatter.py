@@ -15,15 +15,23 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import dtype_of, dtypes, widened
 from edgeconv.convert.ops.indexing import positions
 from edgeconv.convert.ops.placement import Combine, block_of_elements, block_of_slices, place
 from edgeconv.convert.ops.slicing import sliced
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, aligned, arranged, canonical, reshaped, shape_of
-from edgeconv.convert.view import DYNAMIC, Shape
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.lowering import dtype_of, dtypes, widened
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import (
+    Tensor,
+    Value,
+    aligned,
+    arranged,
+    canonical,
+    reshaped,
+    shape_of,
+)
+from edgeconv.convert.translate.view import DYNAMIC, Shape
+from edgeconv.core.artifacts import Array
 
 _SELECT = dtypes("float32", "int32", "int64", "int8", "bool")
 _FEW = 4  # updates of one line that are written one by one

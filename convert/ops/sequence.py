@@ -7,11 +7,11 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.attention import grouped_matmul
 from edgeconv.convert.ops.conv import conv
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged
 
 _LONGEST = 256  # steps of a recurrence that are worth unrolling
 _RULES = {"linear": (False, False), "gated": (True, False), "delta": (False, True),

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.batch import BATCH, HINT, opened, sizes_of
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import dtypes, widened
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Value, arranged, canonical
-from edgeconv.convert.view import DYNAMIC, Shape, product
+from edgeconv.convert.translate.batch import BATCH, HINT, opened, sizes_of
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.lowering import dtypes, widened
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Value, arranged, canonical
+from edgeconv.convert.translate.view import DYNAMIC, Shape, product
+from edgeconv.core.artifacts import Array
 
 _TILE = dtypes("float32", "int32", "int64", "uint8", "bool")
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Value, arranged
-from edgeconv.convert.view import DYNAMIC, product
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Value, arranged
+from edgeconv.convert.translate.view import DYNAMIC, product
+from edgeconv.core.artifacts import Array
 
 
 @op("DFT", since=17)

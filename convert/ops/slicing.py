@@ -8,12 +8,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.lowering import dtypes, widened
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical, canonical_permutation
-from edgeconv.convert.view import DYNAMIC, Shape
-from edgeconv.convert.view_cut import cut_of, resized
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.lowering import dtypes, widened
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import (
+    Tensor,
+    Value,
+    arranged,
+    canonical,
+    canonical_permutation,
+)
+from edgeconv.convert.translate.view import DYNAMIC, Shape
+from edgeconv.convert.translate.view_cut import cut_of, resized
 
 _REVERSE_SEQUENCE = dtypes("float32", "int32", "int64")
 

@@ -6,10 +6,17 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from edgeconv.convert.context import Context, axis_of
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value, arranged, canonical, reshaped, shape_of
-from edgeconv.convert.view import product
+from edgeconv.convert.translate.context import Context, axis_of
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import (
+    Tensor,
+    Value,
+    arranged,
+    canonical,
+    reshaped,
+    shape_of,
+)
+from edgeconv.convert.translate.view import product
 
 LastAxis = Callable[[Tensor], Tensor]
 _LARGEST_RANK = 4  # of TFLite's SOFTMAX and LOG_SOFTMAX

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.elementwise import unary
-from edgeconv.convert.registry import op
-from edgeconv.convert.value import Tensor, Value
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import op
+from edgeconv.convert.translate.value import Tensor, Value
 
 _ERF = (
     1.4223177e-07, -5.6752648e-06, 8.7680368e-05, -6.1990432e-04, -1.9168447e-04, 1.0276899e-01,

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.context import Context
 from edgeconv.convert.ops.pad import padded
-from edgeconv.convert.padding import Pads, Window
-from edgeconv.convert.registry import Unsupported, op
-from edgeconv.convert.value import Tensor, Value, arranged, shape_of
-from edgeconv.convert.view import DYNAMIC, Shape
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.padding import Pads, Window
+from edgeconv.convert.translate.registry import Unsupported, op
+from edgeconv.convert.translate.value import Tensor, Value, arranged, shape_of
+from edgeconv.convert.translate.view import DYNAMIC, Shape
+from edgeconv.core.artifacts import Array
 
 
 def max_with_indices(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeconv.artifacts import Array
 from edgeconv.convert.passes.graph import constant_of, only_user, replace_constant
+from edgeconv.core.artifacts import Array
 
 _FOLDABLE = {"Conv": 0, "ConvTranspose": 1}  # weight axis of the output channels per group
 

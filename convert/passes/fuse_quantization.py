@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeconv.artifacts import Array
 from edgeconv.convert.passes.graph import constant_of
 from edgeconv.convert.passes.pattern import produced_by, replace
+from edgeconv.core.artifacts import Array
 
 _SIMULATED = ("int8", "uint8")
 _FOLDED = ("int8", "uint8", "int16", "uint16", "int32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeconv.artifacts import Array
+from edgeconv.core.artifacts import Array
 
 
 def constant_of(value: ir.Value | None) -> Array | None:

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from edgeconv.artifacts import Array
 from edgeconv.convert.passes.graph import constant_of, new_constant
 from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.passes.pattern import other_operand, produced_by, scalar
+from edgeconv.core.artifacts import Array
 
 _DEEPEST = 16
 """As many operators stand between a mask and the question, at the most."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgeconv.convert.layout import CHANNEL_OPS, image_values
 from edgeconv.convert.passes.graph import constant_of, new_constant
+from edgeconv.convert.passes.layout import CHANNEL_OPS, image_values
 from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.passes.min_cut import Energy, minimise
 from edgeconv.convert.passes.row_frames import (
@@ -31,9 +31,9 @@ from edgeconv.convert.passes.row_frames import (
     sizes,
     viewed,
 )
-from edgeconv.convert.value import channels_last
-from edgeconv.convert.view import View
-from edgeconv.convert.view_cut import cut_of, resized
+from edgeconv.convert.translate.value import channels_last
+from edgeconv.convert.translate.view import View
+from edgeconv.convert.translate.view_cut import cut_of, resized
 
 _MOST_ORDERS = 12
 _MOST_ROWS = 1 << 18

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edgeconv.convert.layout import AXIS_KEEPERS, CHANNEL_OPS
 from edgeconv.convert.passes.graph import constant_of
+from edgeconv.convert.passes.layout import AXIS_KEEPERS, CHANNEL_OPS
 from edgeconv.convert.passes.materialize_shared import DOMAIN
 from edgeconv.convert.passes.pattern import number_of
-from edgeconv.convert.value import channels_last
-from edgeconv.convert.view import View
+from edgeconv.convert.translate.value import channels_last
+from edgeconv.convert.translate.view import View
 
 Rows = npt.NDArray[np.intp]
 Shape = tuple[int, ...]

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from edgeconv.commands.choice import choice
+from edgeconv.commands.console import Display, reported, show
 from edgeconv.commands.devices import device_of, device_options, run_options
-from edgeconv.console import Display, reported, show
-from edgeconv.options import RuntimeName
+from edgeconv.core.options import RuntimeName
 
 _COLUMNS = ("stage", "size", "median ms", "p90 ms", "first ms", "memory", "ran on")
 
@@ -40,7 +40,7 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
     """
     with reported(as_json=as_json, verbose=verbose):
         with Display(quiet=quiet, verbose=verbose) as display:
-            from edgeconv.deploy.benchmark import benchmark as run
+            from edgeconv.deployment.benchmark import benchmark as run
 
             device, probe, where = device_of(values)
             if values["host"] is not None:
@@ -54,7 +54,7 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
 
 
 def _lines(where: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:
-    from edgeconv.report import format_bytes
+    from edgeconv.reports.text import format_bytes
 
     first = entries[0]
     yield f"{where}: {first['machine']}, {first['runtime']}, {first['latency_ms']['runs']} runs"

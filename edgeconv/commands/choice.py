@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from edgeconv.errors import close_to
+from edgeconv.core.errors import close_to
 
 
 class Choice(click.Choice[str]):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeconv.commands.choice import memory_option
-from edgeconv.console import Display, reported, show
-from edgeconv.options import parse_memory
+from edgeconv.commands.console import Display, reported, show
+from edgeconv.core.options import parse_memory
 
 if TYPE_CHECKING:
     from edgeconv.targets.coral.compiler.compile import CompiledModel
@@ -109,19 +109,19 @@ def compile_command(
 
 def _model(path: Path) -> Path:
     """Return a .tflite file, or the int8 one of a bundle."""
-    from edgeconv.bundle import open_bundle
-    from edgeconv.deploy.model import model_of
+    from edgeconv.core.bundle import open_bundle
+    from edgeconv.deployment.model import model_of
 
     return model_of(open_bundle(path), "coral")[1].path if path.is_dir() else path
 
 
 def _compile(models: Sequence[Path], values: dict[str, Any]) -> list[CompiledModel]:
-    from edgeconv import tflite
-    from edgeconv.errors import CompilerError, UsageError
+    from edgeconv.core.errors import CompilerError, UsageError
     from edgeconv.targets.coral.compiler.bisect import located
     from edgeconv.targets.coral.compiler.compile import compile_models
     from edgeconv.targets.coral.compiler.find import require
     from edgeconv.targets.coral.compiler.options import CompileOptions
+    from edgeconv.tflite import file as tflite
 
     options = CompileOptions(
         min_runtime_version=values["min_runtime_version"],

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from edgeconv.commands.console import EXIT_GATE, Display, reported, show
 from edgeconv.commands.devices import device_of, device_options, run_options
-from edgeconv.console import EXIT_GATE, Display, reported, show
 
 _WIDTH = 80
 
@@ -67,9 +67,9 @@ def deploy(bundle: Path | None, as_json: bool, quiet: bool, verbose: bool, **val
     """
     with reported(as_json=as_json, verbose=verbose):
         with Display(quiet=quiet, verbose=verbose) as display:
-            from edgeconv.deploy.run import DeployOptions
-            from edgeconv.deploy.run import deploy as run
-            from edgeconv.gate_files import gates_from
+            from edgeconv.core.gate_files import gates_from
+            from edgeconv.deployment.run import DeployOptions
+            from edgeconv.deployment.run import deploy as run
 
             device, probe, where = device_of(values)
             options = DeployOptions(

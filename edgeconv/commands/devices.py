@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeconv.commands.choice import memory_option
-from edgeconv.errors import UsageError
-from edgeconv.options import parse_memory
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import parse_memory
 
 if TYPE_CHECKING:
     from edgeconv.toolchain.device.job import Device, Probe, RunOptions

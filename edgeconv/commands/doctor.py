@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeconv.console import EXIT_TOOL, Display, reported, show
+from edgeconv.commands.console import EXIT_TOOL, Display, reported, show
 
 if TYPE_CHECKING:
     from edgeconv.toolchain.environments.manage import Installed
@@ -144,8 +144,8 @@ def _libedgetpu() -> Component:
 
 def _asked(name: str, function: str, **arguments: Any) -> dict[str, Any]:
     """Call a probe in a worker of its own, which may crash."""
-    from edgeconv.errors import EdgeconvError
-    from edgeconv.toolchain.worker import Worker
+    from edgeconv.core.errors import EdgeconvError
+    from edgeconv.toolchain.worker.process import Worker
 
     try:
         with Worker(name, timeout=120) as worker:
@@ -171,7 +171,7 @@ def _component(name: str, answer: dict[str, Any], next_step: str) -> Component:
 
 def _compiler() -> Component:
     """Run the compiler's ``--version``."""
-    from edgeconv.errors import EdgeconvError
+    from edgeconv.core.errors import EdgeconvError
     from edgeconv.targets.coral.compiler.find import HOW_TO_GET, require
 
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from edgeconv.commands import COMMANDS
-from edgeconv.console import stdout_failed
+from edgeconv.commands.console import stdout_failed
 
 
 class _InOrder(click.Group):

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from edgeconv.commands.choice import memory_option
-from edgeconv.console import Display, reported, show
-from edgeconv.options import parse_memory
+from edgeconv.commands.console import Display, reported, show
+from edgeconv.core.options import parse_memory
 
 
 @click.command()

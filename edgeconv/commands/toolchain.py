@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edgeconv.console import Display, reported, show
+from edgeconv.commands.console import Display, reported, show
 
 _LINE_SECONDS = 5.0
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)

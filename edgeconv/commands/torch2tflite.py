@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from edgeconv import options as choices
 from edgeconv.commands.choice import choice, memory_option
-from edgeconv.console import EXIT_GATE, Display, reported, show
-from edgeconv.convert.sniff import Kind, kind_of
-from edgeconv.errors import UsageError
-from edgeconv.gates import parse_gate
-from edgeconv.options import ConvertOptions, parse_memory
-from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-from edgeconv.workers import worker_pool
+from edgeconv.commands.console import EXIT_GATE, Display, reported, show
+from edgeconv.core import options as choices
+from edgeconv.core.errors import UsageError
+from edgeconv.core.gates import parse_gate
+from edgeconv.core.options import ConvertOptions, parse_memory
+from edgeconv.core.sniff import Kind, kind_of
+from edgeconv.sources.workers import worker_pool
+from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 
 _DEFAULTS = ConvertOptions()
 
@@ -255,7 +255,8 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
             job = _job(values)
             _check_data(job)
             _start(workers, values["model"])
-            from edgeconv import pipeline, report
+            from edgeconv.pipeline import run as pipeline
+            from edgeconv.reports import text as report
 
             result = pipeline.convert(job, display, workers)
         if as_json:
@@ -274,7 +275,7 @@ def torch2tflite(as_json: bool, quiet: bool, verbose: bool, **values: Any) -> No
 def _check_data(job: Any) -> None:
     """Refuse data that cannot be used before a process loads the model."""
     if job.calibration_data is not None or job.verify_data is not None:
-        from edgeconv.samples import check_data
+        from edgeconv.sources.samples import check_data
 
         check_data(job)
 
@@ -289,8 +290,8 @@ def _start(workers: WorkerPool, model: Path | None) -> None:
 
 
 def _job(values: dict[str, Any]) -> Any:
-    from edgeconv.convert.shapes import parse_input_shapes
-    from edgeconv.job import Job
+    from edgeconv.core.input_shapes import parse_input_shapes
+    from edgeconv.core.job import Job
 
     gates: dict[str, dict[str, float]] = {}
     for text in values.pop("gates"):

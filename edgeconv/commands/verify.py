@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeconv.baseline import TOLERANCE_DB
 from edgeconv.commands.choice import Choice, choice, memory_option
-from edgeconv.console import EXIT_GATE, Display, reported, show
-from edgeconv.errors import UsageError
-from edgeconv.options import RuntimeName, parse_memory
+from edgeconv.commands.console import EXIT_GATE, Display, reported, show
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import RuntimeName, parse_memory
+from edgeconv.parity.baseline import TOLERANCE_DB
 
 if TYPE_CHECKING:
-    from edgeconv.verdict import Verification
+    from edgeconv.parity.verdict import Verification
 
 _PATH = click.Path(path_type=Path)
 _OUT = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
@@ -109,7 +109,7 @@ def verify(
     edgeconv.toml, or [tool.edgeconv.gates] in pyproject.toml, here or in a directory above.
     """
     with reported(as_json=as_json, verbose=verbose):
-        from edgeconv import report
+        from edgeconv.reports import text as report
 
         _check_options(what, values)
         with Display(quiet=quiet, verbose=verbose) as display:
@@ -141,7 +141,7 @@ def _check_options(what: tuple[Path, ...], values: Mapping[str, Any]) -> None:
 
 
 def _isolate(path: Path, values: Mapping[str, Any], *, as_json: bool) -> str:
-    from edgeconv.isolate import isolate
+    from edgeconv.parity.isolate import isolate
 
     name = re.sub(r"[^\w.+-]", "_", values["isolate"]).lstrip(".") or "node"
     memory = parse_memory(values["memory_limit"])
@@ -157,9 +157,9 @@ def _isolate(path: Path, values: Mapping[str, Any], *, as_json: bool) -> str:
 
 
 def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verification:
-    from edgeconv.cross_check import cross_check
-    from edgeconv.gate_files import gates_from
-    from edgeconv.verify import VerifyOptions, verify_bundle
+    from edgeconv.core.gate_files import gates_from
+    from edgeconv.parity.bundle import VerifyOptions, verify_bundle
+    from edgeconv.parity.cross_check import cross_check
 
     options = VerifyOptions(
         gates=gates_from(values["gates"], Path.cwd()),
@@ -176,8 +176,8 @@ def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verifica
 
 
 def _pair(what: tuple[Path, ...], values: Mapping[str, Any]) -> Verification:
-    from edgeconv.gate_files import gates_from
-    from edgeconv.pairs import PairOptions, verify_pair
+    from edgeconv.core.gate_files import gates_from
+    from edgeconv.parity.pairs import PairOptions, verify_pair
 
     options = PairOptions(
         data=values["data"],
@@ -216,7 +216,7 @@ def _write_reports(found: Verification, path: Path, values: Mapping[str, Any]) -
 
 def _node_data(parity: Mapping[str, Any], bundle: Path, file: Path) -> str:
     """Return the node data of the stage that the file is named after, else of the last one."""
-    from edgeconv.layers.tensors import tensor_names
+    from edgeconv.parity.layers.tensors import tensor_names
     from edgeconv.reports.model_explorer import render_node_data
 
     stages = [stage for stage in parity["stages"] if stage.get("layers")]

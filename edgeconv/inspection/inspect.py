@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv import bundle
-from edgeconv.artifacts import Format
-from edgeconv.convert import sniff
-from edgeconv.disk import size_of
-from edgeconv.errors import ConversionError, InvalidModel, UsageError, WorkerError
-from edgeconv.toolchain.worker import Worker
+from edgeconv.core import bundle, sniff
+from edgeconv.core.artifacts import Format
+from edgeconv.core.disk import size_of
+from edgeconv.core.errors import ConversionError, InvalidModel, UsageError, WorkerError
+from edgeconv.toolchain.worker.process import Worker
 
 _TFLITE_IDENTIFIER = b"TFL3"
 _HEAD = 1 << 16
@@ -98,8 +97,8 @@ def _content(path: Path, worker: Worker) -> dict[str, Any]:
     kind = _format(path)
     function = {
         Format.TFLITE: "edgeconv.inspection.tflite_file:describe_file",
-        Format.ONNX: "edgeconv.convert.summaries:onnx_summary",
-        Format.SAVED_MODEL: "edgeconv.convert.summaries:saved_model_summary",
+        Format.ONNX: "edgeconv.inspection.summaries:onnx_summary",
+        Format.SAVED_MODEL: "edgeconv.inspection.summaries:saved_model_summary",
     }[kind]
     found: dict[str, Any] = worker.call(function, path=str(path))
     if kind is Format.ONNX:
@@ -110,7 +109,7 @@ def _content(path: Path, worker: Worker) -> dict[str, Any]:
 def _convertible(worker: Worker, path: Path) -> dict[str, Any]:
     """Return the nodes that a conversion would refuse, or why that could not be found out."""
     try:
-        nodes = worker.call("edgeconv.convert.preflight:preflight", onnx=str(path))
+        nodes = worker.call("edgeconv.convert.saved_model.preflight:preflight", onnx=str(path))
     except (UsageError, ConversionError, WorkerError) as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
         return {"unsupported": None, "not_checked": why}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from edgeconv.report import WIDTH
+from edgeconv.reports.text import WIDTH
 
 _MIB = 1024**2
 _RIGHT = ("#", "v", "MACs", "bytes", "count", "version")

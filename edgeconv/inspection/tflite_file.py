@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeconv import tflite
-from edgeconv.artifacts import Format
-from edgeconv.targets.coral import graph as views
-from edgeconv.targets.coral.followed import for_converted
-from edgeconv.targets.coral.package import Package, packages
-from edgeconv.targets.coral.parameters import macs
-from edgeconv.targets.coral.predict import predict_read
-from edgeconv.toolchain.limits import reading
+from edgeconv.core.artifacts import Format
+from edgeconv.targets.coral.placement.followed import for_converted
+from edgeconv.targets.coral.placement.package import Package, packages
+from edgeconv.targets.coral.placement.parameters import macs
+from edgeconv.targets.coral.placement.predict import predict_read
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite import view as views
+from edgeconv.toolchain.worker.limits import reading
 
 
 def describe_file(path: str) -> dict[str, Any]:

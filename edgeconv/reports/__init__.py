@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeconv.artifacts import Arrays
-from edgeconv.bundle import MANIFEST, PARITY, REPORT, Bundle, describe_file, read_json, write_json
+from edgeconv.core.artifacts import Arrays
+from edgeconv.core.bundle import (
+    MANIFEST,
+    PARITY,
+    REPORT,
+    Bundle,
+    describe_file,
+    read_json,
+    write_json,
+)
 
 __all__ = ["render", "update"]
 

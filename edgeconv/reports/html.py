@@ -6,13 +6,20 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from edgeconv.artifacts import Arrays
-from edgeconv.layer_errors import LayerError
-from edgeconv.report import advice, format_bytes, format_db, notes, stage_rows, verdict_line
+from edgeconv.core.artifacts import Arrays
+from edgeconv.core.visible import visible
+from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.metrics.worst import set_words, worst_part
 from edgeconv.reports.charts import histogram_chart, layer_chart
 from edgeconv.reports.pictures import sample_rows
-from edgeconv.visible import visible
-from edgeconv.worst import set_words, worst_part
+from edgeconv.reports.text import (
+    advice,
+    format_bytes,
+    format_db,
+    notes,
+    stage_rows,
+    verdict_line,
+)
 
 
 def render_html(

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from edgeconv.visible import visible
-from edgeconv.worst import part_words, set_words
+from edgeconv.core.visible import visible
+from edgeconv.metrics.worst import part_words, set_words
 
 # What XML 1.0 cannot hold, section 2.2.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from edgeconv.layer_errors import LayerError
-from edgeconv.report import advice, format_db, notes, stage_rows, verdict_line
-from edgeconv.visible import visible
-from edgeconv.worst import set_words, worst_part
+from edgeconv.core.visible import visible
+from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.metrics.worst import set_words, worst_part
+from edgeconv.reports.text import advice, format_db, notes, stage_rows, verdict_line
 
 _MOST_LAYERS = 5
 _COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeconv.artifacts import Array, Arrays
+from edgeconv.core.artifacts import Array, Arrays
 from edgeconv.reports.charts import score_chart
 
 _MOST = 4

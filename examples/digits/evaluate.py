@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeconv import parity
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.bundle import open_bundle
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.core.bundle import open_bundle
+from edgeconv.metrics import parity
 from edgeconv.toolchain.runtimes import RUNTIMES
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 HERE = Path(__file__).resolve().parent
 

@@ -22,16 +22,17 @@ import onnx
 from onnx import numpy_helper
 
 import edgeconv
-from edgeconv.artifacts import Artifact
-from edgeconv.bundle import MANIFEST, describe_artifact, open_bundle, write_json
-from edgeconv.convert.onnx_file import describe_onnx
-from edgeconv.layers.onnx_graph import origins
-from edgeconv.quantize import engine, static
-from edgeconv.quantize.qparams import Range
+from edgeconv.convert.onnx.file import describe_onnx
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.bundle import MANIFEST, describe_artifact, open_bundle, write_json
+from edgeconv.parity.bundle import VerifyOptions, verify_bundle
+from edgeconv.parity.layers.onnx_graph import origins
+from edgeconv.quantize import engine
+from edgeconv.quantize.params.qparams import Range
+from edgeconv.quantize.rewrite import static
 from edgeconv.reports import update
 from edgeconv.reports.markdown import render_markdown
-from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-from edgeconv.verify import VerifyOptions, verify_bundle
+from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 
 HERE = Path(__file__).resolve().parent
 DIGITS = HERE.parent / "digits"
@@ -83,7 +84,7 @@ def spoil_weight(bundle: Path, value: str) -> None:
         onnx.save(model, str(path))
         answer = workers.call(
             WorkerKind.TENSORFLOW,
-            "edgeconv.convert.onnx_to_saved_model:translate",
+            "edgeconv.convert.saved_model.translate:translate",
             onnx=describe_onnx(path).to_dict(),
             directory=str(artifacts["saved_model"].path),
         )

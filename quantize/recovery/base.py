@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize import static
-from edgeconv.quantize.calibrate import ranges_of
-from edgeconv.quantize.calibrators import Calibrator, Seen
-from edgeconv.quantize.factors import Factors
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.input_scales import Held, limit
-from edgeconv.quantize.precision import Precision
-from edgeconv.quantize.qparams import Range
+from edgeconv.core.artifacts import Array
+from edgeconv.quantize.params.factors import Factors
+from edgeconv.quantize.params.input_scales import Held, limit
+from edgeconv.quantize.params.qparams import Range
+from edgeconv.quantize.rewrite import static
+from edgeconv.quantize.rules.precision import Precision
+from edgeconv.quantize.statistics.calibrate import ranges_of
+from edgeconv.quantize.statistics.calibrators import Calibrator, Seen
+from edgeconv.tflite.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)

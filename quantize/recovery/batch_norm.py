@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import Precision
 from edgeconv.quantize.recovery.base import Draft, replace_constant
 from edgeconv.quantize.recovery.channels import WEIGHTED
-from edgeconv.tflite import OperatorT
+from edgeconv.quantize.rules.precision import Precision
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 _NONE, _RELU = ActivationFunctionType.NONE, ActivationFunctionType.RELU
 

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.localise import Alone
+from edgeconv.core.artifacts import Array
 from edgeconv.quantize.recovery.base import Draft, replace_constant
-from edgeconv.quantize.rules import RULES
+from edgeconv.quantize.recovery.localise import Alone
+from edgeconv.quantize.rules.table import RULES
+from edgeconv.tflite.graph import Graph
 
 _Vector = npt.NDArray[np.float64]
 

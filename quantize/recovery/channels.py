@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from edgeconv.quantize.graph import Graph
-from edgeconv.tflite import OperatorT
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 Ids = npt.NDArray[np.int64]
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeconv.quantize.calibrators import Seen
-from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.recovery.base import Draft, Recovery
-from edgeconv.quantize.rules import RULES
+from edgeconv.quantize.rules.table import RULES
+from edgeconv.quantize.statistics.calibrators import Seen
+from edgeconv.tflite.graph import Graph
 
 _SHARES = (0.7, 0.4)
 """What is kept of a range."""

@@ -14,11 +14,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from edgeconv.quantize.factors import Factors, rounded
-from edgeconv.quantize.graph import Graph
+from edgeconv.quantize.params.factors import Factors, rounded
 from edgeconv.quantize.recovery.base import Draft, replace_constant
 from edgeconv.quantize.recovery.channels import WEIGHTED, Ids, Ties
-from edgeconv.quantize.runs import Runner
+from edgeconv.tflite.graph import Graph
+from edgeconv.tflite.run import Runner
 
 _BALANCES = (0.25, 0.5, 0.75, 1.0)
 _LARGEST = 64.0

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from edgeconv.quantize.calibrators import Calibrator, Seen
-from edgeconv.quantize.qparams import Range
+from edgeconv.quantize.params.qparams import Range
 from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.statistics.calibrators import Calibrator, Seen
 
 _MARGINS = ((0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 1.12), (4.0, 1.12))
 """Doublings, and a factor for what these do not foresee."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgeconv.quantize.calibrators import CALIBRATORS
 from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.recovery.headroom import Growing
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS
 
 _TRIED = ("minmax", "mse", "percentile")
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgeconv.quantize.recovery.base import Draft, replace_constant
-from edgeconv.quantize.runs import Runner
+from edgeconv.tflite.run import Runner
 
 
 class Padding:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import Padding
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.tflite import OperatorT
+from edgeconv.core.artifacts import Array
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 from ai_edge_litert.schema_py_generated import BuiltinOptions, L2NormOptionsT
 
-from edgeconv.quantize import quotient
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import Precision
-from edgeconv.quantize.quotient import Quotient
 from edgeconv.quantize.recovery.base import Draft
-from edgeconv.tflite import OperatorT
+from edgeconv.quantize.rewrite import quotient
+from edgeconv.quantize.rewrite.quotient import Quotient
+from edgeconv.quantize.rules.precision import Precision
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 _VERSION = 2
 """The lowest of L2_NORMALIZATION that takes int8."""

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import BITS
-from edgeconv.quantize.qparams import WEIGHT_MAX, weight_scales
+from edgeconv.core.artifacts import Array
+from edgeconv.quantize.params.qparams import WEIGHT_MAX, weight_scales
 from edgeconv.quantize.recovery.base import Draft, replace_constant
 from edgeconv.quantize.recovery.patches import Window
-from edgeconv.quantize.runs import Runner
+from edgeconv.quantize.rules.precision import BITS
+from edgeconv.tflite.graph import Graph
+from edgeconv.tflite.run import Runner
 
 _DAMPING = 0.01
 """Share of the mean square of the inputs that is added to each, as in the paper."""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeconv.artifacts import Artifact, Format
-from edgeconv.errors import CompilerError
-from edgeconv.options import ConvertOptions, parse_memory
+from edgeconv.core.artifacts import Artifact, Format
+from edgeconv.core.errors import CompilerError
+from edgeconv.core.options import ConvertOptions, parse_memory
 from edgeconv.targets.coral.compiler.find import PROGRAM, Compiler, find
-from edgeconv.toolchain.stage import StageContext
+from edgeconv.toolchain.worker.stage import StageContext
 
 if TYPE_CHECKING:
     from edgeconv.targets.coral.compiler.options import CompileOptions

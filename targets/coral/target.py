@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from edgeconv.artifacts import Artifact, Format
-from edgeconv.errors import UsageError
-from edgeconv.options import ConvertOptions
-from edgeconv.quantize.precision import Rule
+from edgeconv.core.artifacts import Artifact, Format
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import ConvertOptions
+from edgeconv.quantize.rules.precision import Rule
 from edgeconv.targets.base import Assessment
 from edgeconv.targets.coral import compile_stage
-from edgeconv.targets.coral.front_end import LEFT_FLOAT
-from edgeconv.toolchain.pool import WorkerKind
-from edgeconv.toolchain.stage import Stage, StageContext
+from edgeconv.targets.coral.placement.front_end import LEFT_FLOAT
+from edgeconv.toolchain.worker.pool import WorkerKind
+from edgeconv.toolchain.worker.stage import Stage, StageContext
 
 if TYPE_CHECKING:
-    from edgeconv.targets.coral.predict import Cut, Prediction
+    from edgeconv.targets.coral.placement.predict import Cut, Prediction
 
 _MOST_NOTES = 12
 _LOG = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Legalise:
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Rewrite in the quantizer's worker."""
-        from edgeconv.convert.origin import origins_of
+        from edgeconv.convert.onnx.origin import origins_of
 
         answer = context.workers.call(
             WorkerKind.QUANTIZER,
@@ -142,8 +142,8 @@ class Coral:
         """Say where the operators of an integer model will run, and why some will not map."""
         if model.format is not Format.TFLITE:
             return Assessment()
-        from edgeconv.targets.coral.followed import for_converted
-        from edgeconv.targets.coral.predict import predict
+        from edgeconv.targets.coral.placement.followed import for_converted
+        from edgeconv.targets.coral.placement.predict import predict
 
         prediction = for_converted(predict(model.path))
         data = prediction.to_dict()

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv.artifacts import Arrays
 from edgeconv.cli import run
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.core.artifacts import Arrays
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -267,7 +267,7 @@ def test_an_unforeseen_error_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from edgeconv import pipeline
+    from edgeconv.pipeline import run as pipeline
 
     def fail(*_: object) -> None:
         raise RuntimeError("first\nsecond")

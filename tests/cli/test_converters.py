@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeconv import parity
-from edgeconv.bundle import open_bundle
-from edgeconv.cross_check import held_to_previous
-from edgeconv.gates import gate_for
-from edgeconv.parity_report import StageParity
+from edgeconv.core.bundle import open_bundle
+from edgeconv.core.gates import gate_for
+from edgeconv.metrics import parity
+from edgeconv.metrics.report import StageParity
+from edgeconv.parity.cross_check import held_to_previous
 from edgeconv.reports.schema import parity_schema
 from tests.reports.json_schema import violations
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeconv.toolchain.switches import SWITCHES
+from edgeconv.toolchain.worker.switches import SWITCHES
 
 _DRIVER = Path(__file__).with_name("own_network.py")
 _UNSHARE = ["unshare", "--net", "--mount"]

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeconv.arrays import write_npz
-from edgeconv.bundle import open_bundle
+from edgeconv.core.arrays import write_npz
+from edgeconv.core.bundle import open_bundle
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

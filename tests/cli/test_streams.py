@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeconv import tflite
+from edgeconv.tflite import file as tflite
 
 COMMAND = [sys.executable, "-m", "edgeconv"]
 

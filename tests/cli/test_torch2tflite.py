@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv import parity
-from edgeconv.arrays import read_npz
-from edgeconv.bundle import open_bundle
-from edgeconv.errors import InvalidModel
+from edgeconv.core.arrays import read_npz
+from edgeconv.core.bundle import open_bundle
+from edgeconv.core.errors import InvalidModel
+from edgeconv.metrics import parity
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 STAGES = ["onnx", "saved_model", "tflite_fp32", "tflite_int8"]

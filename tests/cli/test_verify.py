@@ -14,10 +14,10 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.bundle import MANIFEST, describe_artifact, open_bundle
+from edgeconv.core.bundle import MANIFEST, describe_artifact, open_bundle
+from edgeconv.core.seal import sealed
 from edgeconv.reports.schema import parity_schema
-from edgeconv.seal import sealed
+from edgeconv.tflite import file as tflite
 from tests.reports.json_schema import violations
 
 pytestmark = pytest.mark.slow

@@ -9,13 +9,13 @@ from click.testing import CliRunner
 
 from edgeconv import targets
 from edgeconv.commands.group import cli
-from edgeconv.errors import UsageError, meant
-from edgeconv.gates import parse_gate
-from edgeconv.options import ConvertOptions
-from edgeconv.targets.coral.followed import left
-from edgeconv.targets.coral.front_end import Objection
-from edgeconv.targets.coral.ops import REWRITES
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.core.errors import UsageError, meant
+from edgeconv.core.gates import parse_gate
+from edgeconv.core.options import ConvertOptions
+from edgeconv.targets.coral.placement.followed import left
+from edgeconv.targets.coral.placement.front_end import Objection
+from edgeconv.targets.coral.placement.ops import REWRITES
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 
 @pytest.mark.parametrize(

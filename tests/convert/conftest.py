@@ -17,14 +17,14 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from onnx.reference import ReferenceEvaluator
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Arrays, Artifact
-from edgeconv.convert.onnx_to_saved_model import build, load_graph
 from edgeconv.convert.ops import default_registry
 from edgeconv.convert.passes import run_passes
-from edgeconv.convert.saved_model_to_tflite import convert
-from edgeconv.convert.translator import Translator
-from edgeconv.convert.value import Value, arranged, channels_last
+from edgeconv.convert.saved_model.to_tflite import convert
+from edgeconv.convert.saved_model.translate import build, load_graph
+from edgeconv.convert.saved_model.translator import Translator
+from edgeconv.convert.translate.value import Value, arranged, channels_last
+from edgeconv.core.artifacts import Array, Arrays, Artifact
+from edgeconv.tflite import file as tflite
 from tests.convert.invariants import watched
 
 NEWEST_IR = 13

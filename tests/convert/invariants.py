@@ -15,9 +15,9 @@ import onnx_ir as ir
 import pytest
 
 import edgeconv.convert.passes as passes
-from edgeconv.convert.translator import Translator
-from edgeconv.convert.value import Value, shape_of
-from edgeconv.convert.view import DYNAMIC
+from edgeconv.convert.saved_model.translator import Translator
+from edgeconv.convert.translate.value import Value, shape_of
+from edgeconv.convert.translate.view import DYNAMIC
 
 
 def check_value(value: Value, declared: ir.Value) -> None:

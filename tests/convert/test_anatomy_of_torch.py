@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from edgeconv.convert.onnx_parts import read_anatomy
-from edgeconv.convert.torch_model import from_module
-from edgeconv.convert.torch_to_onnx import export
-from edgeconv.parts import Anatomy
+from edgeconv.convert.onnx.parts import read_anatomy
+from edgeconv.convert.torch.export import export
+from edgeconv.convert.torch.model import from_module
+from edgeconv.metrics.parts import Anatomy
 
 IMAGE = torch.zeros(1, 3, 16, 16)
 

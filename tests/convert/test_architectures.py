@@ -14,13 +14,13 @@ import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeconv import tflite
-from edgeconv.artifacts import Arrays, Artifact
-from edgeconv.convert.load import load_model
-from edgeconv.convert.onnx_to_saved_model import translate
-from edgeconv.convert.saved_model_to_tflite import convert
-from edgeconv.convert.torch_model import TorchModel, from_module
-from edgeconv.convert.torch_to_onnx import export
+from edgeconv.convert.saved_model.to_tflite import convert
+from edgeconv.convert.saved_model.translate import translate
+from edgeconv.convert.torch.export import export
+from edgeconv.convert.torch.load import load_model
+from edgeconv.convert.torch.model import TorchModel, from_module
+from edgeconv.core.artifacts import Arrays, Artifact
+from edgeconv.tflite import file as tflite
 
 ZERO_TRANSPOSES = (
     "mobilenet_v2",

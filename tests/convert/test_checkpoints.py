@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgeconv.convert.load import load_model
-from edgeconv.convert.torch_model import TorchModel
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.convert.torch.load import load_model
+from edgeconv.convert.torch.model import TorchModel
+from edgeconv.core.errors import InvalidModel, UsageError
 
 SOURCE = """
     from torch import nn

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeconv.convert.complex_numbers import has_complex, in_real_numbers
-from edgeconv.convert.torch_model import from_module
-from edgeconv.convert.torch_to_onnx import export
-from edgeconv.errors import ConversionError
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.pipeline import convert
+from edgeconv.convert.torch.complex_numbers import has_complex, in_real_numbers
+from edgeconv.convert.torch.export import export
+from edgeconv.convert.torch.model import from_module
+from edgeconv.core.errors import ConversionError
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.pipeline.run import convert
 
 HANN, HAMMING = torch.hann_window(16), torch.hamming_window(12)
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgeconv.convert.decompose import decompose
-from edgeconv.convert.functional_calls import Declined
+from edgeconv.convert.torch.decompose import decompose
+from edgeconv.convert.torch.functional_calls import Declined
 
 IMAGE = torch.linspace(-2, 2, 2 * 4 * 6 * 6).reshape(2, 4, 6, 6)
 

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from edgeconv.convert.decompositions import _GROUPS
-from edgeconv.convert.torch_model import from_module
-from edgeconv.convert.torch_to_onnx import export
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.pipeline import convert
+from edgeconv.convert.torch.decompositions import _GROUPS
+from edgeconv.convert.torch.export import export
+from edgeconv.convert.torch.model import from_module
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.pipeline.run import convert
 
 pytestmark = pytest.mark.filterwarnings("ignore:index_reduce.. is in beta:UserWarning")
 

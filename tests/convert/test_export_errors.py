@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from edgeconv.artifacts import Artifact
-from edgeconv.convert import early_export, torch_to_onnx
-from edgeconv.convert.data_dependent import MOST_SIZES
-from edgeconv.convert.torch_model import TorchModel, from_module
-from edgeconv.errors import ConversionError, UnsupportedModel, UnsupportedNode
+from edgeconv.convert.torch import early_export
+from edgeconv.convert.torch import export as torch_to_onnx
+from edgeconv.convert.torch.data_dependent import MOST_SIZES
+from edgeconv.convert.torch.model import TorchModel, from_module
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import ConversionError, UnsupportedModel, UnsupportedNode
 
 
 class Branch(torch.nn.Module):

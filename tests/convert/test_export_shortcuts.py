@@ -12,9 +12,9 @@ import pytest
 import torch
 from onnxscript import rewriter
 
-from edgeconv.convert import torch_to_onnx
-from edgeconv.convert.export_shortcuts import Rooted, export_shortcuts
-from edgeconv.convert.torch_model import from_module
+from edgeconv.convert.torch import export as torch_to_onnx
+from edgeconv.convert.torch.export_shortcuts import Rooted, export_shortcuts
+from edgeconv.convert.torch.model import from_module
 
 
 class Net(torch.nn.Module):

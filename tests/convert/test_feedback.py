@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgeconv.artifacts import Artifact
-from edgeconv.convert.feedback import states_of
-from edgeconv.convert.onnx_file import describe_onnx
-from edgeconv.convert.onnx_to_saved_model import translate
-from edgeconv.convert.torch_model import from_module
-from edgeconv.convert.torch_to_onnx import export
-from edgeconv.states import Part
+from edgeconv.convert.onnx.feedback import states_of
+from edgeconv.convert.onnx.file import describe_onnx
+from edgeconv.convert.saved_model.translate import translate
+from edgeconv.convert.torch.export import export
+from edgeconv.convert.torch.model import from_module
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.states import Part
 
 _H = 6
 

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgeconv.artifacts import Array
-from edgeconv.convert.fold_input import fold_input
-from edgeconv.convert.onnx_file import describe_onnx
-from edgeconv.errors import ConversionError
-from edgeconv.preprocess import Preprocessing
+from edgeconv.convert.onnx.file import describe_onnx
+from edgeconv.convert.onnx.fold_input import fold_input
+from edgeconv.core.artifacts import Array
+from edgeconv.core.errors import ConversionError
+from edgeconv.core.preprocess import Preprocessing
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _IMAGENET = Preprocessing(_MEAN, _STD, 1, "")

@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper, shape_inference
 
-from edgeconv.convert.infer_shapes import infer_shapes
-from edgeconv.errors import InvalidModel
+from edgeconv.convert.onnx.infer_shapes import infer_shapes
+from edgeconv.core.errors import InvalidModel
 
 
 def model_of(nodes: list[onnx.NodeProto], **constants: np.ndarray) -> ModelProto:

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgeconv.convert.input_roles import input_roles
-from edgeconv.convert.onnx_file import describe_onnx
-from edgeconv.roles import Kind, Role
+from edgeconv.convert.onnx.file import describe_onnx
+from edgeconv.convert.onnx.input_roles import input_roles
+from edgeconv.core.roles import Kind, Role
 
 
 def roles(

@@ -10,11 +10,11 @@ import pytest
 import tensorflow as tf
 
 import edgeconv.convert.passes as passes
-from edgeconv.convert.context import Context
-from edgeconv.convert.registry import Registry, op
-from edgeconv.convert.translator import Translator
-from edgeconv.convert.value import Value
-from edgeconv.convert.view import View
+from edgeconv.convert.saved_model.translator import Translator
+from edgeconv.convert.translate.context import Context
+from edgeconv.convert.translate.registry import Registry, op
+from edgeconv.convert.translate.value import Value
+from edgeconv.convert.translate.view import View
 from tests.convert.invariants import check_graph, watched
 
 IMAGE = (0, 2, 3, 1)

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeconv.convert.layout import image_values
 from edgeconv.convert.ops import default_registry
 from edgeconv.convert.passes import run_passes
-from edgeconv.convert.translator import Translator
-from edgeconv.convert.value import Value, arranged
+from edgeconv.convert.passes.layout import image_values
+from edgeconv.convert.saved_model.translator import Translator
+from edgeconv.convert.translate.value import Value, arranged
 
 Shape = tuple[int, ...]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from edgeconv.convert import onnx_file
-from edgeconv.convert.onnx_limits import require_bounded, require_convertible, require_room
-from edgeconv.convert.torch_limits import is_bounded
-from edgeconv.errors import InvalidModel, LimitExceeded
-from edgeconv.toolchain.worker import Worker
+from edgeconv.convert.onnx import file as onnx_file
+from edgeconv.convert.onnx.limits import require_bounded, require_convertible, require_room
+from edgeconv.convert.torch.limits import is_bounded
+from edgeconv.core.errors import InvalidModel, LimitExceeded
+from edgeconv.toolchain.worker.process import Worker
 
 
 def _calls(depth: int, *, first: str = "Relu", back: bool = False) -> onnx.ModelProto:
@@ -106,7 +106,7 @@ def test_shape_inference_that_does_not_end_is_stopped(name: str, tmp_path: Path)
     onnx.save(model, tmp_path / "m.onnx")
     path, adopted = str(tmp_path / "m.onnx"), str(tmp_path / "a.onnx")
     shapes: dict[str, Any] = {"positional": [], "named": {}}
-    module = "edgeconv.convert.onnx_process"
+    module = "edgeconv.convert.onnx.process"
     with Worker("onnx", timeout=300) as worker:
         source = worker.call(f"{module}:open_onnx", path=path, shapes=shapes, open_batch=True)
         with pytest.raises(LimitExceeded):
@@ -170,7 +170,7 @@ class _Counted(torch.nn.Module):
 def _open(path: Path) -> Any:
     with Worker("PyTorch", preload=["torch"], timeout=300) as worker:
         return worker.call(
-            "edgeconv.torch_process:open_model",
+            "edgeconv.sources.torch_process:open_model",
             key="model",
             shapes={"positional": [[1, 3]], "named": {}},
             source=str(path),

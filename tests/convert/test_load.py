@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from edgeconv.artifacts import Artifact
-from edgeconv.convert.load import load_model, parse_input_shapes
-from edgeconv.convert.shapes import InputShapes
-from edgeconv.convert.torch_model import TorchModel, from_module
-from edgeconv.errors import InvalidData, InvalidModel, UsageError
+from edgeconv.convert.torch.load import load_model, parse_input_shapes
+from edgeconv.convert.torch.model import TorchModel, from_module
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import InvalidData, InvalidModel, UsageError
+from edgeconv.core.input_shapes import InputShapes
 
 
 class Net(torch.nn.Module):

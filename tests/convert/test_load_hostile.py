@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from edgeconv.convert.load import load_model
-from edgeconv.convert.pickle_guard import imported_names
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.convert.torch.load import load_model
+from edgeconv.convert.torch.pickle_guard import imported_names
+from edgeconv.core.errors import InvalidModel, UsageError
 
 Members = dict[str, bytes]
 

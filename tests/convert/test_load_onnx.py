@@ -10,10 +10,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeconv.artifacts import Artifact, Format
-from edgeconv.convert.load import load_model
-from edgeconv.convert.onnx_file import adopt, describe_onnx
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.convert.onnx.file import adopt, describe_onnx
+from edgeconv.convert.torch.load import load_model
+from edgeconv.core.artifacts import Artifact, Format
+from edgeconv.core.errors import InvalidModel, UsageError
 
 OPEN = """
     <ir_version: 8, opset_import: ["": 17]>
@@ -235,8 +235,8 @@ def test_external_data_in_a_subgraph(tmp_path: Path) -> None:
 def test_large_models_keep_their_weights_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgeconv.convert.onnx_file.MAX_INLINE", 10)
-    monkeypatch.setattr("edgeconv.convert.onnx_file._INLINE_TENSOR", 20)
+    monkeypatch.setattr("edgeconv.convert.onnx.file.MAX_INLINE", 10)
+    monkeypatch.setattr("edgeconv.convert.onnx.file._INLINE_TENSOR", 20)
     source = external(tmp_path / "model" / "m.onnx", "weights.bin")
     artifact = adopt(load(source), tmp_path / "n.onnx")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "n.onnx", "n.onnx.data"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from edgeconv.convert.onnx_facts import facts_of
-from edgeconv.convert.onnx_parts import parts_of
+from edgeconv.convert.onnx.facts import facts_of
+from edgeconv.convert.onnx.parts import parts_of
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
 WEIGHTS = (

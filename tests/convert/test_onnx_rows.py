@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from edgeconv.convert.onnx_facts import facts_of
-from edgeconv.convert.onnx_rows import row_sets
+from edgeconv.convert.onnx.facts import facts_of
+from edgeconv.convert.onnx.rows import row_sets
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
 K = "k = Constant<value = int64[1] {5}>()\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 import pytest
 
-from edgeconv.convert.onnx_facts import Facts, facts_of
-from edgeconv.convert.onnx_scores import labels, no_scores, single_rows
+from edgeconv.convert.onnx.facts import Facts, facts_of
+from edgeconv.convert.onnx.scores import labels, no_scores, single_rows
 
 HEAD = '<ir_version: 9, opset_import: ["" : 20]>\n'
 

@@ -6,8 +6,8 @@ import onnx.parser
 import onnx.reference
 import pytest
 
-from edgeconv.convert.onnx_tf import at_known_opset, rename_ends
-from edgeconv.errors import ConversionError
+from edgeconv.convert.saved_model.onnx_tf import at_known_opset, rename_ends
+from edgeconv.core.errors import ConversionError
 
 X = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
 

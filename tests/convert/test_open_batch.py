@@ -16,12 +16,12 @@ from ai_edge_litert.interpreter import Interpreter
 from torch import nn
 
 import edgeconv
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.convert.load import load_model
-from edgeconv.convert.onnx_file import adopt
-from edgeconv.convert.onnx_to_saved_model import translate
-from edgeconv.convert.saved_model_to_tflite import convert
-from edgeconv.errors import UnsupportedModel, UsageError
+from edgeconv.convert.onnx.file import adopt
+from edgeconv.convert.saved_model.to_tflite import convert
+from edgeconv.convert.saved_model.translate import translate
+from edgeconv.convert.torch.load import load_model
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.core.errors import UnsupportedModel, UsageError
 
 SIZES = (1, 3, 2)
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.export import Dim
 
-from edgeconv.convert.load import load_model
-from edgeconv.convert.shapes import parse_input_shapes
-from edgeconv.errors import UsageError
+from edgeconv.convert.torch.load import load_model
+from edgeconv.core.errors import UsageError
+from edgeconv.core.input_shapes import parse_input_shapes
 
 
 class Half(torch.nn.Module):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.convert.origin import shown_path
+from edgeconv.convert.onnx.origin import shown_path
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import torch
 from torch.utils import _pytree as pytree
 
 import edgeconv
-from edgeconv.artifacts import Artifact
-from edgeconv.convert import torch_to_onnx
-from edgeconv.convert.output_names import field_names
-from edgeconv.convert.torch_model import TorchModel, from_module
-from edgeconv.convert.torch_program import from_program
-from edgeconv.convert.torch_values import TorchValues
-from edgeconv.streams import SampleReader
+from edgeconv.convert.torch import export as torch_to_onnx
+from edgeconv.convert.torch.model import TorchModel, from_module
+from edgeconv.convert.torch.output_names import field_names
+from edgeconv.convert.torch.program import from_program
+from edgeconv.convert.torch.values import TorchValues
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.streams import SampleReader
 
 
 class Boxes(NamedTuple):

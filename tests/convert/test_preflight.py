@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgeconv.convert.preflight import preflight
-from edgeconv.errors import InvalidModel
+from edgeconv.convert.saved_model.preflight import preflight
+from edgeconv.core.errors import InvalidModel
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "nowhere": 1]>'
 UNSUPPORTED = """g (float[1,2,6,5] x) => (float[1,2,6,5] y)

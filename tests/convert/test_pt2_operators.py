@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch._export.serde.serialize import _SYM_OPS
 
-from edgeconv.convert.load import load_model
-from edgeconv.convert.pt2_operators import NAMESPACES, REFUSED, is_known, listed
-from edgeconv.convert.torch_model import TorchModel
+from edgeconv.convert.torch.load import load_model
+from edgeconv.convert.torch.model import TorchModel
+from edgeconv.convert.torch.pt2_operators import NAMESPACES, REFUSED, is_known, listed
 
 _REGISTERED = """
 import torch

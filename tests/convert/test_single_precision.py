@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from edgeconv.convert.torch_model import from_module
-from edgeconv.convert.torch_program import from_program
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.pipeline import convert
+from edgeconv.convert.torch.model import from_module
+from edgeconv.convert.torch.program import from_program
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.pipeline.run import convert
 
 
 class Net(nn.Module):

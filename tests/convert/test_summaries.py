@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from edgeconv.convert.summaries import onnx_summary, saved_model_summary
+from edgeconv.inspection.summaries import onnx_summary, saved_model_summary
 
 
 def test_an_element_type_without_a_name(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from edgeconv.convert.torch_resizes import as_torch
+from edgeconv.convert.torch.resizes import as_torch
 
 
 class Wrapped(torch.nn.Module):

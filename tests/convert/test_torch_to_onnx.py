@@ -12,13 +12,13 @@ import onnxruntime
 import pytest
 import torch
 
-from edgeconv.artifacts import Artifact
-from edgeconv.convert import torch_to_onnx
-from edgeconv.convert.load import load_model
-from edgeconv.convert.origin import origin_of
-from edgeconv.convert.torch_model import TorchModel, from_module
-from edgeconv.convert.torch_program import from_program
-from edgeconv.errors import ConversionError
+from edgeconv.convert.onnx.origin import origin_of
+from edgeconv.convert.torch import export as torch_to_onnx
+from edgeconv.convert.torch.load import load_model
+from edgeconv.convert.torch.model import TorchModel, from_module
+from edgeconv.convert.torch.program import from_program
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import ConversionError
 
 
 class Net(torch.nn.Module):
@@ -221,7 +221,7 @@ def test_weights_of_large_models_lie_beside_the_file(
     program: torch.export.ExportedProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch_to_onnx, "MAX_INLINE", 10)
-    monkeypatch.setattr("edgeconv.convert.onnx_file._INLINE_TENSOR", 60)
+    monkeypatch.setattr("edgeconv.convert.onnx.file._INLINE_TENSOR", 60)
     model = from_program(program, "net")
     artifact = torch_to_onnx.export(model, tmp_path / "net.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "net.onnx.data"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgeconv.convert.load import load_model
-from edgeconv.convert.torch_model import TorchModel
-from edgeconv.convert.torchscript_operators import REFUSED, is_known
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.convert.torch.load import load_model
+from edgeconv.convert.torch.model import TorchModel
+from edgeconv.convert.torch.torchscript_operators import REFUSED, is_known
+from edgeconv.core.errors import InvalidModel, UsageError
 
 
 class Plain(torch.nn.Module):
@@ -170,7 +170,7 @@ def test_every_operator_of_the_installed_torch_is_decided() -> None:
     }
     # Other tests may have registered some for themselves.
     undecided = {name for name in undecided if not re.search("test|edgeconv", name)}
-    assert not undecided, "add these to convert/torchscript_operators.py"
+    assert not undecided, "add these to convert/torch/torchscript_operators.py"
     assert not [name for name in REFUSED if is_known(name)]
     assert set(REFUSED) <= names
 

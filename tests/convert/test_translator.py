@@ -10,11 +10,11 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgeconv.convert.onnx_to_saved_model import build, load_graph
+from edgeconv.convert.onnx.value_map import scope_name
 from edgeconv.convert.ops import default_registry
-from edgeconv.convert.registry import OpVersion, Registry, Unsupported, bind, op
-from edgeconv.convert.value_map import scope_name
-from edgeconv.errors import InvalidModel, UnsupportedModel
+from edgeconv.convert.saved_model.translate import build, load_graph
+from edgeconv.convert.translate.registry import OpVersion, Registry, Unsupported, bind, op
+from edgeconv.core.errors import InvalidModel, UnsupportedModel
 
 HEADER = '<ir_version: 10, opset_import: ["": 21, "nowhere": 1]>'
 

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv.convert.view import DYNAMIC, View
+from edgeconv.convert.translate.view import DYNAMIC, View
 
 
 def materialise(array: np.ndarray[Any, Any], view: View) -> np.ndarray[Any, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv.arrays import write_npz
+from edgeconv.core.arrays import write_npz
 from edgeconv.toolchain.device.ssh import Board
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import edgeconv
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.bundle import open_bundle
-from edgeconv.deploy.run import DeployOptions, deploy
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.bundle import open_bundle
+from edgeconv.deployment.run import DeployOptions, deploy
 from edgeconv.toolchain.device.job import RunOptions
 
 pytestmark = pytest.mark.slow

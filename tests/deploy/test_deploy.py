@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import bundle as files
-from edgeconv import parity, tflite
-from edgeconv.arrays import write_npz
-from edgeconv.artifacts import Artifact, TensorSpec
-from edgeconv.baseline import regressions
-from edgeconv.bundle import BundleWriter, open_bundle
-from edgeconv.candidates import describe_tflite
-from edgeconv.deploy.compare import Outcome, judge, steps
-from edgeconv.deploy.run import DeployOptions, deploy
-from edgeconv.errors import ConversionError, LimitExceeded, UsageError
-from edgeconv.seal import sealed
+from edgeconv.core import bundle as files
+from edgeconv.core.arrays import write_npz
+from edgeconv.core.artifacts import Artifact, TensorSpec
+from edgeconv.core.bundle import BundleWriter, open_bundle
+from edgeconv.core.errors import ConversionError, LimitExceeded, UsageError
+from edgeconv.core.seal import sealed
+from edgeconv.deployment.compare import Outcome, judge, steps
+from edgeconv.deployment.run import DeployOptions, deploy
+from edgeconv.metrics import parity
+from edgeconv.parity.baseline import regressions
+from edgeconv.parity.candidates import describe_tflite
+from edgeconv.tflite import file as tflite
 from edgeconv.toolchain.device.job import Found, Job, Ran, RunOptions
 from edgeconv.toolchain.device.local import probe_here, run_here
 

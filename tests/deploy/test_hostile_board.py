@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv.arrays import write_npz
 from edgeconv.cli import run
-from edgeconv.errors import WorkerError, WorkerTimeout
+from edgeconv.core.arrays import write_npz
+from edgeconv.core.errors import WorkerError, WorkerTimeout
 from edgeconv.toolchain.device import ssh
 from edgeconv.toolchain.device.answer import NotUnderstood, checked, clean
 from edgeconv.toolchain.device.job import Found, read_answer

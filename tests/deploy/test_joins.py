@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import edgeconv
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.bundle import open_bundle
-from edgeconv.deploy.benchmark import benchmark
-from edgeconv.deploy.run import DeployOptions, deploy
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.bundle import open_bundle
+from edgeconv.deployment.benchmark import benchmark
+from edgeconv.deployment.run import DeployOptions, deploy
+from edgeconv.parity.bundle import VerifyOptions, verify_bundle
 from edgeconv.toolchain.device.job import RunOptions
-from edgeconv.verify import VerifyOptions, verify_bundle
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.bundle import open_bundle
+from edgeconv.core.bundle import open_bundle
 from edgeconv.toolchain.device import runner
 from edgeconv.toolchain.device.job import Job, RunOptions
 

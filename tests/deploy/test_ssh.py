@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.bundle import open_bundle
-from edgeconv.errors import ToolMissing, UsageError, WorkerError
+from edgeconv.core.bundle import open_bundle
+from edgeconv.core.errors import ToolMissing, UsageError, WorkerError
 from edgeconv.toolchain.device import runner
 from edgeconv.toolchain.device.job import Job, RunOptions
 from edgeconv.toolchain.device.local import run_here

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgeconv.errors import EdgeconvError, LimitExceeded, WorkerCrashed, WorkerTimeout
-from edgeconv.toolchain.worker import ProgressCallback, Worker
+from edgeconv.core.errors import EdgeconvError, LimitExceeded, WorkerCrashed, WorkerTimeout
+from edgeconv.toolchain.worker.process import ProgressCallback, Worker
 from tests.fuzz.readers import CORPUS, READERS, ROOT, Reader
 
 _SECONDS = 120.0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeconv.artifacts import TensorSpec
+from edgeconv.core.artifacts import TensorSpec
 from tests.deploy.answers import RAN
 from tests.fuzz import mutate
 from tests.fuzz.mutate import Mutation
@@ -71,8 +71,8 @@ def _onnx() -> list[bytes]:
 
 
 def _read_onnx(path: Path) -> None:
-    from edgeconv.convert.onnx_file import adopt, open_dimensions, open_onnx
-    from edgeconv.convert.summaries import onnx_summary
+    from edgeconv.convert.onnx.file import adopt, open_dimensions, open_onnx
+    from edgeconv.inspection.summaries import onnx_summary
 
     onnx_summary(str(path))
     open_ = {
@@ -91,10 +91,10 @@ def _compiled() -> list[bytes]:
 
 
 def _read_tflite(path: Path) -> None:
-    from edgeconv.candidates import describe_tflite
     from edgeconv.inspection import tflite_file
     from edgeconv.inspection.text import render
-    from edgeconv.targets.coral.predict import predict
+    from edgeconv.parity.candidates import describe_tflite
+    from edgeconv.targets.coral.placement.predict import predict
 
     described = tflite_file.describe_tflite(path)
     render({"file": "m", "bytes": 1, **described})
@@ -133,8 +133,8 @@ def _scripts() -> list[bytes]:
 
 
 def _read_torch(path: Path) -> None:
-    from edgeconv.convert.load import load_model
-    from edgeconv.convert.torch_limits import limited_loops
+    from edgeconv.convert.torch.limits import limited_loops
+    from edgeconv.convert.torch.load import load_model
 
     with limited_loops(str(path)):
         load_model(path, input_shapes=None if path.suffix == ".pt2" else [(1, 3)])
@@ -149,9 +149,9 @@ def _arrays() -> list[bytes]:
 
 
 def _read_arrays(path: Path) -> None:
-    from edgeconv.arrays import read_npz
-    from edgeconv.errors import EdgeconvError
-    from edgeconv.quantize.data import check_source, load_samples
+    from edgeconv.core.arrays import read_npz
+    from edgeconv.core.errors import EdgeconvError
+    from edgeconv.samples.load import check_source, load_samples
 
     check_source(str(path), ["x"], "--calibration-data")
     try:
@@ -176,7 +176,7 @@ def _images() -> list[bytes]:
 
 
 def _read_image(path: Path) -> None:
-    from edgeconv.quantize.data import load_samples
+    from edgeconv.samples.load import load_samples
 
     folder = path.parent / "images"
     folder.mkdir(exist_ok=True)
@@ -192,13 +192,13 @@ _GATES = b"[gates]\ncosine = 0.99\n\n[gates.tflite_int8]\nsqnr = 30\ntop1 = 0.99
 
 
 def _read_recipe(path: Path) -> None:
-    from edgeconv.quantize.recipe import read
+    from edgeconv.quantize.rules.recipe import read
 
     read(path)
 
 
 def _read_gates(path: Path) -> None:
-    from edgeconv.gate_files import read_gates
+    from edgeconv.core.gate_files import read_gates
 
     (path.parent / "edgeconv.toml").write_bytes(path.read_bytes())
     read_gates(path.parent)
@@ -241,10 +241,10 @@ def _manifest() -> list[bytes]:
 
 def _read_manifest(path: Path) -> None:
     """Open a bundle, its digests made right as a forger would."""
-    from edgeconv import bundle
-    from edgeconv.errors import EdgeconvError
+    from edgeconv.core import bundle
+    from edgeconv.core.errors import EdgeconvError
+    from edgeconv.core.seal import sealed
     from edgeconv.inspection.inspect import _made_for
-    from edgeconv.seal import sealed
 
     folder = path.parent / "m.edgeconv"
     folder.mkdir(exist_ok=True)
@@ -338,7 +338,7 @@ def _baselines() -> list[bytes]:
 
 
 def _read_baseline(path: Path) -> None:
-    from edgeconv.verdict import judged, read_baseline
+    from edgeconv.parity.verdict import judged, read_baseline
 
     now = {
         "stages": [
@@ -365,7 +365,7 @@ def _saved_models() -> list[bytes]:
 
 
 def _read_saved_model(path: Path) -> None:
-    from edgeconv.convert.summaries import saved_model_summary
+    from edgeconv.inspection.summaries import saved_model_summary
     from edgeconv.inspection.text import render
 
     folder = path.parent / "saved"

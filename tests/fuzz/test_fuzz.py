@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.convert.sniff import require_checksums
-from edgeconv.errors import InvalidModel
+from edgeconv.core.errors import InvalidModel
+from edgeconv.core.sniff import require_checksums
 from tests.fuzz.cases import found_before, judge, run, run_again
 from tests.fuzz.readers import CORPUS, READERS, ROOT
 

@@ -12,12 +12,12 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-from edgeconv.bundle import describe_artifact
 from edgeconv.commands.group import cli
-from edgeconv.disk import sha256_of
+from edgeconv.core.bundle import describe_artifact
+from edgeconv.core.disk import sha256_of
 from edgeconv.inspection.inspect import inspect
 from edgeconv.inspection.text import render
-from edgeconv.toolchain.worker import Worker
+from edgeconv.toolchain.worker.process import Worker
 from tests.quantize.conftest import Lab
 from tests.targets.coral import pairs
 

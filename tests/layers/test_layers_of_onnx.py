@@ -11,13 +11,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from edgeconv.convert import torch_to_onnx
-from edgeconv.convert.onnx_file import describe_onnx
-from edgeconv.convert.torch_model import from_module
-from edgeconv.convert.torch_values import TorchValues
-from edgeconv.layers.entries import entries, kept_from
-from edgeconv.layers.measure import layers_of_onnx
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.convert.onnx.file import describe_onnx
+from edgeconv.convert.torch import export as torch_to_onnx
+from edgeconv.convert.torch.model import from_module
+from edgeconv.convert.torch.values import TorchValues
+from edgeconv.parity.layers.entries import entries, kept_from
+from edgeconv.parity.layers.measure import layers_of_onnx
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 STAGE = {"stage": "onnx", "gate": {"sqnr_db": 80.0}}
 

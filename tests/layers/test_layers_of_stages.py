@@ -16,19 +16,19 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgeconv.arrays import write_npz
-from edgeconv.artifacts import Artifact
-from edgeconv.convert.onnx_file import describe_onnx
+from edgeconv.convert.onnx.file import describe_onnx
+from edgeconv.convert.onnx.value_map import HeldValue, read_map
 from edgeconv.convert.stages import ConvertToTflite, TranslateToSavedModel
-from edgeconv.convert.value_map import HeldValue, read_map
-from edgeconv.layer_errors import LayerError
-from edgeconv.layers.entries import entries
-from edgeconv.layers.measure import StageLayers, _some, measure_layers
-from edgeconv.options import ConvertOptions
-from edgeconv.parity import store
+from edgeconv.core.arrays import write_npz
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.options import ConvertOptions
+from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.metrics.parity import store
+from edgeconv.parity.layers.entries import entries
+from edgeconv.parity.layers.measure import StageLayers, _some, measure_layers
 from edgeconv.reports.charts import layer_chart
-from edgeconv.toolchain.pool import WorkerPool
-from edgeconv.toolchain.stage import StageContext
+from edgeconv.toolchain.worker.pool import WorkerPool
+from edgeconv.toolchain.worker.stage import StageContext
 
 GRAPH = """<ir_version: 8, opset_import: ["": 17]>
 g (float[1,3,8,8] image) => (float[1,5] score)
@@ -192,8 +192,8 @@ def _in_pieces(
 _PIECES = """
 import json, sys
 from pathlib import Path
-from edgeconv.layer_errors import Ratio
-from edgeconv.layers import onnx_values, saved_model, tflite_file
+from edgeconv.metrics.layer_errors import Ratio
+from edgeconv.parity.layers import onnx_values, saved_model, tflite_file
 
 request = Path(sys.argv[1])
 given = json.loads(request.read_text())
@@ -228,7 +228,7 @@ def test_large_values_are_measured_on_fewer_samples(monkeypatch: pytest.MonkeyPa
     inputs = {"x": np.zeros((16, 1, 3), np.float32)}
     held = [HeldValue("v", "v:0", (0, 1), (1, 1000))]
     for room, count in ((4000, 1), (8000, 2), (12_000, 3), (1 << 30, 4), (1, 1)):
-        monkeypatch.setattr("edgeconv.layers.measure._MOST_BYTES", room)
+        monkeypatch.setattr("edgeconv.parity.layers.measure._MOST_BYTES", room)
         assert 1 <= len(_some(inputs, held)["x"]) <= count
 
 

@@ -11,10 +11,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact, Format, TensorSpec
+from edgeconv.core.artifacts import Array, Artifact, Format, TensorSpec
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _OPTIONS = {
     "CONV_2D": "Conv2DOptions",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
+from edgeconv.core.artifacts import Array, Artifact
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _STEP = {"strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1}
 

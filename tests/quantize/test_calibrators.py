@@ -8,9 +8,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators import CALIBRATORS, Seen
-from edgeconv.quantize.qparams import Affine, Range
+from edgeconv.core.artifacts import Array
+from edgeconv.quantize.params.qparams import Affine, Range
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS, Seen
 
 _FLOATS = st.floats(-1e6, 1e6, width=32)
 _SAMPLES = st.lists(

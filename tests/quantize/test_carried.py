@@ -12,11 +12,11 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact, TensorSpec
+from edgeconv.core.artifacts import Array, Artifact, TensorSpec
+from edgeconv.core.states import Part, State
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
-from edgeconv.states import Part, State
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _STEPS = 64
 _WIDTH = 6

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, TensorDataset
 
-from edgeconv.arrays import read_npz
-from edgeconv.artifacts import TensorSpec
-from edgeconv.errors import InvalidData, UsageError
-from edgeconv.quantize.data import generate_samples, load_samples
+from edgeconv.core.arrays import read_npz
+from edgeconv.core.artifacts import TensorSpec
+from edgeconv.core.errors import InvalidData, UsageError
+from edgeconv.samples.load import generate_samples, load_samples
 
 IMAGE = TensorSpec.plain("image", (1, 3, 4, 5), "float32")
 IDS = TensorSpec.plain("ids", (1, 7), "int64")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgeconv.artifacts import TensorSpec
-from edgeconv.errors import InvalidData, UsageError
-from edgeconv.quantize.data import load_samples
+from edgeconv.core.artifacts import TensorSpec
+from edgeconv.core.errors import InvalidData, UsageError
+from edgeconv.samples.load import load_samples
 
 RGB = TensorSpec.plain("image", (1, 3, 4, 6), "float32")
 

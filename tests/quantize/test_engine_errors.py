@@ -10,13 +10,13 @@ import onnx
 import onnx.parser
 import pytest
 
-from edgeconv.errors import InvalidData, InvalidModel, UnsupportedModel, UsageError
-from edgeconv.quantize import check
+from edgeconv.core.errors import InvalidData, InvalidModel, UnsupportedModel, UsageError
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.lower import LOWERED, lower
-from edgeconv.quantize.rules import RULES
-from edgeconv.tflite import BUILTIN_CODES
-from edgeconv.toolchain.worker import Worker
+from edgeconv.quantize.rewrite import check
+from edgeconv.quantize.rewrite.lower import LOWERED, lower
+from edgeconv.quantize.rules.table import RULES
+from edgeconv.tflite.file import BUILTIN_CODES
+from edgeconv.toolchain.worker.process import Worker
 
 _ROWS = [[np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 8)]]
 

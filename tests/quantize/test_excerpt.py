@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from edgeconv import tflite
-from edgeconv.layer_errors import Ratio
-from edgeconv.quantize import excerpt, factors, localise
-from edgeconv.quantize.graph import Graph
+from edgeconv.metrics.layer_errors import Ratio
+from edgeconv.parity.layers import excerpt
+from edgeconv.quantize.params import factors
+from edgeconv.quantize.recovery import localise
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 def results(directory: Path) -> list[Any]:

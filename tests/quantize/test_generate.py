@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeconv.artifacts import TensorSpec
-from edgeconv.quantize.byte_grid import UNIT
-from edgeconv.quantize.data import generate_samples
-from edgeconv.roles import Kind, Role, role_of
+from edgeconv.core.artifacts import TensorSpec
+from edgeconv.core.roles import Kind, Role, role_of
+from edgeconv.samples.byte_grid import UNIT
+from edgeconv.samples.load import generate_samples
 
 
 def spec(name: str, *shape: int | None, dtype: str = "float32") -> TensorSpec:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Quantization, TensorSpec
-from edgeconv.errors import UsageError
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.images import Normalisation
-from edgeconv.quantize.input_scales import InputScale, input_scales, stated_ranges
-from edgeconv.quantize.qparams import Affine
+from edgeconv.core.artifacts import Array, Quantization, TensorSpec
+from edgeconv.core.errors import UsageError
+from edgeconv.quantize.params.input_scales import InputScale, input_scales, stated_ranges
+from edgeconv.quantize.params.qparams import Affine
+from edgeconv.samples.images import Normalisation
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _IMAGE = (1, 3, 8, 8)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

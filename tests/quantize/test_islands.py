@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array
-from edgeconv.errors import InvalidData
+from edgeconv.core.artifacts import Array
+from edgeconv.core.errors import InvalidData
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _RNG = np.random.default_rng(3)
 _ROWS: list[list[Array]] = [[_RNG.normal(size=(1, 6, 8)).astype(np.float32) * 2] for _ in range(16)]

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv import tflite
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.joins import NO_PIECE, find
+from edgeconv.quantize.joins.joins import NO_PIECE, find
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 from tests.quantize.conftest import FloatModel, run
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeconv.layer_errors import LayerError, ranked
-from edgeconv.quantize import localise, static
-from edgeconv.quantize.calibrators import CALIBRATORS
-from edgeconv.quantize.graph import Graph
+from edgeconv.metrics.layer_errors import LayerError, ranked
+from edgeconv.quantize.recovery import localise
+from edgeconv.quantize.rewrite import static
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS
+from edgeconv.tflite.graph import Graph
 
 
 def errors(lab: Any, artifact: Any, rows: Any, **more: Any) -> dict[str, LayerError]:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.quantize.graph import Graph
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 LOWEST = [-1e4, -1e9, float(np.finfo(np.float32).min)]
 HEADS, LENGTH = 4, 8

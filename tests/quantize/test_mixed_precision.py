@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.errors import UsageError
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import Rule, keep
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.core.errors import UsageError
+from edgeconv.quantize.rules.precision import Rule, keep
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _RNG = np.random.default_rng(11)
 _ROWS = [[_RNG.normal(size=(1, 8, 8, 4)).astype(np.float32)] for _ in range(8)]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.lower import LOWERED
-from edgeconv.quantize.rules import INT16_FIXED, INT16_VERSIONS, RULES
+from edgeconv.core.artifacts import Array
+from edgeconv.quantize.rewrite.lower import LOWERED
+from edgeconv.quantize.rules.table import INT16_FIXED, INT16_VERSIONS, RULES
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _ROWS = 12
 _IMAGE = (1, 6, 8, 4)

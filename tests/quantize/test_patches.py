@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.recovery.patches import Window
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 @pytest.mark.parametrize("padding", [0, 1])

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from edgeconv import convert, tflite
-from edgeconv.convert.torch_files import load_exported_program
-from edgeconv.quantize.graph import Graph
+from edgeconv import convert
+from edgeconv.convert.torch.files import load_exported_program
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _PROGRAM = Path(__file__).parent / "data" / "pt2e.pt2"
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from edgeconv import convert, tflite
-from edgeconv.artifacts import Array
-from edgeconv.errors import UsageError
+from edgeconv import convert
+from edgeconv.core.artifacts import Array
+from edgeconv.core.errors import UsageError
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.qdq import Scales, read_scales
-from edgeconv.quantize.qparams import Affine
+from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.rewrite.qdq import Scales, read_scales
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _ROWS = [
     [np.random.default_rng(seed).normal(size=(1, 4, 4, 2)).astype(np.float32)] for seed in (1, 2)

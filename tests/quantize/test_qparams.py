@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.qparams import (
+from edgeconv.core.artifacts import Array
+from edgeconv.quantize.params.qparams import (
     Affine,
     Range,
     bias_scales,

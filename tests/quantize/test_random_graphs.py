@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import Rule
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.quantize.rules.precision import Rule
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _Shape = tuple[int, int, int]
 _UNARY = ("ABS", "HARD_SWISH", "LOGISTIC", "NEG", "RELU", "RELU6", "SQUARE", "TANH")

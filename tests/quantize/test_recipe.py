@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.errors import InvalidData, UsageError
-from edgeconv.options import ConvertOptions
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.recipe import read, rules_of
+from edgeconv.core.errors import InvalidData, UsageError
+from edgeconv.core.options import ConvertOptions
+from edgeconv.quantize.rules.recipe import read, rules_of
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _TOML = """
 [[rule]]

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.quantize import effort, recover
-from edgeconv.quantize.calibrators import CALIBRATORS
-from edgeconv.quantize.evidence import Gain, student
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.judge import Figures, Judge
-from edgeconv.quantize.qparams import Range
+from edgeconv.quantize.params.qparams import Range
+from edgeconv.quantize.recovery import effort, recover
 from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.evidence import Gain, student
 from edgeconv.quantize.recovery.headroom import Growing, eased
+from edgeconv.quantize.recovery.judge import Figures, Judge
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 def wide(lab: Any, seed: int = 0) -> Draft:

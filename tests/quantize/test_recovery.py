@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array
-from edgeconv.errors import UsageError
-from edgeconv.quantize import localise, recover, weights_apart
-from edgeconv.quantize.calibrators import CALIBRATORS
+from edgeconv.core.artifacts import Array
+from edgeconv.core.errors import UsageError
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import Precision, keep
-from edgeconv.quantize.recovery import RECOVERIES, clipping
+from edgeconv.quantize.recovery import RECOVERIES, clipping, localise, recover
 from edgeconv.quantize.recovery.base import Draft
 from edgeconv.quantize.recovery.clipping import Clipping, effort
+from edgeconv.quantize.rules.precision import Precision, keep
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite import weights_apart
+from edgeconv.tflite.graph import Graph
 
 _NAMES = {method.name for method in RECOVERIES}
 

@@ -18,15 +18,16 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.convert.onnx_to_saved_model import build, load_graph
 from edgeconv.convert.ops import default_registry
-from edgeconv.convert.saved_model_to_tflite import convert
-from edgeconv.quantize import engine, index_path
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.index_errors import INDEX_SLOTS
-from edgeconv.quantize.runs import Runner
+from edgeconv.convert.saved_model.to_tflite import convert
+from edgeconv.convert.saved_model.translate import build, load_graph
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.quantize import engine
+from edgeconv.quantize.islands import index_path
+from edgeconv.quantize.islands.index_errors import INDEX_SLOTS
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
+from edgeconv.tflite.run import Runner
 
 Feeds = list[dict[str, Array]]
 Case = Callable[[], tuple[onnx.ModelProto, Feeds]]

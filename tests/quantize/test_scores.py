@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.quantize.calibrate import watch
-from edgeconv.quantize.calibrators import Seen
-from edgeconv.quantize.calibrators.minmax import minmax
-from edgeconv.quantize.calibrators.mse import mse
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.scores import mark, rare
+from edgeconv.quantize.statistics.calibrate import watch
+from edgeconv.quantize.statistics.calibrators import Seen
+from edgeconv.quantize.statistics.calibrators.minmax import minmax
+from edgeconv.quantize.statistics.calibrators.mse import mse
+from edgeconv.quantize.statistics.scores import mark, rare
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 from tests.quantize.conftest import FloatModel
 
 _PLACES = 4000

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.errors import UsageError
-from edgeconv.options import MaxDrop
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import MaxDrop
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 def _weights(*shape: int, seed: int = 8) -> Array:

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.errors import WorkerCrashed
-from edgeconv.quantize import suspect
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.qparams import Affine
-from edgeconv.tflite import load, save
-from edgeconv.toolchain import suspects
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.core.errors import WorkerCrashed
+from edgeconv.quantize.params.qparams import Affine
+from edgeconv.tflite.file import load, save
+from edgeconv.tflite.graph import Graph
+from edgeconv.toolchain.runtimes import suspect, suspects
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 
 def _model(lab: Any, result: float) -> Any:

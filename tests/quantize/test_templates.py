@@ -17,8 +17,8 @@ from ai_edge_litert.schema_py_generated import (
     SubGraphT,
 )
 
-from edgeconv import tflite
-from edgeconv.quantize.templates import Templates
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.templates import Templates
 
 
 def quantized(scale: float, zero_point: int) -> QuantizationParametersT:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.weights import WEIGHT_RULES
+from edgeconv.core.artifacts import Array
+from edgeconv.quantize.rewrite.weights import WEIGHT_RULES
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 def _weights(*shape: int) -> Array:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeconv import tflite
-from edgeconv.quantize import whole
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.qparams import Affine, Range
+from edgeconv.quantize.params.qparams import Affine, Range
+from edgeconv.quantize.rules import whole
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 
 def _step(model: Any, output: int) -> float | None:

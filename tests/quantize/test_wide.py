@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array
-from edgeconv.quantize.calibrators import CALIBRATORS, Seen
-from edgeconv.quantize.calibrators.roomy import Roomy
+from edgeconv.core.artifacts import Array
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.graph import Graph
 from edgeconv.quantize.recovery import RECOVERIES
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS, Seen
+from edgeconv.quantize.statistics.calibrators.roomy import Roomy
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _NAMES = {method.name for method in RECOVERIES}
 

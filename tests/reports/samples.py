@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeconv.layer_errors import LayerError
-from edgeconv.layers.entries import with_layers
-from edgeconv.layers.measure import StageLayers
+from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.parity.layers.entries import with_layers
+from edgeconv.parity.layers.measure import StageLayers
 
 FIGURES = {
     "name": "score",

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from edgeconv import report
+from edgeconv.reports import text as report
 from edgeconv.reports.html import render_html
 from edgeconv.reports.junit import render_junit
 from edgeconv.reports.markdown import render_markdown

@@ -9,7 +9,7 @@ import re
 import numpy as np
 from PIL import Image
 
-from edgeconv.artifacts import Array
+from edgeconv.core.artifacts import Array
 from edgeconv.reports.html import render_html
 from edgeconv.reports.pictures import sample_rows
 from tests.reports.samples import reports_with_layers

@@ -14,8 +14,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 import edgeconv
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.bundle import MANIFEST, VECTORS, describe_file
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.bundle import MANIFEST, VECTORS, describe_file
 
 LAYERS = 1000
 VECTORS_KEPT = (10, 100)

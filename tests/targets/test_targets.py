@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgeconv import targets
-from edgeconv.errors import UsageError
-from edgeconv.options import ConvertOptions
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import ConvertOptions
 
 
 @pytest.mark.parametrize("name", targets.names())

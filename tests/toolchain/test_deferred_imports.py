@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import edgeconv
-from edgeconv.toolchain.deferred_imports import Deferring
+from edgeconv.toolchain.worker.deferred_imports import Deferring
 
 
 @pytest.fixture
@@ -58,15 +58,15 @@ def test_modules_that_do_not_exist_are_still_missing(package: Path) -> None:
 
 _CONVERTS = """
 import sys
-from edgeconv.toolchain.deferred_imports import defer_tensorflow
+from edgeconv.toolchain.worker.deferred_imports import defer_tensorflow
 defer_tensorflow()
-import edgeconv.convert.onnx_to_saved_model, edgeconv.convert.saved_model_to_tflite
+import edgeconv.convert.saved_model.translate, edgeconv.convert.saved_model.to_tflite
 import tensorflow as tf
 assert float(tf.nn.relu(tf.constant(-1.0))) == 0 and float(tf.math.abs(tf.constant(-1.0))) == 1
 for name in ("tensorflow.python.keras.engine", "sympy.core", "tensorflow.python.tpu.tpu_embedding"):
     assert name not in sys.modules, name
-import edgeconv.convert.single_batch, edgeconv.toolchain.runtimes.tensorflow
-edgeconv.toolchain.runtimes.tensorflow.Interpreter, edgeconv.convert.single_batch.OpResolverType
+import edgeconv.convert.saved_model.single_batch, edgeconv.toolchain.runtimes.tensorflow
+edgeconv.toolchain.runtimes.tensorflow.Interpreter, edgeconv.convert.saved_model.single_batch.OpResolverType
 import sympy
 assert sympy.sympify("a + a") == 2 * sympy.Symbol("a")
 """

@@ -10,15 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.errors import LimitExceeded, UsageError
-from edgeconv.options import parse_memory
-from edgeconv.toolchain.limits import IN_WORKER, default_memory, memory_of, processor_time, reading
-from edgeconv.toolchain.worker import Worker
+from edgeconv.core.errors import LimitExceeded, UsageError
+from edgeconv.core.options import parse_memory
+from edgeconv.toolchain.worker.limits import (
+    IN_WORKER,
+    default_memory,
+    memory_of,
+    processor_time,
+    reading,
+)
+from edgeconv.toolchain.worker.process import Worker
 
 MB = 1 << 20
 FUNCTIONS = """
 import os, time
-from edgeconv.toolchain.limits import processor_time, reading
+from edgeconv.toolchain.worker.limits import processor_time, reading
 
 def grow(size, seconds=30):
     kept = []

@@ -11,16 +11,16 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Arrays, Artifact, Format, TensorSpec
-from edgeconv.convert.onnx_file import open_onnx
-from edgeconv.errors import LimitExceeded, NoRuntime
-from edgeconv.job import Job
-from edgeconv.options import ConvertOptions
-from edgeconv.pipeline import convert
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.convert.onnx.file import open_onnx
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Arrays, Artifact, Format, TensorSpec
+from edgeconv.core.errors import LimitExceeded, NoRuntime
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
+from edgeconv.parity.check import Verifier
+from edgeconv.pipeline.run import convert
 from edgeconv.toolchain.runtimes import RUNTIMES
-from edgeconv.verification import Verifier
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 # onnxruntime 1.2x: "Batchwise recurrent operations (layout == 1) are not supported".
 GRU = """<ir_version: 8, opset_import: ["": 17]>

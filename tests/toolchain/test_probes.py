@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.deploy.check import notes_on
+from edgeconv.deployment.check import notes_on
 from edgeconv.toolchain import probes
 from edgeconv.toolchain.device import probe
 from edgeconv.toolchain.device.job import Found
 from edgeconv.toolchain.environments.specs import find
-from edgeconv.toolchain.worker import Worker
+from edgeconv.toolchain.worker.process import Worker
 
 # The metadata of the package that PyPI has under that name.
 PYPI = """Metadata-Version: 2.1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.toolchain import resident
-from edgeconv.toolchain.resident import Frugal, give_back_libraries
+from edgeconv.toolchain.worker import resident
+from edgeconv.toolchain.worker.resident import Frugal, give_back_libraries
 
 
 def _told() -> bool:
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not _told(), reason="this system does not say wh
 
 _LARGE = """
 import sys
-from edgeconv.toolchain.resident import Frugal, give_back_libraries, mapped_files
+from edgeconv.toolchain.worker.resident import Frugal, give_back_libraries, mapped_files
 import numpy as np, scipy.linalg, onnxruntime
 a = np.random.default_rng(0).standard_normal((64, 64))
 expected = scipy.linalg.inv(a), np.linalg.svd(a)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv import parity
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Arrays, Artifact, Format, Quantization, TensorSpec
-from edgeconv.errors import EdgeconvError, InvalidData, InvalidModel
-from edgeconv.toolchain.pool import WorkerPool
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Arrays, Artifact, Format, Quantization, TensorSpec
+from edgeconv.core.errors import EdgeconvError, InvalidData, InvalidModel
+from edgeconv.metrics import parity
 from edgeconv.toolchain.runtimes import RUNTIMES
+from edgeconv.toolchain.worker.pool import WorkerPool
 
 SPECS = (TensorSpec.plain("a", (1, 3), "float32"), TensorSpec.plain("b", (1, 3), "float32"))
 OUTPUTS = (
@@ -33,7 +33,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[Format, Artifact
     import onnx
     import tensorflow as tf
 
-    from edgeconv.convert import saved_model_to_tflite
+    from edgeconv.convert.saved_model import to_tflite as saved_model_to_tflite
 
     directory = tmp_path_factory.mktemp("runtimes")
     text = """<ir_version: 8, opset_import: ["": 17]>

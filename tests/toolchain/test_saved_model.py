@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from edgeconv.errors import InvalidModel
+from edgeconv.core.errors import InvalidModel
 from edgeconv.toolchain.runtimes import saved_model
 
 SPEC = tf.TensorSpec([1, 4], tf.float32, name="x")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.errors import (
+from edgeconv.core.errors import (
     InvalidModel,
     ToolMissing,
     UnsupportedModel,
@@ -21,13 +21,13 @@ from edgeconv.errors import (
     WorkerError,
     WorkerTimeout,
 )
-from edgeconv.toolchain import worker as module
-from edgeconv.toolchain.pool import WorkerKind, WorkerPool
-from edgeconv.toolchain.worker import Worker
+from edgeconv.toolchain.worker import process as module
+from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
+from edgeconv.toolchain.worker.process import Worker
 
 FUNCTIONS = """
 import ctypes, errno, os, sys, time
-from edgeconv.errors import InvalidModel, UnsupportedModel, UnsupportedNode
+from edgeconv.core.errors import InvalidModel, UnsupportedModel, UnsupportedNode
 
 def add(a, b, progress=None):
     if progress:
@@ -178,7 +178,7 @@ def test_a_call_that_hangs_is_stopped_with_its_children(tmp_path: Path) -> None:
 
 def test_a_worker_does_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "from edgeconv.toolchain.worker import Worker\n"
+        "from edgeconv.toolchain.worker.process import Worker\n"
         f"Worker('t').call('worker_functions:child', path={str(tmp_path / 'pids')!r})"
     )
     parent = subprocess.Popen([sys.executable, "-c", code])

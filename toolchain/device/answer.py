@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from edgeconv.errors import WorkerError
+from edgeconv.core.errors import WorkerError
 
 MARK = b"EDGECONV "
 LINE_BYTES = 4 << 20

@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.errors import InvalidData, ToolMissing, UsageError, WorkerError
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.core.errors import InvalidData, ToolMissing, UsageError, WorkerError
 from edgeconv.toolchain.device.answer import (
     NotUnderstood,
     clean,

@@ -9,8 +9,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from edgeconv.errors import LimitExceeded, WorkerTimeout
-from edgeconv.scratch import scratch_directory
+from edgeconv.core.errors import LimitExceeded, WorkerTimeout
+from edgeconv.core.scratch import scratch_directory
 from edgeconv.toolchain.device.job import (
     RESULTS,
     RUNNER,
@@ -23,8 +23,8 @@ from edgeconv.toolchain.device.job import (
 )
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS
-from edgeconv.toolchain.limits import TooMuchMemory, within
-from edgeconv.toolchain.switches import SWITCHES
+from edgeconv.toolchain.worker.limits import TooMuchMemory, within
+from edgeconv.toolchain.worker.switches import SWITCHES
 
 WHERE = "this machine"
 

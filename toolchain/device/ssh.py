@@ -22,9 +22,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edgeconv.disk import sha256_of
-from edgeconv.errors import EdgeconvError, ToolMissing, UsageError, WorkerError, WorkerTimeout
-from edgeconv.scratch import scratch_directory
+from edgeconv.core.disk import sha256_of
+from edgeconv.core.errors import EdgeconvError, ToolMissing, UsageError, WorkerError, WorkerTimeout
+from edgeconv.core.scratch import scratch_directory
 from edgeconv.toolchain.device.answer import NotUnderstood, Said, read_stream
 from edgeconv.toolchain.device.job import (
     RESULTS,

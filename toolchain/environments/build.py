@@ -12,10 +12,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from edgeconv.errors import ToolMissing, UsageError, WorkerError
+from edgeconv.core.errors import ToolMissing, UsageError, WorkerError
 from edgeconv.toolchain.environments.manage import interpreter_of
 from edgeconv.toolchain.environments.specs import Environment, find
-from edgeconv.toolchain.worker import ProgressCallback
+from edgeconv.toolchain.worker.process import ProgressCallback
 
 _VERSION = "import json, sys; print(json.dumps([sys.implementation.name, *sys.version_info[:3]]))"
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv.errors import EdgeconvError, ToolMissing
+from edgeconv.core.errors import EdgeconvError, ToolMissing
 from edgeconv.toolchain.environments.home import home
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS, Environment, find
-from edgeconv.toolchain.worker import ProgressCallback, Worker
+from edgeconv.toolchain.worker.process import ProgressCallback, Worker
 
 _MARKER = "edgeconv-complete.json"
 _MOST_SECONDS = 3600.0

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from edgeconv.errors import ConversionError, InvalidModel, WorkerCrashed, WorkerError
-from edgeconv.scratch import scratch_directory
-from edgeconv.toolchain.switches import SWITCHES
+from edgeconv.core.errors import ConversionError, InvalidModel, WorkerCrashed, WorkerError
+from edgeconv.core.scratch import scratch_directory
+from edgeconv.toolchain.worker.switches import SWITCHES
 
 _SCRIPTS = Path(__file__).with_name("scripts")
 _TAIL = 4000

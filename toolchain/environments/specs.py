@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeconv.errors import UsageError
+from edgeconv.core.errors import UsageError
 
 _LOCKS = Path(__file__).resolve().parents[1] / "locks"
 

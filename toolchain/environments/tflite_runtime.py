@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeconv import tflite
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Array
-from edgeconv.errors import WorkerError
-from edgeconv.scratch import scratch_directory
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Array
+from edgeconv.core.errors import WorkerError
+from edgeconv.core.scratch import scratch_directory
+from edgeconv.tflite import file as tflite
 from edgeconv.toolchain.environments.process import call
 
 ENVIRONMENT = "tflite-runtime"

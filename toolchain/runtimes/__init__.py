@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edgeconv.artifacts import Format
-from edgeconv.toolchain.pool import WorkerKind
+from edgeconv.core.artifacts import Format
+from edgeconv.toolchain.worker.pool import WorkerKind
 
 Runtimes = Mapping[Format, tuple[WorkerKind, str]]
 """The worker and the worker function that run files of each format."""

@@ -7,15 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
-from edgeconv.errors import InvalidModel
-from edgeconv.toolchain.runtimes.samples import (
-    check_names,
-    check_tensor,
-    run_samples,
-    thread_count,
-)
-from edgeconv.toolchain.worker import ProgressCallback
+from edgeconv.core.artifacts import Array, Arrays, Artifact, TensorSpec
+from edgeconv.core.errors import InvalidModel
+from edgeconv.toolchain.runtimes.samples import check_names, check_tensor, run_samples, thread_count
+from edgeconv.toolchain.worker.process import ProgressCallback
 
 
 def run_interpreter(

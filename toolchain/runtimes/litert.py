@@ -8,7 +8,7 @@ from typing import Any
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeconv.toolchain.runtimes.interpreters import run_interpreter
-from edgeconv.toolchain.worker import ProgressCallback
+from edgeconv.toolchain.worker.process import ProgressCallback
 
 
 def run(

@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from edgeconv.artifacts import Array, Arrays, Artifact
-from edgeconv.errors import InvalidModel, LimitExceeded, NoRuntime
-from edgeconv.toolchain.reference_ops import CORRECTED
+from edgeconv.core.artifacts import Array, Arrays, Artifact
+from edgeconv.core.errors import InvalidModel, LimitExceeded, NoRuntime
 from edgeconv.toolchain.runtimes import ONNX_REFERENCE
+from edgeconv.toolchain.runtimes.reference_ops import CORRECTED
 from edgeconv.toolchain.runtimes.samples import run_samples
-from edgeconv.toolchain.worker import ProgressCallback
+from edgeconv.toolchain.worker.process import ProgressCallback
 
 
 def run(

@@ -8,10 +8,10 @@ from typing import Any
 
 import onnxruntime
 
-from edgeconv.artifacts import Array, Arrays, Artifact
+from edgeconv.core.artifacts import Array, Arrays, Artifact
 from edgeconv.toolchain.runtimes import onnx_reference
 from edgeconv.toolchain.runtimes.samples import check_names, run_samples, thread_count
-from edgeconv.toolchain.worker import ProgressCallback
+from edgeconv.toolchain.worker.process import ProgressCallback
 
 _log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Array, Arrays, Artifact, TensorSpec
-from edgeconv.errors import InvalidData, InvalidModel
-from edgeconv.states import State, unroll
-from edgeconv.toolchain.worker import ProgressCallback
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Array, Arrays, Artifact, TensorSpec
+from edgeconv.core.errors import InvalidData, InvalidModel
+from edgeconv.core.states import State, unroll
+from edgeconv.toolchain.worker.process import ProgressCallback
 
 # More threads gain little on one sample and take the cores of the stages that run beside.
 _MOST_THREADS = 4

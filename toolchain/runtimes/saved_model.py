@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from edgeconv.errors import InvalidModel
+from edgeconv.core.errors import InvalidModel
 
 _SHOWN = 5
 _CHECKPOINT = re.compile(r"__inference__traced_(?:save|restore)_\d+")

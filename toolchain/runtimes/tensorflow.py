@@ -10,12 +10,12 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.lite.python.interpreter import Interpreter
 
-from edgeconv.artifacts import Array, Arrays, Artifact, Format, TensorSpec
-from edgeconv.errors import InvalidModel
+from edgeconv.core.artifacts import Array, Arrays, Artifact, Format, TensorSpec
+from edgeconv.core.errors import InvalidModel
 from edgeconv.toolchain.runtimes import saved_model
 from edgeconv.toolchain.runtimes.interpreters import run_interpreter
 from edgeconv.toolchain.runtimes.samples import check_names, check_tensor, run_samples
-from edgeconv.toolchain.worker import ProgressCallback
+from edgeconv.toolchain.worker.process import ProgressCallback
 
 _SIGNATURE = "serving_default"
 

@@ -6,15 +6,15 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Artifact
-from edgeconv.errors import InvalidModel
-from edgeconv.scratch import scratch_directory
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import InvalidModel
+from edgeconv.core.scratch import scratch_directory
 from edgeconv.toolchain.environments import tflite_runtime
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS
-from edgeconv.toolchain.op_versions import newer_operators
 from edgeconv.toolchain.runtimes.interpreters import check_details
+from edgeconv.toolchain.runtimes.op_versions import newer_operators
 from edgeconv.toolchain.runtimes.samples import check_feeds, thread_count
 
 

@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv import tflite
-from edgeconv.errors import CompilerError, NothingMapped, error_from_dict
-from edgeconv.scratch import scratch_directory
+from edgeconv.core.errors import CompilerError, NothingMapped, error_from_dict
+from edgeconv.core.scratch import scratch_directory
 from edgeconv.targets.coral.compiler.compile import compile_model
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.options import CompileOptions
+from edgeconv.tflite import file as tflite
 
 Progress = Callable[[int, int], None]
 """Told (done, total) after each run of the compiler."""

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv import tflite
-from edgeconv.errors import BadCompilerOutput, InvalidModel
-from edgeconv.targets.coral import graph
-from edgeconv.targets.coral.package import CUSTOM_OP, Package, packages
-from edgeconv.targets.coral.predict import CPU, EDGETPU, predict_view
+from edgeconv.core.errors import BadCompilerOutput, InvalidModel
+from edgeconv.targets.coral.placement.package import CUSTOM_OP, Package, packages
+from edgeconv.targets.coral.placement.predict import CPU, EDGETPU, predict_view
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite import view as graph
 
 
 @dataclass(frozen=True, slots=True)

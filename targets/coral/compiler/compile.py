@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeconv import tflite
-from edgeconv.errors import (
+from edgeconv.core.errors import (
     BadCompilerOutput,
     CompilerCrashed,
     CompilerRefused,
@@ -29,7 +28,8 @@ from edgeconv.targets.coral.compiler.find import Compiler, require
 from edgeconv.targets.coral.compiler.options import CompileOptions
 from edgeconv.targets.coral.compiler.report import ModelReport, Report, parse
 from edgeconv.targets.coral.compiler.run import Finished, run, version_of
-from edgeconv.targets.coral.package import packages
+from edgeconv.targets.coral.placement.package import packages
+from edgeconv.tflite import file as tflite
 
 _LAST_LINE = "Compilation failed!"
 _SEGFAULT_STATUS = 128 + signal.SIGSEGV

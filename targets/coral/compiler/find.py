@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeconv.errors import ToolMissing, UsageError
+from edgeconv.core.errors import ToolMissing, UsageError
 
 PROGRAM = "edgetpu_compiler"
 VARIABLE = "EDGECONV_EDGETPU_COMPILER"

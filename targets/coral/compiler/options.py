@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeconv.errors import UsageError
-from edgeconv.targets.coral.ops import NEWEST_RUNTIME, OLDEST_RUNTIME
+from edgeconv.core.errors import UsageError
+from edgeconv.targets.coral.placement.ops import NEWEST_RUNTIME, OLDEST_RUNTIME
 
 _TIMED = 16
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from edgeconv.errors import CompilerCrashed, CompilerTimeout, ToolMissing
-from edgeconv.scratch import scratch_directory
+from edgeconv.core.errors import CompilerCrashed, CompilerTimeout, ToolMissing
+from edgeconv.core.scratch import scratch_directory
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.report import parse
-from edgeconv.toolchain.limits import TooMuchMemory, within
+from edgeconv.toolchain.worker.limits import TooMuchMemory, within
 
 _OUTPUT_LIMIT = 4 * 1024 * 1024
 _PATIENCE = 60.0

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeconv.quantize.graph import Graph
 from edgeconv.targets.coral.legalise.moves import canonical
 from edgeconv.targets.coral.legalise.rewrite import NONE, GraphRewrite, Site, values
-from edgeconv.tflite import OperatorT
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 Channel = tuple[int, int]
 """A channel of a tensor that is not moved: the tensor and the place in it."""

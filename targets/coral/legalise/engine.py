@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeconv import tflite
-from edgeconv.artifacts import Artifact, Format, TensorSpec
-from edgeconv.errors import ConversionError
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import Origins
+from edgeconv.core.artifacts import Artifact, Format, TensorSpec
+from edgeconv.core.errors import ConversionError
+from edgeconv.quantize.rules.precision import Origins
 from edgeconv.targets.coral.legalise import REWRITES, reshapes, tail, versions
-from edgeconv.tflite import OperatorT
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 STAGE = "legalise for coral"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeconv.quantize.graph import Graph
 from edgeconv.targets.coral.legalise.rewrite import GraphRewrite
+from edgeconv.tflite.graph import Graph
 
 _SLOTS = {
     "PAD": (1,), "PADV2": (1,), "MIRROR_PAD": (1,), "RESHAPE": (1,), "TRANSPOSE": (1,),

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from edgeconv.artifacts import Array
+from edgeconv.core.artifacts import Array
 from edgeconv.targets.coral.legalise.rewrite import NONE, Rewrite, Site, values
 
 

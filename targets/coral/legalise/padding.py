@@ -10,16 +10,10 @@ from __future__ import annotations
 
 from ai_edge_litert.schema_py_generated import MirrorPadMode
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.targets.coral.legalise.rewrite import (
-    VALID,
-    GraphRewrite,
-    Rewrite,
-    Site,
-    values,
-)
-from edgeconv.tflite import OperatorT
+from edgeconv.core.artifacts import Array
+from edgeconv.targets.coral.legalise.rewrite import VALID, GraphRewrite, Rewrite, Site, values
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 _INFINITE = 1e4
 _MOST_ROWS = 64

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgeconv.quantize.graph import Graph
-from edgeconv.tflite import OperatorT
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 
 def merge(graph: Graph) -> None:

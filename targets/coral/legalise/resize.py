@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from edgeconv.artifacts import Array
+from edgeconv.core.artifacts import Array
 from edgeconv.targets.coral.legalise.padding import surround
 from edgeconv.targets.coral.legalise.rewrite import NONE, VALID, Rewrite, Site
 from edgeconv.targets.coral.legalise.tail import leads_to_weights

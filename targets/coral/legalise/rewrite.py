@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from edgeconv.artifacts import Array
-from edgeconv.quantize.graph import Graph
-from edgeconv.tflite import OperatorT
+from edgeconv.core.artifacts import Array
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 NONE = schema.ActivationFunctionType.NONE
 RELU = schema.ActivationFunctionType.RELU

@@ -10,10 +10,10 @@ import copy
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 
-from edgeconv.errors import UsageError
-from edgeconv.quantize.graph import Graph
-from edgeconv.quantize.precision import Origins, names_of
-from edgeconv.tflite import OperatorT
+from edgeconv.core.errors import UsageError
+from edgeconv.quantize.rules.precision import Origins, names_of
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 AUTO = "auto"
 """The name that stands for whatever the Edge TPU does not map at the end of the model."""

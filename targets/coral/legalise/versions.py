@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgeconv.quantize.graph import Graph
 from edgeconv.targets.coral.legalise.rewrite import NONE
-from edgeconv.tflite import OperatorT
+from edgeconv.tflite.file import OperatorT
+from edgeconv.tflite.graph import Graph
 
 
 def lower(graph: Graph) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.errors import UnsupportedModel
+from edgeconv.core.errors import UnsupportedModel
 
 
 def test_grouped_heads_are_not_repeated(assert_parity: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgeconv.errors import UnsupportedModel
+from edgeconv.core.errors import UnsupportedModel
 
 BRANCHES = """then_branch = t () => (float[1,2,3,4] a) { a = Relu(x) },
     else_branch = e () => (float[1,2,3,4] b) <float two = {2}> { c = Mul(x, two) b = Neg(c) }"""

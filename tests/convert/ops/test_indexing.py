@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.errors import UnsupportedModel
+from edgeconv.core.errors import UnsupportedModel
 
 DTYPES = ["float", "int32", "int64", "int8", "uint8", "bool"]
 

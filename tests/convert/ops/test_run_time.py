@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edgeconv.errors import UnsupportedModel
+from edgeconv.core.errors import UnsupportedModel
 
 REDUCTIONS = [
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSumSquare",

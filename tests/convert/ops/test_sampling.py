@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgeconv.errors import UnsupportedModel
+from edgeconv.core.errors import UnsupportedModel
 
 MODES = ["linear", "nearest", "cubic"]
 PADDINGS = ["zeros", "border", "reflection"]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeconv.errors import UnsupportedModel
+from edgeconv.core.errors import UnsupportedModel
 
 DTYPES = ["float", "int32", "int64", "int8", "uint8", "bool"]
 BOUNDS = st.integers(-9, 9) | st.sampled_from([2**31 - 1, -(2**31), 2**63 - 1, -(2**63)])

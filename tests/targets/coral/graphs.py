@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array
-from edgeconv.targets.coral.graph import Op, Tensor, View
+from edgeconv.core.artifacts import Array
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.view import Op, Tensor, View
 
 
 class Graph:

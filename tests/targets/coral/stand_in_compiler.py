@@ -131,7 +131,7 @@ def _refuse(text: str) -> int:
 
 
 def _has(model: Path, name: str) -> bool:
-    from edgeconv import tflite  # takes a second, which most scenarios do not need
+    from edgeconv.tflite import file as tflite  # takes a second, which most scenarios do not need
 
     content = tflite.load(model)
     return any(tflite.operator_name(content, op) == name for op in content.subgraphs[0].operators)
@@ -170,7 +170,7 @@ def _content(scenario: str, model: Path, status: str) -> bytes:
 
 
 def _pretended(model: Path, compiled: bytes) -> bytes:
-    from edgeconv import tflite
+    from edgeconv.tflite import file as tflite
 
     content, pair = tflite.load(model), tflite.parse(compiled)
     graph, custom = content.subgraphs[0], pair.subgraphs[0].operators[0]

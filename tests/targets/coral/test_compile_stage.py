@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from edgeconv import convert, targets
-from edgeconv.artifacts import Artifact, Format, TensorSpec
-from edgeconv.errors import CompilerRefused, UsageError
-from edgeconv.options import ConvertOptions
+from edgeconv.core.artifacts import Artifact, Format, TensorSpec
+from edgeconv.core.errors import CompilerRefused, UsageError
+from edgeconv.core.options import ConvertOptions
 from edgeconv.targets.coral import compile_stage
 from edgeconv.targets.coral.compile_stage import Compile
 from edgeconv.targets.coral.compiler.find import VARIABLE
-from edgeconv.toolchain.pool import WorkerPool
-from edgeconv.toolchain.stage import StageContext
+from edgeconv.toolchain.worker.pool import WorkerPool
+from edgeconv.toolchain.worker.stage import StageContext
 from tests.targets.coral import pairs
 from tests.targets.coral.conftest import StandIn
 

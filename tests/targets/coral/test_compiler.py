@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv import tflite
-from edgeconv.errors import (
+from edgeconv.core.errors import (
     BadCompilerOutput,
     CompilerCrashed,
     CompilerError,
@@ -25,6 +24,7 @@ from edgeconv.targets.coral.compiler.compile import compile_model, compile_model
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.options import CompileOptions
 from edgeconv.targets.coral.compiler.run import version_of
+from edgeconv.tflite import file as tflite
 from tests.targets.coral import pairs
 from tests.targets.coral.conftest import StandIn
 

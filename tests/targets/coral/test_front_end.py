@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.quantize.rules import COMPARISONS, RULES, Scaling
-from edgeconv.targets.coral.front_end import LEFT_FLOAT, known_versions
+from edgeconv.core.artifacts import Array, Artifact
+from edgeconv.quantize.rules.table import COMPARISONS, RULES, Scaling
 from edgeconv.targets.coral.legalise.engine import legalise
-from edgeconv.targets.coral.predict import predict
+from edgeconv.targets.coral.placement.front_end import LEFT_FLOAT, known_versions
+from edgeconv.targets.coral.placement.predict import predict
 from edgeconv.targets.coral.target import Coral
+from edgeconv.tflite import file as tflite
 from tests.quantize.conftest import Lab
 from tests.quantize.test_op_rules import CASES
 

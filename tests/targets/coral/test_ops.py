@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.targets.coral.graph import Op
-from edgeconv.targets.coral.ops import REWRITES, RULES, refusal
+from edgeconv.targets.coral.placement.ops import REWRITES, RULES, refusal
+from edgeconv.tflite.view import Op
 from tests.targets.coral.graphs import Graph
 
 _Image = (1, 8, 8, 4)

@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv import tflite
-from edgeconv.errors import InvalidModel
-from edgeconv.targets.coral.flatbuffer import Damaged
-from edgeconv.targets.coral.package import EXECUTION_ONLY, PARAMETER_CACHING, decode, packages
+from edgeconv.core.errors import InvalidModel
+from edgeconv.targets.coral.placement.package import (
+    EXECUTION_ONLY,
+    PARAMETER_CACHING,
+    decode,
+    packages,
+)
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.flatbuffer import Damaged
 from tests.targets.coral import pairs
 
 _MODEL = tflite.load(pairs.SMALL / "compiled.tflite")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv.targets.coral.parameters import CACHE_BYTES, parameter_bytes
-from edgeconv.targets.coral.predict import first_partition, predict, predict_view
+from edgeconv.targets.coral.placement.parameters import CACHE_BYTES, parameter_bytes
+from edgeconv.targets.coral.placement.predict import first_partition, predict, predict_view
 from tests.targets.coral import pairs
 from tests.targets.coral.graphs import Graph
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from edgeconv import bundle, convert, targets, tflite
-from edgeconv.artifacts import Array
-from edgeconv.errors import UsageError
-from edgeconv.options import ConvertOptions
-from edgeconv.quantize.graph import Graph
-from edgeconv.report import render_text
+from edgeconv import convert, targets
+from edgeconv.core import bundle
+from edgeconv.core.artifacts import Array
+from edgeconv.core.errors import UsageError
+from edgeconv.core.options import ConvertOptions
+from edgeconv.reports.text import render_text
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 from tests.quantize.conftest import Lab
 
 CORAL = targets.find("coral")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from platformdirs import user_cache_path
 
-from edgeconv.errors import ToolMissing, UsageError, WorkerError
+from edgeconv.core.errors import ToolMissing, UsageError, WorkerError
 from edgeconv.toolchain.environments import manage
 from edgeconv.toolchain.environments.build import find_python
 from edgeconv.toolchain.environments.home import home

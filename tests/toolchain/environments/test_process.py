@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeconv.errors import WorkerCrashed
+from edgeconv.core.errors import WorkerCrashed
 from edgeconv.toolchain.environments.process import call
 
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.arrays import read_npz, write_npz
-from edgeconv.artifacts import Artifact, Format, TensorSpec
-from edgeconv.errors import InvalidModel, UsageError
+from edgeconv.core.arrays import read_npz, write_npz
+from edgeconv.core.artifacts import Artifact, Format, TensorSpec
+from edgeconv.core.errors import InvalidModel, UsageError
+from edgeconv.tflite import file as tflite
 from edgeconv.toolchain.environments import tflite_runtime
-from edgeconv.toolchain.op_versions import newer_operators, op_versions
 from edgeconv.toolchain.runtimes import runtimes_with
-from edgeconv.toolchain.worker import Worker
+from edgeconv.toolchain.runtimes.op_versions import newer_operators, op_versions
+from edgeconv.toolchain.worker.process import Worker
 
 RUNTIME = "tflite-runtime 2.14.0"
 X = np.array([[1.0, 2.0, 3.0, 4.0]], np.float32)

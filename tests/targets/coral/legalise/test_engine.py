@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Artifact
-from edgeconv.errors import ConversionError, UsageError
-from edgeconv.quantize.graph import Graph
+from edgeconv.core.artifacts import Artifact
+from edgeconv.core.errors import ConversionError, UsageError
 from edgeconv.targets.coral.legalise.engine import legalise
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _WINDOW = {"strideH": 1, "strideW": 1}
 

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeconv.artifacts import Artifact
+from edgeconv.core.artifacts import Artifact
 from edgeconv.targets.coral.legalise.engine import legalise
 from edgeconv.targets.coral.legalise.moves import canonical, rotations
 from tests.quantize.conftest import Lab

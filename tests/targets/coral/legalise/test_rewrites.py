@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv import tflite
-from edgeconv.artifacts import Array, Artifact
-from edgeconv.quantize.graph import Graph
+from edgeconv.core.artifacts import Array, Artifact
 from edgeconv.targets.coral.legalise import REWRITES
 from edgeconv.targets.coral.legalise.engine import legalise
-from edgeconv.targets.coral.predict import predict
+from edgeconv.targets.coral.placement.predict import predict
+from edgeconv.tflite import file as tflite
+from edgeconv.tflite.graph import Graph
 
 _IMAGE = (1, 6, 8, 4)
 _ROWS = 8

@@ -1,0 +1,1 @@
+"""ONNX files: read, checked, pinned, and what their graphs tell."""

@@ -1,0 +1,1 @@
+"""ONNX to SavedModel, and SavedModel to TFLite."""

@@ -1,0 +1,1 @@
+"""PyTorch models: read from files, guarded, decomposed, exported to ONNX."""

@@ -1,0 +1,1 @@
+"""The ground that operators are translated on: values, views of them, and the registry."""

@@ -1,0 +1,1 @@
+"""What everything rests on: artifacts, options, errors, files, streams."""

@@ -1,0 +1,118 @@
+"""Gates that a project keeps in a file: ``edgeconv.toml``, or ``pyproject.toml``.
+
+The file is the first one found in a directory or above it. A table ``[gates]``
+(``[tool.edgeconv.gates]`` in ``pyproject.toml``) holds limits for every stage, and a table within
+it those of one stage::
+
+    [gates]
+    cosine = 0.99
+
+    [gates.tflite_int8]
+    sqnr = 30
+    top1 = 0.99
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeconv.core.errors import UsageError
+from edgeconv.core.gates import (
+    EVERY_STAGE,
+    SHORT_NAMES,
+    Gate,
+    Gates,
+    check_gate,
+    parse_gate,
+)
+
+OWN_FILE = "edgeconv.toml"
+PROJECT_FILE = "pyproject.toml"
+
+
+def gates_from(options: Iterable[str], directory: Path) -> dict[str, Gate]:
+    """Return the gates of the command line over those of the project's file.
+
+    Args:
+        options: What ``--gate`` was given, each ``[STAGE:]METRIC=VALUE``.
+        directory: Where to begin looking for the file.
+
+    Raises:
+        UsageError: A gate is not understood, or the file is damaged.
+    """
+    given: dict[str, Gate] = {}
+    for text in options:
+        stage, metric, limit = parse_gate(text)
+        given.setdefault(stage, {})[metric] = limit
+    return merged(read_gates(directory), given)
+
+
+def merged(*sources: Gates) -> dict[str, Gate]:
+    """Return the gates of several sources; later ones win, one for all stages over any earlier."""
+    result: dict[str, Gate] = {}
+    for gates in sources:
+        for metric in gates.get(EVERY_STAGE, {}):
+            for earlier in result.values():
+                earlier.pop(metric, None)
+        for stage, limits in gates.items():
+            result.setdefault(stage, {}).update(limits)
+    return result
+
+
+def read_gates(directory: Path) -> dict[str, Gate]:
+    """Return the gates of the nearest file in a directory or above it; none where there is none.
+
+    Raises:
+        UsageError: The file is damaged, or names an unknown stage or metric.
+    """
+    for place in (directory.resolve(), *directory.resolve().parents):
+        for name in (OWN_FILE, PROJECT_FILE):
+            path = place / name
+            table = _table(path) if path.is_file() else None
+            if table is not None:
+                return _gates(table, path)
+    return {}
+
+
+def _table(path: Path) -> Mapping[str, Any] | None:
+    """Return the table of gates; ``None`` where the file does not speak of edgeconv."""
+    try:
+        content: Any = tomllib.loads(path.read_text())
+    except RecursionError as error:
+        why = "its values are nested too deeply"
+        raise UsageError("cannot read this file", where=str(path), why=why) from error
+    except (OSError, ValueError) as error:
+        raise UsageError("cannot read this file", where=str(path), why=str(error)) from error
+    if path.name == PROJECT_FILE:
+        tools = content.get("tool")
+        content = tools.get("edgeconv") if isinstance(tools, dict) else None
+        if content is None:
+            return None
+    if not isinstance(content, dict):
+        raise UsageError("the file has no table of edgeconv", where=str(path))
+    unknown = sorted(set(content) - {"gates"})
+    if unknown or not isinstance(content.get("gates", {}), dict):
+        raise UsageError(
+            "the file has something else than a table of gates",
+            where=str(path),
+            why=", ".join(unknown),
+            hint="write limits under [gates] or [gates.STAGE]",
+        )
+    table: Mapping[str, Any] = content.get("gates", {})
+    return table
+
+
+def _gates(table: Mapping[str, Any], path: Path) -> dict[str, Gate]:
+    gates: dict[str, Gate] = {}
+    for key, value in table.items():
+        stage, limits = (key, value) if isinstance(value, dict) else (EVERY_STAGE, {key: value})
+        for name, limit in limits.items():
+            if isinstance(limit, bool) or not isinstance(limit, int | float):
+                raise UsageError(f"the gate {name} must be a number", where=str(path))
+            metric = SHORT_NAMES.get(name, name)
+            check_gate(stage, metric, float(limit))
+            gates.setdefault(stage, {})[metric] = float(limit)
+    return gates

@@ -1,0 +1,1 @@
+"""Calibration and verification samples: read, checked, generated."""

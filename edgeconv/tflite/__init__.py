@@ -1,0 +1,1 @@
+"""TFLite files: read, guarded, looked at, rewritten and run."""

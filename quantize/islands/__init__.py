@@ -1,0 +1,1 @@
+"""Operators that compute in float among integers, because they must."""

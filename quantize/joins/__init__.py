@@ -1,0 +1,1 @@
+"""What graphs join and carry on: values of different ranges side by side, and states."""

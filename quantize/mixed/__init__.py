@@ -1,0 +1,1 @@
+"""The fewest layers to keep in more bits."""

@@ -1,0 +1,1 @@
+"""Scales and zero points: what ranges, weights and inputs come to."""

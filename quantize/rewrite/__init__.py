@@ -1,0 +1,1 @@
+"""The float graph rewritten into one of integers."""

@@ -1,0 +1,1 @@
+"""How each TFLite operator is quantized, and in which precision."""
