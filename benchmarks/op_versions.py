@@ -1,8 +1,8 @@
 """Ask installed runtimes for the newest version of each operator that they have.
 
-``python -m benchmarks.op_versions`` prints the content of ``toolchain/op_versions.json``, for the
-runtime of ``edgeconv toolchain install tflite-runtime`` or of other Pythons that have one, or an
-old TensorFlow: ``--python`` may be repeated.
+``python -m benchmarks.op_versions`` prints the content of ``toolchain/runtimes/op_versions.json``,
+for the runtime of ``edgeconv toolchain install tflite-runtime`` or of other Pythons that have one,
+or an old TensorFlow: ``--python`` may be repeated.
 """
 
 from __future__ import annotations

@@ -8,93 +8,38 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPED = ("convert", "quantize", "targets", "toolchain")
 MAX_LINES = 400
+FOLDERS = ("edgeconv.convert", "edgeconv.quantize", "edgeconv.targets", "edgeconv.toolchain")
 
-# Top to bottom. A module imports from the layers below its own, and from its own group.
+# Folders from top to bottom. A module imports from its own folder and from the layers below.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("edgeconv.__main__",),
-    ("edgeconv.cli",),
-    ("edgeconv.commands",),
     ("edgeconv",),
-    ("edgeconv.commands.console", "edgeconv.pytest_plugin"),
-    ("edgeconv.parity.cross_check",),
-    (
-        "edgeconv.pipeline.run",
-        "edgeconv.parity.bundle",
-        "edgeconv.parity.isolate",
-        "edgeconv.parity.pairs",
-        "edgeconv.deployment",
-    ),
-    (
-        "edgeconv.sources.selection",
-        "edgeconv.sources.folding",
-        "edgeconv.pipeline.plan",
-    ),
-    ("edgeconv.parity.verdict", "edgeconv.parity.candidates", "edgeconv.parity.trials"),
-    ("edgeconv.parity.layers",),
-    ("edgeconv.sources.workers",),
-    ("edgeconv.sources.torch_process",),
-    ("edgeconv.sources.wrapped",),
-    ("edgeconv.sources.load",),
-    (
-        "edgeconv.inspection",
-        "edgeconv.sources.remote_torch",
-        "edgeconv.sources.samples",
-        "edgeconv.parity.check",
-        "edgeconv.pipeline.result",
-    ),
-    ("edgeconv.metrics.report", "edgeconv.reports"),
-    ("edgeconv.parity.streaming",),
-    ("edgeconv.targets",),
+    ("edgeconv.commands",),
+    ("edgeconv.pipeline", "edgeconv.deployment", "edgeconv.inspection"),
+    ("edgeconv.parity", "edgeconv.reports"),
+    ("edgeconv.sources", "edgeconv.targets"),
     ("edgeconv.quantize",),
-    ("edgeconv.convert", "edgeconv.core.bundle", "edgeconv.reports.text"),
-    ("edgeconv.toolchain",),
-    (
-        "edgeconv.metrics.layer_errors",
-        "edgeconv.reports.headline",
-        "edgeconv.metrics.worst",
-        "edgeconv.core.seal",
-    ),
-    ("edgeconv.metrics.stream_parity",),
-    (
-        "edgeconv.metrics.parity",
-        "edgeconv.metrics.batches",
-        "edgeconv.parity.baseline",
-        "edgeconv.tflite.file",
-        "edgeconv.convert.onnx.light",
-        "edgeconv.core.arrays",
-        "edgeconv.core.streams",
-        "edgeconv.core.disk",
-        "edgeconv.core.scratch",
-        "edgeconv.core.job",
-        "edgeconv.core.preprocess",
-        "edgeconv.core.roles",
-        "edgeconv.core.vectors",
-        "edgeconv.core.json_files",
-    ),
-    ("edgeconv.metrics.judging", "edgeconv.core.npz", "edgeconv.tflite.guard"),
-    ("edgeconv.core.mapped",),
-    ("edgeconv.metrics.figures",),
-    ("edgeconv.metrics.row_matching",),
-    ("edgeconv.metrics.parts", "edgeconv.metrics.sums"),
-    ("edgeconv.core.stream",),
-    ("edgeconv.core.options", "edgeconv.core.state_search"),
-    ("edgeconv.core.states",),
-    ("edgeconv.core.artifacts",),
-    ("edgeconv.core.gate_files",),
-    ("edgeconv.core.gates", "edgeconv.core.steps"),
-    ("edgeconv.core.errors", "edgeconv.core.visible"),
+    ("edgeconv.convert", "edgeconv.samples"),
+    ("edgeconv.toolchain", "edgeconv.metrics"),
+    ("edgeconv.tflite",),
+    ("edgeconv.core",),
 )
 
 # Modules that may import what takes seconds to import or may abort the process. All but torch
 # and the flatbuffer schema belong into worker processes.
 HEAVY: dict[str, tuple[str, ...]] = {
     "tensorflow": (
-        "edgeconv.convert",
+        "edgeconv.convert.ops",
+        "edgeconv.convert.saved_model",
+        "edgeconv.convert.translate",
+        "edgeconv.inspection.summaries",
         "edgeconv.toolchain.environments.scripts",
         "edgeconv.parity.layers.saved_model",
         "edgeconv.toolchain.runtimes.tensorflow",
@@ -105,15 +50,17 @@ HEAVY: dict[str, tuple[str, ...]] = {
         "edgeconv.toolchain.runtimes.onnxruntime",
     ),
     "ai_edge_litert": (
-        "edgeconv.tflite.file",
-        "edgeconv.tflite.guard",
+        "edgeconv.tflite",
         "edgeconv.quantize",
+        "edgeconv.parity.layers.excerpt",
         "edgeconv.targets.coral.legalise",
-        "edgeconv.convert.saved_model.distinct_outputs",
-        "edgeconv.convert.saved_model.to_tflite",
-        "edgeconv.toolchain.runtimes.litert",
+        "edgeconv.convert.saved_model",
+        "edgeconv.toolchain.runtimes",
     ),
-    "torch": ("edgeconv.convert",),
+    "torch": (
+        "edgeconv.convert.torch",
+        "edgeconv.convert.stages",
+    ),
 }
 
 
@@ -131,6 +78,12 @@ def sources() -> dict[str, Path]:
     return found
 
 
+@cache
+def tree_of(module: str) -> ast.Module:
+    """Return the syntax tree of a module."""
+    return ast.parse(sources()[module].read_text())
+
+
 def imports(module: str, *, type_only: bool) -> Iterator[tuple[str, int]]:
     """Yield each module that ``module`` imports anywhere, functions included, with its line.
 
@@ -138,7 +91,7 @@ def imports(module: str, *, type_only: bool) -> Iterator[tuple[str, int]]:
         module: Dotted name.
         type_only: Whether to include imports under ``if TYPE_CHECKING``.
     """
-    tree = ast.parse(sources()[module].read_text())
+    tree = tree_of(module)
     skipped: set[ast.AST] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -164,30 +117,53 @@ def _from_imports(module: str, node: ast.ImportFrom) -> Iterator[tuple[str, int]
         yield (full if full in sources() else base), node.lineno
 
 
+def called_by_name(module: str) -> Iterator[tuple[str, int]]:
+    """Yield each module that ``module`` names as ``"edgeconv.module:function"``, with its line."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = node.value.partition(":")[0]
+            if "." in named and named in sources() and named not in FOLDERS:
+                yield named, node.lineno
+
+
+def folder_of(module: str) -> str:
+    """Return the package that a module lies in: itself where it is one."""
+    is_package = sources()[module].name == "__init__.py"
+    return module if is_package else module.rpartition(".")[0]
+
+
 def group_of(module: str) -> tuple[int, str]:
-    """Return the layer and the group of a module: the longest entry of LAYERS that fits."""
-    fitting = [
-        (group, layer)
-        for layer, groups in enumerate(LAYERS)
-        for group in groups
-        if module == group or (module.startswith(group + ".") and group != "edgeconv")
-    ]
-    assert fitting, f"{module} is in no layer: add it to LAYERS and to the table in README.md"
-    group, layer = max(fitting, key=lambda entry: len(entry[0]))
-    return layer, group
+    """Return the layer and the folder of a module, at the first level below the root."""
+    parts = folder_of(module).split(".")
+    group = ".".join(parts[:2])
+    fitting = [layer for layer, groups in enumerate(LAYERS) if group in groups]
+    assert fitting, f"{module} is in no layer: add {group} to LAYERS and to docs/architecture.md"
+    return fitting[0], group
 
 
 def test_imports_point_downwards() -> None:
     wrong = []
     for module in sources():
         layer, group = group_of(module)
-        for imported, line in imports(module, type_only=True):
+        for imported, line in (*imports(module, type_only=True), *called_by_name(module)):
             if imported.partition(".")[0] != "edgeconv":
                 continue
             other_layer, other_group = group_of(imported)
             if other_layer <= layer and other_group != group:
                 wrong.append(f"{sources()[module]}:{line}: {module} imports {imported}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_folders_do_not_import_each_other_in_circles() -> None:
+    graph: dict[str, set[str]] = {}
+    for module in sources():
+        for imported, _ in (*imports(module, type_only=True), *called_by_name(module)):
+            if imported in sources() and folder_of(imported) != folder_of(module):
+                graph.setdefault(folder_of(module), set()).add(folder_of(imported))
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
 
 
 def test_heavy_packages_stay_where_they_belong() -> None:
@@ -218,8 +194,8 @@ def test_only_the_command_line_prints() -> None:
     wrong = [
         f"{path}:{node.lineno}"
         for module, path in sources().items()
-        if group_of(module)[1] not in LAYERS[1]
-        for node in ast.walk(ast.parse(path.read_text()))
+        if module != "edgeconv.cli"
+        for node in ast.walk(tree_of(module))
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"

@@ -115,7 +115,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         noise = np.float32(artifact.path.read_text())
         return {"y": inputs["x"] * 2 + noise}, "fake 1.0", 1.0
 
-    monkeypatch.setattr(pipeline, "load", lambda *_: found.source)
+    monkeypatch.setattr(pipeline, "load", lambda *_, **__: found.source)
     monkeypatch.setattr(pipeline, "data_for", lambda *_: Data(samples, samples))
     monkeypatch.setattr(pipeline, "plan", plan)
     monkeypatch.setattr(verification, "run_timed", run_timed)

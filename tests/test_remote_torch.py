@@ -88,4 +88,4 @@ def test_errors_come_back(tmp_path: Path) -> None:
 
 def test_a_process_that_has_pytorch_keeps_the_model(program: Path) -> None:
     with WorkerPool() as workers:
-        assert isinstance(sources.load(Job(program), workers), TorchSource)
+        assert isinstance(sources.load(Job(program), workers, open_batch=True), TorchSource)

@@ -6,8 +6,8 @@ to constant places or a selection by a constant mask divides them; constants tha
 very different factors do, too. Where something else computes, they have arrived at a piece.
 
 A piece must be a product of indices along axes, as all channels of a kind are. An output with
-another piece is not divided at all, and left to `edgeconv.metrics.parts.divide`; constants around it, as of
-padding, do not count.
+another piece is not divided at all, and left to `edgeconv.metrics.parts.divide`; constants around
+it, as of padding, do not count.
 
 Levels of a pyramid are joined as well, but are no different things: pieces of one bounded
 activation that differ along one axis only, which counts places and not channels, are one piece.

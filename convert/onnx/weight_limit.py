@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeconv.convert.torch.pt2_inputs import float_bytes
 from edgeconv.core.errors import ConversionError
 
 if TYPE_CHECKING:
-    import torch
     from onnx import TensorProto
 
 _LIMIT = (1 << 31) - 1
-_FLOAT = 4  # bytes of the widest float that is written
+FLOAT_BYTES = 4
+"""Bytes of the widest float that is written."""
 
 
 def require_onnx_fits(tensors: Iterable[TensorProto], where: str) -> None:
@@ -33,38 +31,18 @@ def require_onnx_fits(tensors: Iterable[TensorProto], where: str) -> None:
 
     total = sum(
         math.prod(tensor.dims)
-        * min(_FLOAT, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+        * min(FLOAT_BYTES, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
         for tensor in tensors
     )
-    _require(total, where)
+    require_fits(total, where)
 
 
-def require_weights_fit(weights: Iterable[torch.Tensor], where: str) -> None:
-    """Require weights that one .tflite file holds; those that share memory count once.
-
-    Raises:
-        ConversionError: They take more.
-    """
-    import torch
-
-    sizes = {
-        (tensor.data_ptr(), tensor.numel()): tensor.numel() * min(_FLOAT, tensor.element_size())
-        for tensor in weights
-        if isinstance(tensor, torch.Tensor) and tensor.layout is torch.strided
-    }
-    _require(sum(sizes.values()), where)
-
-
-def require_program_fits(path: Path) -> None:
-    """Require a .pt2 file whose weights one .tflite file holds, as far as the archive tells.
+def require_fits(total: int, where: str) -> None:
+    """Require so many bytes of weights to be what one .tflite file holds.
 
     Raises:
-        ConversionError: They take more.
+        ConversionError: They are more.
     """
-    _require(float_bytes(path), str(path))
-
-
-def _require(total: int, where: str) -> None:
     if total <= _LIMIT:
         return
     raise ConversionError(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.convert.onnx.file import open_onnx
-from edgeconv.convert.onnx.weight_limit import require_program_fits, require_weights_fit
 from edgeconv.convert.torch.arguments import parameter_names
 from edgeconv.convert.torch.checkpoints import read_safetensors
 from edgeconv.convert.torch.files import (
@@ -19,6 +18,7 @@ from edgeconv.convert.torch.files import (
 )
 from edgeconv.convert.torch.model import TorchModel, from_module, random_inputs
 from edgeconv.convert.torch.program import from_program
+from edgeconv.convert.torch.weight_limit import require_program_fits, require_weights_fit
 from edgeconv.core.artifacts import Artifact, TensorSpec
 from edgeconv.core.errors import UsageError
 from edgeconv.core.input_shapes import (

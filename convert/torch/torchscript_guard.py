@@ -5,8 +5,8 @@ So the code is first compiled by itself: an archive with the same code and the s
 in place of the objects one of a class of our own, whose method names every class of the code as the
 type of an argument. Compiling runs nothing but arithmetic on constants. What the compiler makes of
 all functions, methods, hooks and the blocks and graphs inside them is held against
-`edgeconv.convert.torch.torchscript_operators`; no text is searched for calls, because there are endless
-ways to write one.
+`edgeconv.convert.torch.torchscript_operators`; no text is searched for calls, because there are
+endless ways to write one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the compiled code of a TorchScript archive may do: compute tensors, and no more.
 
-Its operators are those of `edgeconv.convert.torch.pt2_operators`, and what TorchScript adds to them for
-numbers, strings, lists and dictionaries. A test compares the list with the registry of the
+Its operators are those of `edgeconv.convert.torch.pt2_operators`, and what TorchScript adds to them
+for numbers, strings, lists and dictionaries. A test compares the list with the registry of the
 installed torch.
 """
 

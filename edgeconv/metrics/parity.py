@@ -22,8 +22,8 @@ Figures of one output, over all elements of all samples, with ``err = candidate 
 ``exact``           share of equal elements, for integer and boolean outputs; else ``None``
 ==================  ============================================================================
 
-Each part of an output (`edgeconv.metrics.parts`) has the same figures, and a gate holds for the worst part.
-Of the whole and of each part also:
+Each part of an output (`edgeconv.metrics.parts`) has the same figures, and a gate holds for the
+worst part. Of the whole and of each part also:
 
 ====================  ==========================================================================
 ``levels``            distinct values over all samples
@@ -37,8 +37,8 @@ Of the whole and of each part also:
 ====================  ==========================================================================
 
 Rows that an operator chose and ordered (`edgeconv.convert.onnx.rows`) are also compared as a set
-(`edgeconv.metrics.row_matching`). ``as_set`` has the same figures of the rows that are in both, side by
-side, and ``rows``, the share that is; the gate holds for it.
+(`edgeconv.metrics.row_matching`). ``as_set`` has the same figures of the rows that are in both,
+side by side, and ``rows``, the share that is; the gate holds for it.
 
 Where the reference is NaN or infinite the candidate must be the same; those elements are left out
 of the figures. Anything else that cannot be measured makes every figure ``None`` and the output

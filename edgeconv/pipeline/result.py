@@ -13,6 +13,7 @@ from typing import Any
 from edgeconv.core.artifacts import Artifact
 from edgeconv.core.bundle import artifact_of
 from edgeconv.core.disk import sha256_of
+from edgeconv.core.errors import EdgeconvError
 from edgeconv.core.job import Job
 from edgeconv.reports.text import is_uncalibrated
 from edgeconv.toolchain.runtimes.samples import core_count
@@ -28,6 +29,18 @@ _TOOLS = (
     "ai-edge-litert",
     "numpy",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The stage that failed, after others that are worth keeping."""
+
+    stage: str
+    error: EdgeconvError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest's form."""
+        return {**self.error.to_dict(), "stage": self.stage}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from edgeconv import targets
@@ -38,7 +38,7 @@ from edgeconv.parity.layers.entries import with_layers
 from edgeconv.parity.layers.measure import NOT_RECORDED, StageLayers, layers_of_onnx, measure_layers
 from edgeconv.parity.trials import try_next_steps
 from edgeconv.pipeline.plan import plan, require_outputs
-from edgeconv.pipeline.result import Result, describe_job, environment
+from edgeconv.pipeline.result import Failure, Result, describe_job, environment
 from edgeconv.quantize.rules.recipe import rules_of
 from edgeconv.quantize.stage import Quantize
 from edgeconv.reports.html import render_html
@@ -110,18 +110,6 @@ def _pool(job: Job) -> WorkerPool:
     return worker_pool(timeout=job.options.timeout, memory=memory)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """The stage that failed, after others that are worth keeping."""
-
-    stage: str
-    error: EdgeconvError
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the manifest's form."""
-        return {**self.error.to_dict(), "stage": self.stage}
-
-
 class _Conversion:
     """One run of the pipeline, writing into `BundleWriter.directory`."""
 
@@ -150,7 +138,10 @@ class _Conversion:
         """Load the model, run every stage, and write the bundle."""
         self._scratch.mkdir()
         self._workers.start(WorkerKind.TENSORFLOW)
-        source = self._steps.run("load", lambda: load(self._job, self._workers))
+        open_batch = not targets.find(self._job.options.target).fixed_shapes
+        source = self._steps.run(
+            "load", lambda: load(self._job, self._workers, open_batch=open_batch)
+        )
         source = selected(source, self._job.options.outputs)
         if self._job.options.verify:
             self._workers.start(WorkerKind.ONNXRUNTIME, WorkerKind.LITERT)
@@ -225,8 +216,7 @@ class _Conversion:
         }
 
     def _data(self, source: Source, model: Model | None = None) -> Data:
-        inputs = source.artifact.inputs
-        return self._steps.run("data", lambda: data_for(self._job, inputs, model))
+        return self._steps.run("data", lambda: data_for(self._job, source.artifact.inputs, model))
 
     def _run_artifact(self, artifact: Artifact, inputs: Arrays) -> Arrays:
         return run_artifact(self._workers, artifact, inputs, self._scratch)[0]
@@ -255,7 +245,7 @@ class _Conversion:
         source: Source,
         data: Data,
         verifier: Verifier,
-    ) -> _Failure | None:
+    ) -> Failure | None:
         """Run the stages after the first; return how one failed after something worth keeping."""
         calibration = self._scratch / "calibration.npz"
         if self._job.options.quantize != "none":
@@ -270,12 +260,12 @@ class _Conversion:
                 located = at_stage(stage.name, error)
                 if not self._worth_keeping(error):
                     raise located from error
-                return _Failure(stage.name, located)
+                return Failure(stage.name, located)
             self._submit_checks(stage.name, artifact, source, verifier)
         self._assessment = targets.find(self._job.options.target).assess(artifact)
         return None
 
-    def _wait(self, source: Source, failure: _Failure | None) -> None:
+    def _wait(self, source: Source, failure: Failure | None) -> None:
         """Wait for the checks. A reference that cannot be run ends the conversion."""
         try:
             self._steps.wait()
@@ -344,7 +334,7 @@ class _Conversion:
         else:
             verifier.skip(name, artifact, "--no-verify")
 
-    def _finish(self, data: Data, verifier: Verifier, failure: _Failure | None) -> Result:
+    def _finish(self, data: Data, verifier: Verifier, failure: Failure | None) -> Result:
         """Write what goes beside the artifacts, and put the bundle in its place."""
         self._workers.stop()
         shutil.rmtree(self._scratch)
@@ -374,7 +364,7 @@ class _Conversion:
         return Result(self._writer.target, manifest, content)
 
     def _manifest(
-        self, data: Data, parity: ParityReport, failure: _Failure | None
+        self, data: Data, parity: ParityReport, failure: Failure | None
     ) -> dict[str, Any]:
         last = self._entries[-1]
         return {

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgeconv import targets
 from edgeconv.convert.stages import AdoptOnnx, ExportOnnx
 from edgeconv.core.arrays import sample_of
 from edgeconv.core.artifacts import Array, Arrays, Artifact, Format
@@ -205,12 +204,13 @@ class OnnxSource:
         """Nothing is held."""
 
 
-def load(job: Job, workers: WorkerPool) -> Source:
+def load(job: Job, workers: WorkerPool, *, open_batch: bool) -> Source:
     """Load the job's model; a PyTorch model in a worker, unless this process has PyTorch already.
 
     Args:
         job: The job.
         workers: The worker that may hold the model.
+        open_batch: Whether a batch that the model leaves open stays so; else it becomes 1.
 
     Raises:
         InvalidModel: It is missing, damaged, or not a model.
@@ -231,12 +231,11 @@ def load(job: Job, workers: WorkerPool) -> Source:
         "factory": job.factory,
         "trust_pickle": job.trust_pickle,
         "seed": job.options.seed,
-        "open_batch": not targets.find(job.options.target).fixed_shapes,
+        "open_batch": open_batch,
     }
     if _loads_elsewhere(job):
         return RemoteTorch.open(workers, shapes, **arguments)
     if job.source is not None and job.factory is None and kind_of(Path(job.source)) is Kind.ONNX:
-        open_batch = bool(arguments["open_batch"])
         return OnnxSource(open_onnx(workers, Path(job.source), shapes, open_batch=open_batch))
     from edgeconv.convert.torch.load import load_model
 

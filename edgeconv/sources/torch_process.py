@@ -1,4 +1,4 @@
-"""A PyTorch model in a process of its own; `edgeconv.sources.remote_torch` calls these functions there.
+"""A PyTorch model in a process of its own, called from `edgeconv.sources.remote_torch`.
 
 ``state`` is the process's own dictionary, which holds each model, under its key, from `open_model`
 on.

@@ -5,7 +5,11 @@ from __future__ import annotations
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 
 _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
+    WorkerKind.ONNXRUNTIME: ("edgeconv.toolchain.runtimes.onnxruntime",),
+    WorkerKind.LITERT: ("edgeconv.toolchain.runtimes.litert",),
     WorkerKind.TENSORFLOW: (
+        "edgeconv.toolchain.worker.deferred_imports:defer_tensorflow",
+        "edgeconv.toolchain.runtimes.tensorflow",
         "edgeconv.convert.saved_model.translate",
         "edgeconv.convert.saved_model.to_tflite",
     ),

@@ -110,11 +110,11 @@ class Judge:
     """Measures drafts against the float model.
 
     The parts of an output count alike, whatever their size: the pieces that the graph joins, and in
-    these the groups of channels whose ranges differ (`edgeconv.metrics.parts`). An output of SOFTMAX or
-    LOGISTIC is measured by what decides it, logarithms of chances, as far as 8 bits of the output
-    show them: the output hides errors near its ends, so that a few samples near a decision would
-    decide alone, and its input shows errors that do not matter. What users see is the output all
-    the same: it counts nothing, and must not lose.
+    these the groups of channels whose ranges differ (`edgeconv.metrics.parts`). An output of
+    SOFTMAX or LOGISTIC is measured by what decides it, logarithms of chances, as far as 8 bits of
+    the output show them: the output hides errors near its ends, so that a few samples near a
+    decision would decide alone, and its input shows errors that do not matter. What users see is
+    the output all the same: it counts nothing, and must not lose.
 
     Args:
         graph: The float graph.

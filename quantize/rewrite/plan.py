@@ -39,8 +39,6 @@ _LARGEST_PAD = 1e4
 _AVERAGING = ("AVERAGE_POOL_2D", "RESIZE_BILINEAR")
 """Operators with one scale that mix values: what saturates before them changes what is after."""
 
-_NO_RULE = Rule()
-
 
 @dataclass(slots=True)
 class _Tree:
@@ -214,7 +212,7 @@ class Plan:
             free.range = free.range.join(limits)
 
     def _rule(self, operator: OperatorT) -> Rule:
-        return RULES.get(self._graph.op(operator), _NO_RULE)
+        return RULES.get(self._graph.op(operator), Rule())
 
     def _root(self, index: int) -> int:
         while self._parent[index] != index:
@@ -257,8 +255,8 @@ class Plan:
     def _pads_beyond(self, operator: OperatorT, root: int) -> bool:
         """Tell whether an operator pads a tree of prescribed scale with what that cannot hold."""
         producer = self._producers.get(root)
-        prescribed = self._fixed(producer, root) if producer is not None else None
-        prescribed = self._given.get(root, prescribed)
+        computed = None if producer is None else self._fixed(producer, root)
+        prescribed = self._given.get(root, computed)
         limits = EVERYTHING if prescribed is None else prescribed.limits
         pads = needs.pads(self._graph, operator, ())
         return any(not limits.low <= pad <= limits.high for pad in pads)
@@ -296,9 +294,7 @@ class Plan:
     def _narrow(self, root: int) -> None:
         """Cut a tree's range to what its readers need, which must be narrowed before."""
         tree = self._trees.get(root)
-        if tree is None or tree.range is None or tree.returned or not tree.reads:
-            return
-        if tree.averaged:
+        if tree is None or tree.range is None or tree.averaged or tree.returned or not tree.reads:
             return
         needed = Range(0.0, 0.0)
         for position, slot in tree.reads:

@@ -269,7 +269,7 @@ def test_an_unforeseen_error_is_one_line(
 ) -> None:
     from edgeconv.pipeline import run as pipeline
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr(pipeline, "load", fail)

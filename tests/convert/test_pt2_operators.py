@@ -49,7 +49,7 @@ def test_every_operator_of_the_installed_torch_is_decided() -> None:
         for name in registered()
         if not is_known(target(name)) and name.partition(".")[0] not in REFUSED
     )
-    assert not undecided, "add these to convert/pt2_operators.txt, or to REFUSED"
+    assert not undecided, "add these to convert/torch/pt2_operators.txt, or to REFUSED"
 
 
 def test_no_operator_is_both_known_and_refused() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from edgeconv.convert.onnx import weight_limit
-from edgeconv.convert.onnx.weight_limit import require_weights_fit
 from edgeconv.convert.torch import load
 from edgeconv.convert.torch.load import load_model
 from edgeconv.convert.torch.pt2_inputs import float_bytes
+from edgeconv.convert.torch.weight_limit import require_weights_fit
 from edgeconv.core.errors import ConversionError
 
 SIDE = 8192  # 256 MiB a matrix

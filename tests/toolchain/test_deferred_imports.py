@@ -66,7 +66,8 @@ assert float(tf.nn.relu(tf.constant(-1.0))) == 0 and float(tf.math.abs(tf.consta
 for name in ("tensorflow.python.keras.engine", "sympy.core", "tensorflow.python.tpu.tpu_embedding"):
     assert name not in sys.modules, name
 import edgeconv.convert.saved_model.single_batch, edgeconv.toolchain.runtimes.tensorflow
-edgeconv.toolchain.runtimes.tensorflow.Interpreter, edgeconv.convert.saved_model.single_batch.OpResolverType
+edgeconv.toolchain.runtimes.tensorflow.Interpreter
+edgeconv.convert.saved_model.single_batch.OpResolverType
 import sympy
 assert sympy.sympify("a + a") == 2 * sympy.Symbol("a")
 """

@@ -23,17 +23,6 @@ class WorkerKind(StrEnum):
     TORCH = "PyTorch"
 
 
-_PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
-    WorkerKind.ONNXRUNTIME: ("edgeconv.toolchain.runtimes.onnxruntime",),
-    WorkerKind.TENSORFLOW: (
-        "edgeconv.toolchain.worker.deferred_imports:defer_tensorflow",
-        "edgeconv.toolchain.runtimes.tensorflow",
-    ),
-    WorkerKind.LITERT: ("edgeconv.toolchain.runtimes.litert",),
-}
-"""What every worker of a kind imports when it starts."""
-
-
 _KEPT = 384 << 20
 """Bytes with which a worker that has nothing to do is stopped: what it loaded is far less, but
 TensorFlow keeps the weights of models that it is done with."""
@@ -48,7 +37,7 @@ class WorkerPool:
     Args:
         timeout: Seconds that one call may take.
         memory: Bytes that each worker may take; half of the machine's memory by default.
-        preload: What workers of each kind import when they start, beside the runtimes.
+        preload: What workers of each kind import when they start.
         make_worker: Builds a worker of a kind; for tests.
     """
 
@@ -128,5 +117,4 @@ def _make_worker(
     memory: int | None,
     preload: Mapping[WorkerKind, Sequence[str]],
 ) -> Worker:
-    modules = (*_PRELOAD.get(kind, ()), *preload.get(kind, ()))
-    return Worker(kind.value, preload=modules, timeout=timeout, memory=memory)
+    return Worker(kind.value, preload=tuple(preload.get(kind, ())), timeout=timeout, memory=memory)

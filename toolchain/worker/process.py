@@ -1,11 +1,11 @@
 """Run functions in a worker process that may crash, abort or hang without taking us along.
 
-The parent starts ``python -m edgeconv.toolchain.worker.process`` and speaks JSON lines over two pipes of
-its own, so that whatever native code prints cannot garble the protocol. Arrays do not travel:
-callers exchange files. A request is ``{"call": "edgeconv.module:function", "arguments": {...}}``;
-answers are ``{"progress": [done, total]}`` and ``{"log": [logger, level, text]}`` (any number),
-then ``{"result": ...}`` or ``{"error": {...}}``. A worker ends itself, with everything that it
-started, when its parent closes the pipe or dies, also in the middle of a call.
+The parent starts ``python -m edgeconv.toolchain.worker.process`` and speaks JSON lines over two
+pipes of its own, so that whatever native code prints cannot garble the protocol. Arrays do not
+travel: callers exchange files. A request is ``{"call": "edgeconv.module:function", "arguments":
+{...}}``; answers are ``{"progress": [done, total]}`` and ``{"log": [logger, level, text]}`` (any
+number), then ``{"result": ...}`` or ``{"error": {...}}``. A worker ends itself, with everything
+that it started, when its parent closes the pipe or dies, also in the middle of a call.
 """
 
 from __future__ import annotations

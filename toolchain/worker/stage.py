@@ -32,8 +32,8 @@ class StageContext:
         name: The model's name, which the artifact's file name starts with.
         calibration: ``.npz`` of calibration inputs by name, ``[sample, ...]``, in the source
             model's layout; ``None`` where no stage calibrates.
-        input_scales: What inputs can hold, by name, as `edgeconv.quantize.params.input_scales` says it;
-            ``None`` where the calibration samples are to tell.
+        input_scales: What inputs can hold, by name, as `edgeconv.quantize.params.input_scales` says
+            it; ``None`` where the calibration samples are to tell.
         progress: Told (done, total) while the stage runs.
         details: What the manifest shall say of the stage beside its artifact, JSON-ready;
             sentences under ``notes`` are shown in reports too.

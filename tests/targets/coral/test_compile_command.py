@@ -127,5 +127,5 @@ def test_bundles_without_an_int8_model_are_refused(
 def test_the_advice_of_a_time_out_is_an_option_that_there_is() -> None:
     advised = set(re.findall(r"--[a-z-]+", Path(run.__file__).read_text()))
     known = {name for option in compile_command.params for name in option.opts}
-    assert advised & known == {"--timeout"}
+    assert advised & known == {"--memory-limit", "--timeout"}
     assert "--compile-timeout" not in advised
