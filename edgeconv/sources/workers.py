@@ -15,6 +15,7 @@ _PRELOAD: dict[WorkerKind, tuple[str, ...]] = {
     ),
     WorkerKind.QUANTIZER: ("edgeconv.quantize.engine",),
     WorkerKind.TORCH: (
+        "torch",
         "torch._dynamo",
         "torch.export",
         "torch.onnx._internal.exporter._core",
