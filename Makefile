@@ -3,12 +3,13 @@
 #   make test    run all tests
 #   make fuzz    read changed files, many of each kind; FUZZ=1000 says how many
 #   make check   lint, formatting, types
+#   make docs    build the pages of docs/ into site/; a broken link is an error
 #   make clean   remove everything that the targets above made
 # Another interpreter: make PYTHON=/path/to/python3.12 test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test fuzz check clean
+.PHONY: help demo test fuzz check docs clean
 
 PYTHON ?=
 # PyTorch's own index has builds without CUDA, which are several gigabytes smaller.
@@ -37,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	echo "Preparing $(VENV) with $$python (some minutes, about 1 GB to download)" >&2; \
 	"$$python" -m venv $(VENV)
 	@$(PIP) --no-deps --retries 1 --extra-index-url $(TORCH_INDEX) torch torchvision
-	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev,docs]'
 	@touch $@
 
 demo: $(STAMP)
@@ -57,7 +58,10 @@ check: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+docs: $(STAMP)
+	@$(VENV)/bin/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) .toolchain $(DEMO) build dist *.egg-info
+	rm -rf $(VENV) .toolchain $(DEMO) build dist site *.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """What becomes of the patterns that networks are written in, operator by operator.
 
-The table in CONTRIBUTING.md is made of `PATTERNS`; a test compares them.
+The table in docs/reference/patterns.md is made of `PATTERNS`; a test compares them.
 """
 
 from __future__ import annotations
@@ -195,5 +195,5 @@ def test_it_becomes_these_operators(assert_parity: Any, name: str) -> None:
 
 
 def test_the_guide_has_the_table() -> None:
-    guide = Path(__file__).parents[2] / "CONTRIBUTING.md"
-    assert table() in guide.read_text(), f"CONTRIBUTING.md needs this table:\n{table()}"
+    guide = Path(__file__).parents[2] / "docs" / "reference" / "patterns.md"
+    assert table() in guide.read_text(), f"docs/reference/patterns.md needs this table:\n{table()}"
