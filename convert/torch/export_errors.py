@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeconv.convert.onnx.origin import shown_path
 from edgeconv.convert.torch.data_dependent import depends_on_data, innermost
 from edgeconv.convert.torch.model import TorchModel
 from edgeconv.core.errors import ConversionError
@@ -93,7 +94,8 @@ def _place_of(error: BaseException, model: TorchModel) -> str:
     line = frames[-1][1]
     code = linecache.getline(file, line).strip()
     caller = "" if function == "forward" else f", in {function}()"
-    return _joined(module, f"{file}:{line}{caller}") + (f": {code}" if code else "")
+    place = f"{shown_path(file, Path.cwd())}:{line}{caller}"
+    return _joined(module, place) + (f": {code}" if code else "")
 
 
 def _instead(model: TorchModel) -> str:
