@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "digits"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "digits"
 SAVED = ("digits.pt2", "calibration.npz", "test.npz")
 
 
@@ -66,6 +67,23 @@ def test_the_saved_files_are_small_and_name_no_paths() -> None:
     assert b"site-packages" not in contents["digits.pt2"]
 
 
+def rows_of(text: str) -> list[list[str]]:
+    """Return the cells of the first table of stages in what the command printed."""
+    lines = text.partition("stage ")[2].splitlines()[2:]
+    rows = [line.split() for line in lines]
+    return rows[: rows.index([])]
+
+
+def assert_shown(page: str, printed: str) -> None:
+    """Hold the run that a page shows to one; above 100 dB processors differ in rounding."""
+    shown = rows_of((ROOT / page).read_text())
+    found = rows_of(printed)
+    assert [(row[:3], row[-2:]) for row in shown] == [(row[:3], row[-2:]) for row in found], page
+    for row, other in zip(shown, found, strict=True):
+        decibels = float(row[3]), float(other[3])
+        assert abs(decibels[0] - decibels[1]) < (1.0 if decibels[1] < 100 else 5.0), (page, other)
+
+
 @pytest.mark.slow
 def test_int8_is_within_one_point_of_torch(tmp_path: Path) -> None:
     bundle = tmp_path / "digits.edgeconv"
@@ -75,6 +93,8 @@ def test_int8_is_within_one_point_of_torch(tmp_path: Path) -> None:
         [*command, "-o", str(bundle)], capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    for page in ("README.md", "docs/guide/getting-started.md"):
+        assert_shown(page, done.stdout)
     accuracy = load_script("evaluate").evaluate(bundle)
     assert accuracy["torch"] >= 0.98
     assert accuracy["float TFLite"] == accuracy["torch"]
