@@ -74,8 +74,9 @@ def assert_parity(
     from edgeconv.core.gate_files import merged, read_gates
     from edgeconv.parity.bundle import VerifyOptions, verify_bundle
     from edgeconv.reports.text import render_text
+    from edgeconv.targets.gates import known_gates
 
-    limits: dict[str, Any] = merged(read_gates(Path.cwd()), gates or {})
+    limits: dict[str, Any] = merged(read_gates(Path.cwd(), known_gates()), gates or {})
     options = VerifyOptions(gates=limits, baseline=baseline, layers=layers)
     found = verify_bundle(Path(bundle), options)
     if not found.passed:

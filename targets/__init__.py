@@ -6,11 +6,14 @@ target's and whose object is a `edgeconv.targets.base.Target`, or a class that m
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 
+from edgeconv.core.artifacts import Artifact
 from edgeconv.core.errors import UsageError, meant
 from edgeconv.targets.base import Target
 
@@ -19,6 +22,8 @@ GROUP = "edgeconv.targets"
 
 DEFAULT = "cpu"
 """The target that needs no device."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
@@ -41,6 +46,33 @@ def find(name: str) -> Target:
     known = {other: target.name for target in own.values() for other in target.also_called}
     hint = f"did you mean {known[name]}?" if name in known else meant(name, names())
     raise UsageError(f"--target {name} is not known", hint=hint)
+
+
+def every() -> Iterator[Target]:
+    """Yield every target; one whose package is broken is left out, with a word in the log."""
+    yield from _own().values()
+    for name, point in sorted(_others().items()):
+        try:
+            yield _loaded(point)
+        except UsageError as error:
+            _LOG.debug("--target %s is left out: %s", name, error)
+
+
+def of(artifact: Artifact) -> Target:
+    """Return the target that a compiled artifact is for.
+
+    Raises:
+        UsageError: It is not installed here.
+    """
+    known = {target.word: target.name for target in every()}
+    name = artifact.target or known.get(artifact.word, artifact.word)
+    if name not in names():
+        raise UsageError(
+            f"the model is compiled for {name}, a target that is not installed here",
+            where=str(artifact.path),
+            hint="install the package that has it",
+        )
+    return find(name)
 
 
 @cache

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
-from edgeconv.core.artifacts import Artifact
 from edgeconv.core.errors import UsageError
 from edgeconv.core.options import ConvertOptions
-from edgeconv.targets.base import Assessment
-from edgeconv.toolchain.worker.stage import Stage
+from edgeconv.targets.base import BaseTarget
+from edgeconv.targets.placement import CPU, OpPlacement, Placement
+from edgeconv.tflite import view
 
 
-class Cpu:
+class Cpu(BaseTarget):
     """Any CPU that LiteRT runs on. Takes every model and adds no stage."""
 
     name = "cpu"
+    label = "the CPU"
     also_called = ("litert", "tflite", "xnnpack")
-    mixed_precision = True
-    precision_rules = ()
-    fixed_shapes = False
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Accept every option but a cut and those of a compiler: there is neither.
@@ -41,17 +39,14 @@ class Cpu:
                 )
         return options
 
-    def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
-        """Return no stage."""
-        return ()
-
-    def stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
-        """Return no stage."""
-        return ()
-
-    def assess(self, model: Artifact) -> Assessment:  # noqa: ARG002
-        """Say nothing: the CPU runs every operator."""
-        return Assessment()
+    def placement(self, model: Path, *, converted: bool) -> Placement:  # noqa: ARG002
+        """Say that every operator runs here."""
+        ops = tuple(
+            OpPlacement(op.index, op.name, CPU, "the target is a CPU", macs=view.macs(op))
+            for op in view.load(model).ops
+        )
+        # Scripts read this count of every placement, whatever it is for.
+        return Placement(CPU, ops, none_on=("edgetpu",))
 
 
 TARGET = Cpu()

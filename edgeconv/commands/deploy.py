@@ -70,12 +70,13 @@ def deploy(bundle: Path | None, as_json: bool, quiet: bool, verbose: bool, **val
             from edgeconv.core.gate_files import gates_from
             from edgeconv.deployment.run import DeployOptions
             from edgeconv.deployment.run import deploy as run
+            from edgeconv.targets.gates import known_gates
 
             device, probe, where = device_of(values)
             options = DeployOptions(
                 target=values["target"],
                 run=run_options(values),
-                gates=gates_from(values["gates"], Path.cwd()),
+                gates=gates_from(values["gates"], Path.cwd(), known_gates()),
                 max_lsb=values["max_lsb"],
                 force=values["force"],
                 image=values["compiler_image"],

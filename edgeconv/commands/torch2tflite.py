@@ -292,10 +292,11 @@ def _start(workers: WorkerPool, model: Path | None) -> None:
 def _job(values: dict[str, Any]) -> Any:
     from edgeconv.core.input_shapes import parse_input_shapes
     from edgeconv.core.job import Job
+    from edgeconv.targets.gates import known_gates
 
     gates: dict[str, dict[str, float]] = {}
     for text in values.pop("gates"):
-        stage, metric, limit = parse_gate(text)
+        stage, metric, limit = parse_gate(text, known_gates())
         gates.setdefault(stage, {})[metric] = limit
     fields = [name for name in ConvertOptions.__dataclass_fields__ if name in values]
     return Job(

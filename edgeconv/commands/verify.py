@@ -160,9 +160,10 @@ def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verifica
     from edgeconv.core.gate_files import gates_from
     from edgeconv.parity.bundle import VerifyOptions, verify_bundle
     from edgeconv.parity.cross_check import cross_check
+    from edgeconv.targets.gates import known_gates
 
     options = VerifyOptions(
-        gates=gates_from(values["gates"], Path.cwd()),
+        gates=gates_from(values["gates"], Path.cwd(), known_gates()),
         baseline=values["baseline"],
         tolerance_db=values["tolerance"],
         layers=not values["no_layers"],
@@ -178,12 +179,13 @@ def _bundle(path: Path, values: Mapping[str, Any], display: Display) -> Verifica
 def _pair(what: tuple[Path, ...], values: Mapping[str, Any]) -> Verification:
     from edgeconv.core.gate_files import gates_from
     from edgeconv.parity.pairs import PairOptions, verify_pair
+    from edgeconv.targets.gates import known_gates
 
     options = PairOptions(
         data=values["data"],
         samples=values["samples"],
         layout=values["layout"],
-        gates=gates_from(values["gates"], Path.cwd()),
+        gates=gates_from(values["gates"], Path.cwd(), known_gates()),
         baseline=values["baseline"],
         tolerance_db=values["tolerance"],
         seed=values["seed"],

@@ -30,7 +30,7 @@ class Format(StrEnum):
     ONNX = "onnx"
     SAVED_MODEL = "saved_model"
     TFLITE = "tflite"
-    EDGETPU = "edgetpu"
+    COMPILED = "compiled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,9 @@ class Artifact:
             the source model; its outputs replace those that it reads.
         returns: With a tail, the names of the source model's outputs in their order.
         joins: How outputs of the source model, or what the tail reads, are joined from outputs.
+        target: Of a compiled file, the name of the target that it is for; empty where its manifest
+            does not say, which then has the target's word.
+        word: Of a compiled file, what manifests call its format.
     """
 
     format: Format
@@ -241,6 +244,8 @@ class Artifact:
     tail: Artifact | None = None
     returns: tuple[str, ...] = ()
     joins: tuple[OutputJoin, ...] = ()
+    target: str = ""
+    word: str = ""
 
     @property
     def joined(self) -> tuple[TensorSpec, ...]:
@@ -277,8 +282,10 @@ class Artifact:
             tail = {"tail": self.tail.to_dict(), "returns": list(self.returns)}
         if self.joins:
             tail["joins"] = [join.to_dict() for join in self.joins]
+        if self.target:
+            tail["target"] = self.target
         return {
-            "format": self.format.value,
+            "format": self.word or self.format.value,
             "path": str(self.path),
             "inputs": [spec.to_dict() for spec in self.inputs],
             "outputs": [spec.to_dict() for spec in self.outputs],
@@ -288,12 +295,24 @@ class Artifact:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Artifact:
         """Rebuild an artifact from its JSON form."""
+        format_, word = _format_of(data["format"])
         return cls(
-            format=Format(data["format"]),
+            format=format_,
             path=Path(data["path"]),
             inputs=tuple(TensorSpec.from_dict(spec) for spec in data["inputs"]),
             outputs=tuple(TensorSpec.from_dict(spec) for spec in data["outputs"]),
             tail=cls.from_dict(data["tail"]) if "tail" in data else None,
             returns=tuple(data.get("returns", ())),
             joins=tuple(OutputJoin.from_dict(join) for join in data.get("joins", ())),
+            target=str(data.get("target", "")),
+            word=word,
         )
+
+
+def _format_of(word: str) -> tuple[Format, str]:
+    """Return the format that a manifest names, and its word where that is a target's own."""
+    if word in set(Format):
+        return Format(word), ""
+    if not word.isidentifier():
+        raise ValueError(f"{word!r} is no format")
+    return Format.COMPILED, word

@@ -85,6 +85,10 @@ class UsageError(EdgeconvError):
     """The call is wrong: an option, a path, the output directory."""
 
 
+class NotOffered(UsageError):
+    """A target is asked for what it does not do: to predict, or to compile."""
+
+
 class InvalidModel(UsageError):
     """The model file is missing, truncated, corrupt, hostile, or not a model at all."""
 
@@ -230,6 +234,7 @@ _BY_NAME: dict[str, type[EdgeconvError]] = {
     for cls in (
         EdgeconvError,
         UsageError,
+        NotOffered,
         InvalidModel,
         InvalidData,
         ConversionError,

@@ -15,12 +15,13 @@ it those of one stage::
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgeconv.core.errors import UsageError
 from edgeconv.core.gates import (
+    DEFAULT_GATES,
     EVERY_STAGE,
     SHORT_NAMES,
     Gate,
@@ -33,21 +34,24 @@ OWN_FILE = "edgeconv.toml"
 PROJECT_FILE = "pyproject.toml"
 
 
-def gates_from(options: Iterable[str], directory: Path) -> dict[str, Gate]:
+def gates_from(
+    options: Iterable[str], directory: Path, stages: Collection[str] = DEFAULT_GATES
+) -> dict[str, Gate]:
     """Return the gates of the command line over those of the project's file.
 
     Args:
         options: What ``--gate`` was given, each ``[STAGE:]METRIC=VALUE``.
         directory: Where to begin looking for the file.
+        stages: The stages that may be named.
 
     Raises:
         UsageError: A gate is not understood, or the file is damaged.
     """
     given: dict[str, Gate] = {}
     for text in options:
-        stage, metric, limit = parse_gate(text)
+        stage, metric, limit = parse_gate(text, stages)
         given.setdefault(stage, {})[metric] = limit
-    return merged(read_gates(directory), given)
+    return merged(read_gates(directory, stages), given)
 
 
 def merged(*sources: Gates) -> dict[str, Gate]:
@@ -62,7 +66,7 @@ def merged(*sources: Gates) -> dict[str, Gate]:
     return result
 
 
-def read_gates(directory: Path) -> dict[str, Gate]:
+def read_gates(directory: Path, stages: Collection[str] = DEFAULT_GATES) -> dict[str, Gate]:
     """Return the gates of the nearest file in a directory or above it; none where there is none.
 
     Raises:
@@ -73,7 +77,7 @@ def read_gates(directory: Path) -> dict[str, Gate]:
             path = place / name
             table = _table(path) if path.is_file() else None
             if table is not None:
-                return _gates(table, path)
+                return _gates(table, path, stages)
     return {}
 
 
@@ -105,7 +109,7 @@ def _table(path: Path) -> Mapping[str, Any] | None:
     return table
 
 
-def _gates(table: Mapping[str, Any], path: Path) -> dict[str, Gate]:
+def _gates(table: Mapping[str, Any], path: Path, stages: Collection[str]) -> dict[str, Gate]:
     gates: dict[str, Gate] = {}
     for key, value in table.items():
         stage, limits = (key, value) if isinstance(value, dict) else (EVERY_STAGE, {key: value})
@@ -113,6 +117,6 @@ def _gates(table: Mapping[str, Any], path: Path) -> dict[str, Gate]:
             if isinstance(limit, bool) or not isinstance(limit, int | float):
                 raise UsageError(f"the gate {name} must be a number", where=str(path))
             metric = SHORT_NAMES.get(name, name)
-            check_gate(stage, metric, float(limit))
+            check_gate(stage, metric, float(limit), stages)
             gates.setdefault(stage, {})[metric] = float(limit)
     return gates

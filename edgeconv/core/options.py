@@ -185,7 +185,7 @@ class ConvertOptions:
         parse_memory(self.memory_limit)
         for stage, gate in self.gates.items():
             for metric, limit in gate.items():
-                check_gate(stage, metric, limit)
+                check_gate(stage, metric, limit, None)  # the pipeline knows its stages
 
     def _check_quantization(self) -> None:
         """Refuse options that the mode makes senseless."""

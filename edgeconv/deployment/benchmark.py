@@ -89,7 +89,7 @@ def _of_bundle(bundle: Bundle) -> list[_Case]:
             stored = parity.store(first, artifact.inputs)
             feeds = [stored[spec.name] for spec in artifact.inputs]
             cases.append(_Case(name, artifact.path, Job(artifact.path, feeds)))
-        elif artifact.format == Format.EDGETPU and cases:
+        elif artifact.format == Format.COMPILED and cases:
             # Where there is no Edge TPU the model before runs in its place, and the entry says so.
             source = cases[-1].job
             job = Job(source.model, source.inputs, compiled=artifact.path)

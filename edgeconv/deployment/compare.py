@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from edgeconv.core.artifacts import Array, Arrays, TensorSpec
-from edgeconv.core.gates import Gates, gate_for
+from edgeconv.core.gates import Gates
 from edgeconv.metrics import parity
 from edgeconv.metrics.judging import row_tolerance
 from edgeconv.metrics.parts import Anatomy
 from edgeconv.metrics.report import FAIL, PASS, StageParity
+from edgeconv.targets.gates import gate_for
 
 TOP1_AGREEMENT = 0.95
 """Share of rows whose top class must be that of the same model on this CPU."""

@@ -97,7 +97,7 @@ def compiled_of(
 ) -> Compiled:
     """Return the bundle's compiled model, or compile it now where the compiler is there."""
     for artifact in bundle.artifacts.values():
-        if artifact.format == Format.EDGETPU:
+        if artifact.format == Format.COMPILED:
             return Compiled(artifact.path)
     compiler = find(image)
     if compiler is None:

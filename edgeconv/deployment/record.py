@@ -72,7 +72,9 @@ def _stage(model: Artifact, path: Path, place: Path, seconds: float) -> dict[str
     tail = model.tail
     if tail is not None:
         tail = Artifact(tail.format, place / tail.path.name, tail.inputs, tail.outputs)
-    compiled = replace(model, format=Format.EDGETPU, path=path, tail=tail)
+    compiled = replace(
+        model, format=Format.COMPILED, path=path, tail=tail, target="coral", word=STAGE
+    )
     return {"name": STAGE, "seconds": seconds, **files.describe_artifact(compiled, place)}
 
 

@@ -64,6 +64,11 @@ def _head(path: Path) -> dict[str, Any]:
 
 
 def _format(path: Path) -> Format:
+    """Return the format of a file; `Format.COMPILED` of one that only a target may know.
+
+    Raises:
+        InvalidModel: It cannot be read, or the directory is no SavedModel.
+    """
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return Format.SAVED_MODEL
@@ -84,7 +89,11 @@ def _format(path: Path) -> Format:
         return Format.TFLITE
     if sniff.looks_like_onnx(head):
         return Format.ONNX
-    raise InvalidModel(
+    return Format.COMPILED
+
+
+def _unknown(path: Path) -> InvalidModel:
+    return InvalidModel(
         "inspect cannot read this file",
         where=str(path),
         why="it is neither TFLite nor ONNX",
@@ -99,8 +108,11 @@ def _content(path: Path, worker: Worker) -> dict[str, Any]:
         Format.TFLITE: "edgeconv.inspection.tflite_file:describe_file",
         Format.ONNX: "edgeconv.inspection.summaries:onnx_summary",
         Format.SAVED_MODEL: "edgeconv.inspection.summaries:saved_model_summary",
+        Format.COMPILED: "edgeconv.inspection.tflite_file:describe_compiled",
     }[kind]
-    found: dict[str, Any] = worker.call(function, path=str(path))
+    found: dict[str, Any] | None = worker.call(function, path=str(path))
+    if found is None:
+        raise _unknown(path)
     if kind is Format.ONNX:
         found |= _convertible(worker, path)
     return found
@@ -162,26 +174,13 @@ def _placement(path: Path, target: str, worker: Worker) -> dict[str, Any]:
             where=str(model),
             hint=f"convert it first: edgeconv torch2tflite MODEL --target {target}",
         )
-    head = {**_head(model), "target": target}
     found = worker.call(
         "edgeconv.inspection.tflite_file:place_file",
         path=str(model),
         target=target,
         converted=_made_for(path) == target,
     )
-    if target == "coral":
-        return {**head, **found}
-    if found["format"] == Format.EDGETPU:
-        raise UsageError(
-            "a model compiled for the Edge TPU runs nowhere else",
-            where=str(model),
-            hint="give the model that it was made of",
-        )
-    ops = [
-        {"index": op["index"], "op": op["op"], "placement": "cpu", "reason": "the target is a CPU"}
-        for op in found["ops"]
-    ]
-    return {**head, "ops": ops, "on_edgetpu": 0, "on_cpu": len(ops)}
+    return {**_head(model), "target": target, **found}
 
 
 def _made_for(path: Path) -> str:

@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from edgeconv import targets
 from edgeconv.reports.text import WIDTH
+from edgeconv.targets.base import Target
+from edgeconv.targets.placement import CPU
 
 _MIB = 1024**2
 _RIGHT = ("#", "v", "MACs", "bytes", "count", "version")
@@ -18,7 +21,7 @@ def render(found: Mapping[str, Any]) -> str:
     lines: Iterable[str]
     if found["format"] == "bundle":
         lines = _bundle(found)
-    elif "on_edgetpu" in found:
+    elif "on_cpu" in found:
         lines = _placement(found)
     else:
         lines = _model(found)
@@ -44,7 +47,9 @@ def _bundle(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
-    yield f"{found['file']}: {_KINDS[found['format']]}, {size(found['bytes'])}"
+    made_for = found.get("compiled_for")
+    kind = _KINDS[found["format"]] if made_for is None else _compiled(targets.find(made_for))
+    yield f"{found['file']}: {kind}, {size(found['bytes'])}"
     yield from _facts(found)
     yield from _interface(found)
     for join in found.get("joins", ()):
@@ -54,12 +59,12 @@ def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
         if isinstance(signature, Mapping):
             yield f"signature {signature['name']}"
             yield from _interface(signature)
-    for package in found.get("packages", ()):
-        yield from _package(package)
+    if made_for is not None:
+        yield from targets.find(made_for).description(found)
     if each and "ops" in found:
         yield ""
         yield from _table(("#", "op", "version", "MACs", "bytes", "output"), _tflite_rows(found))
-    else:
+    elif "ops" in found or "op_counts" in found:
         yield ""
         yield from _table(("op", "count"), [(op, str(n)) for op, n in _counts(found).items()])
     if each and "nodes" in found:
@@ -70,10 +75,14 @@ def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
 
 _KINDS = {
     "tflite": "TFLite model",
-    "edgetpu": "TFLite model compiled for the Edge TPU",
     "onnx": "ONNX model",
     "saved_model": "SavedModel",
 }
+
+
+def _compiled(target: Target) -> str:
+    kind = "TFLite model" if target.suffix.endswith(".tflite") else "model"
+    return f"{kind} compiled for {target.label}"
 
 
 def _facts(found: Mapping[str, Any]) -> Iterator[str]:
@@ -171,38 +180,14 @@ def _problems(found: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrapped(f"{text}; {problem['hint']}" if problem["hint"] else text)
 
 
-def _package(package: Mapping[str, Any]) -> Iterator[str]:
-    yield ""
-    yield f"operator {package['op']} holds a package for the Edge TPU"
-    yield f"  minimum runtime     {package['min_runtime_version']}"
-    yield f"  cached parameters   {package['cached_parameter_bytes']:,} bytes"
-    yield f"  streamed parameters {package['streamed_parameter_bytes']:,} bytes"
-    yield f"  instructions        {package['instruction_bytes']:,} bytes"
-    yield f"  peak activations    {package['activation_bytes_per_tile']:,} bytes per tile"
-    yield f"  caching token       {package['caching_token']}"
-    yield f"  compiler            {package['compiler_version'] or 'not told'}"
-    for item in package["executables"]:
-        yield (
-            f"  executable          {item['type']}: {item['parameter_bytes']:,} bytes of "
-            f"parameters, {item['instruction_bytes']:,} of instructions"
-        )
-    for kind in ("inputs", "outputs"):
-        for layer in package[kind]:
-            shape = " x ".join(str(side) for side in layer["shape"])
-            yield (
-                f"  {kind[:-1] + ' layer':<19} {layer['name']}: {shape} (y, x, z), "
-                f"{layer['data_type']}, scale {layer['scale']:.6g}, "
-                f"zero point {layer['zero_point']}"
-            )
-
-
 def _placement(found: Mapping[str, Any]) -> Iterator[str]:
-    total = found["on_edgetpu"] + found["on_cpu"]
-    if found["target"] != "coral":
+    target, total = targets.find(found["target"]), len(found["ops"])
+    there = found[f"on_{target.place}"]
+    if there == total and target.place == CPU:
         yield f"{found['file']}: all {total} operators run on the CPU"
         return
     share = f"{found['macs_share']:.1%} of the multiplications"
-    yield f"{found['file']}: {found['on_edgetpu']} of {total} operators on the Edge TPU, {share}"
+    yield f"{found['file']}: {there} of {total} operators on {target.label}, {share}"
     for item in found["refused"]:
         where = f"operator {item['index']} ({item['op']}): " if item["index"] is not None else ""
         yield ""
@@ -212,11 +197,14 @@ def _placement(found: Mapping[str, Any]) -> Iterator[str]:
     rows = [(str(op["index"]), op["op"], op["placement"], op["reason"]) for op in found["ops"]]
     yield from _table(("#", "op", "placement", "reason"), rows)
     yield from _cut_lines(found["cuts"])
-    cached, streamed = found["cached_parameter_bytes"], found["streamed_parameter_bytes"]
-    chip = found["chip_bytes"] / _MIB
-    yield ""
-    yield f"parameters, estimated: {size(cached)} cached in the {chip:g} MiB on the chip,"
-    yield f"{size(streamed)} streamed with each inference"
+    if "chip_bytes" in found:
+        cached, streamed = found["cached_parameter_bytes"], found["streamed_parameter_bytes"]
+        chip = found["chip_bytes"] / _MIB
+        yield ""
+        yield f"parameters, estimated: {size(cached)} cached in the {chip:g} MiB on the chip,"
+        yield f"{size(streamed)} streamed with each inference"
+    for name, figure in found["figures"].items():
+        yield f"{name}: {figure}"
 
 
 def _cut_lines(cuts: Sequence[Mapping[str, Any]]) -> Iterator[str]:

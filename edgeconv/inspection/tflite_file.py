@@ -1,16 +1,13 @@
-"""What a ``.tflite`` file holds; of a compiled one also what is in its custom operators."""
+"""What a ``.tflite`` file holds; of a compiled one also what its target finds in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeconv import targets
 from edgeconv.core.artifacts import Format
-from edgeconv.targets.coral.placement.followed import for_converted
-from edgeconv.targets.coral.placement.package import Package, packages
-from edgeconv.targets.coral.placement.parameters import macs
-from edgeconv.targets.coral.placement.predict import predict_read
+from edgeconv.core.errors import UsageError
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite import view as views
 from edgeconv.toolchain.worker.limits import reading
@@ -23,8 +20,18 @@ def describe_file(path: str) -> dict[str, Any]:
         return describe_tflite(Path(path))
 
 
+def describe_compiled(path: str) -> dict[str, Any] | None:
+    """Describe a file that may be of a target's own format, in a worker process.
+
+    Returns:
+        ``None`` where it is none of any target's.
+    """
+    with reading(Path(path).stat().st_size, path):
+        return _compiled(Path(path))
+
+
 def place_file(path: str, target: str, *, converted: bool) -> dict[str, Any]:
-    """Say where each operator would run on a Coral, in a worker process.
+    """Say where each operator would run on a target, in a worker process.
 
     Args:
         path: The file.
@@ -32,18 +39,26 @@ def place_file(path: str, target: str, *, converted: bool) -> dict[str, Any]:
         converted: Whether it was converted for that target.
 
     Returns:
-        The prediction; for any other target, and of a compiled file, what `describe_tflite` does.
+        The placement; of a file that is compiled for the target, its description.
 
     Raises:
+        NotOffered: The target predicts nothing.
         InvalidModel: It cannot be read.
+        UsageError: It is compiled for another target.
     """
-    with reading(Path(path).stat().st_size, path):
-        model = tflite.load(Path(path))
-        found = packages(model, path)
-        if found or target != "coral":
-            return _described(model, found)
-        prediction = predict_read(views.view(model), path)
-        return (for_converted(prediction) if converted else prediction).to_dict()
+    file = Path(path)
+    with reading(file.stat().st_size, path):
+        made_for = _compiled(file)
+        if made_for is None:
+            return targets.find(target).placement(file, converted=converted).to_dict()
+        if made_for["compiled_for"] == target:
+            return describe_tflite(file)
+        other = targets.find(made_for["compiled_for"])
+        raise UsageError(
+            f"a model compiled for {other.label} runs nowhere else",
+            where=path,
+            hint="give the model that it was made of",
+        )
 
 
 def describe_tflite(path: Path) -> dict[str, Any]:
@@ -52,15 +67,23 @@ def describe_tflite(path: Path) -> dict[str, Any]:
     Raises:
         InvalidModel: It cannot be read.
     """
-    model = tflite.load(path)
-    return _described(model, packages(model, str(path)))
+    return {**_described(tflite.load(path)), **(_compiled(path) or {})}
 
 
-def _described(model: tflite.ModelT, found: Sequence[tuple[int, Package]]) -> dict[str, Any]:
+def _compiled(path: Path) -> dict[str, Any] | None:
+    """Return what the target that a file is compiled for says of it."""
+    for target in targets.every():
+        found = target.describe(path)
+        if found is not None:
+            return {**found, "format": target.word, "compiled_for": target.name}
+    return None
+
+
+def _described(model: tflite.ModelT) -> dict[str, Any]:
     graph = model.subgraphs[0]
     view = views.view(model)
     return {
-        "format": (Format.EDGETPU if found else Format.TFLITE).value,
+        "format": Format.TFLITE.value,
         "description": _text(model.description),
         "subgraphs": len(model.subgraphs),
         "signatures": [_text(item.signatureKey) for item in model.signatureDefs or ()],
@@ -74,7 +97,7 @@ def _described(model: tflite.ModelT, found: Sequence[tuple[int, Package]]) -> di
                 "index": op.index,
                 "op": op.name,
                 "version": op.version,
-                "macs": macs(op),
+                "macs": views.macs(op),
                 "constant_bytes": op.constant_bytes,
                 "inputs": [
                     None if item is None else _tensor(graph.tensors[item.index])
@@ -84,7 +107,7 @@ def _described(model: tflite.ModelT, found: Sequence[tuple[int, Package]]) -> di
             }
             for op in view.ops
         ],
-        "packages": [{"op": index, **package.to_dict()} for index, package in found],
+        "packages": [],
     }
 
 

@@ -23,7 +23,7 @@ from edgeconv.core.errors import (
     WorkerCrashed,
     WorkerError,
 )
-from edgeconv.core.gates import Gate, Gates, gate_for
+from edgeconv.core.gates import Gate, Gates
 from edgeconv.core.stream import Stream
 from edgeconv.metrics import parity
 from edgeconv.metrics.batches import run_in_batches
@@ -33,6 +33,7 @@ from edgeconv.metrics.parts import Anatomy
 from edgeconv.metrics.report import FAIL, PASS, SKIPPED, StageParity
 from edgeconv.metrics.stream_parity import StreamParity
 from edgeconv.parity.streaming import Streaming, run_stream
+from edgeconv.targets.gates import gate_for
 from edgeconv.toolchain.runtimes import ONNX_REFERENCE, RUNTIMES, Runtimes, suspects
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 

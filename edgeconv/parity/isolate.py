@@ -16,7 +16,6 @@ from edgeconv.core.arrays import write_npz
 from edgeconv.core.artifacts import Array
 from edgeconv.core.bundle import Bundle, open_bundle
 from edgeconv.core.errors import UsageError
-from edgeconv.core.gates import gate_for
 from edgeconv.core.scratch import scratch_directory
 from edgeconv.core.streams import SampleReader
 from edgeconv.metrics import parity
@@ -26,6 +25,7 @@ from edgeconv.parity.layers.hops import MEASURE
 from edgeconv.parity.layers.measure import bases, is_direct
 from edgeconv.parity.layers.onnx_graph import Origin, became, origins
 from edgeconv.sources.workers import worker_pool
+from edgeconv.targets.gates import gate_for
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 
 _SHOW = """error = found - expected

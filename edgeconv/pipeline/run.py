@@ -55,6 +55,7 @@ from edgeconv.sources.samples import (
 from edgeconv.sources.selection import selected
 from edgeconv.sources.workers import worker_pool
 from edgeconv.targets.base import Assessment
+from edgeconv.targets.gates import require_stages
 from edgeconv.toolchain.runtimes import RUNTIMES, runtimes_with
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.worker.stage import Stage, StageContext
@@ -85,6 +86,7 @@ def convert(
     """
     job.require_model()
     check_data(job)
+    require_stages(job.options.gates)
     target = targets.find(job.options.target)
     try:
         with ExitStack() as stack:

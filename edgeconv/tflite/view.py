@@ -175,3 +175,21 @@ def _weights_outside(raw: bytes) -> int:
         return sum(buffer.uint64(_OFFSET) > 1 for buffer in Table.root(raw).tables(_BUFFERS))
     except Damaged:
         return 0
+
+
+def macs(op: Op) -> int:
+    """Return the multiplications of an operator with weights, or of a matrix product; else 0."""
+    weight, result = op.input(1), op.outputs[0] if op.outputs else None
+    if weight is None or result is None or not weight.shape:
+        return 0
+    if op.name in ("CONV_2D", "FULLY_CONNECTED"):
+        return result.elements * (weight.elements // max(weight.shape[0], 1))
+    if op.name == "DEPTHWISE_CONV_2D":
+        return result.elements * int(np.prod(weight.shape[1:-1], dtype=np.int64))
+    if op.name == "TRANSPOSE_CONV":
+        data = op.input(2)
+        return 0 if data is None else data.elements * (weight.elements // max(weight.shape[-1], 1))
+    if op.name == "BATCH_MATMUL":
+        data = op.input(0)
+        return 0 if data is None or not data.shape else result.elements * data.shape[-1]
+    return 0

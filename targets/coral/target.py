@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.core.artifacts import Artifact, Format
 from edgeconv.core.errors import UsageError
+from edgeconv.core.gates import CLASSES, FLOAT_GATE, Gates
 from edgeconv.core.options import ConvertOptions
 from edgeconv.quantize.rules.precision import Rule
-from edgeconv.targets.base import Assessment
+from edgeconv.targets.base import Assessment, BaseTarget, require_int8
+from edgeconv.targets.compiling import CompilerResult, CompilerRun
 from edgeconv.targets.coral import compile_stage
+from edgeconv.targets.coral.compiler.find import require
 from edgeconv.targets.coral.placement.front_end import LEFT_FLOAT
+from edgeconv.targets.coral.settings import SETTINGS
+from edgeconv.targets.placement import Placement
 from edgeconv.toolchain.worker.pool import WorkerKind
 from edgeconv.toolchain.worker.stage import Stage, StageContext
 
 if TYPE_CHECKING:
-    from edgeconv.targets.coral.placement.predict import Cut, Prediction
+    from edgeconv.targets.coral.placement.predict import Prediction
+    from edgeconv.targets.placement import Cut
 
 _MOST_NOTES = 12
+_LEGALISED, _APPROXIMATED = "tflite_legalised", "tflite_approximated"
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,7 +44,7 @@ class Legalise:
     @property
     def name(self) -> str:
         """``tflite_legalised``; ``tflite_approximated`` where it need not be exact."""
-        return "tflite_approximated" if self.allow_approximate else "tflite_legalised"
+        return _APPROXIMATED if self.allow_approximate else _LEGALISED
 
     def run(self, source: Artifact, context: StageContext) -> Artifact:
         """Rewrite in the quantizer's worker."""
@@ -77,13 +86,27 @@ def _count(entry: dict[str, Any]) -> str:
     return f"{len(entry['where'])} x {entry['name']}"
 
 
-class Coral:
+class Coral(BaseTarget):
     """The Coral Edge TPU: int8 activations and weights, fixed shapes, images channels last."""
 
-    name = "coral"
+    name = compile_stage.TARGET
+    label = "the Edge TPU"
+    place = compile_stage.STAGE
+    word = compile_stage.STAGE
     also_called = ("edgetpu", "edge-tpu", "edge_tpu", "tpu")
+    compiles = True
+    settings = SETTINGS
+    gates: Gates = MappingProxyType(
+        {
+            _LEGALISED: FLOAT_GATE,
+            _APPROXIMATED: {"sqnr_db": 25.0, "exact": 0.9, "rows": 0.9, **CLASSES},
+            compile_stage.STAGE: {"sqnr_db": 12.0, "exact": 0.8, "rows": 0.8, **CLASSES},
+        }
+    )
+    float_stage_names = (_LEGALISED, _APPROXIMATED)
     mixed_precision = False
     fixed_shapes = True
+    keeps_old_operators = True
 
     @property
     def precision_rules(self) -> Sequence[Rule]:
@@ -151,6 +174,44 @@ class Coral:
         # Only an int8 model that no compiler took is still a TFLite file here.
         notes = (*_placed(prediction), compile_stage.skipped())
         return Assessment(notes, {"name": self.name, "compiled": False, **data})
+
+    def placement(self, model: Path, *, converted: bool) -> Placement:
+        """Predict what the compiler maps."""
+        from edgeconv.targets.coral.placement.followed import for_converted
+        from edgeconv.targets.coral.placement.predict import predict
+
+        found = predict(model)
+        return (for_converted(found) if converted else found).placement
+
+    def deployable(self, models: Mapping[str, Artifact], where: str) -> str:
+        """Return the int8 model."""
+        return require_int8(models, self, where)
+
+    def require_compiler(self, run: CompilerRun) -> None:
+        """Refuse where there is no ``edgetpu_compiler``."""
+        from edgeconv.targets.coral.compiler.service import options_of
+
+        require(options_of(run).image)
+
+    def compile(
+        self, models: Sequence[Path], directory: Path, run: CompilerRun
+    ) -> Sequence[CompilerResult]:
+        """Run ``edgetpu_compiler``, and look at what it made."""
+        from edgeconv.targets.coral.compiler.service import compile_all
+
+        return compile_all(models, directory, run)
+
+    def describe(self, path: Path) -> Mapping[str, Any] | None:
+        """Return what is in the custom operators."""
+        from edgeconv.targets.coral import inside
+
+        return inside.describe(path)
+
+    def description(self, found: Mapping[str, Any]) -> Iterable[str]:
+        """Return what is in the custom operators."""
+        from edgeconv.targets.coral import inside
+
+        return inside.lines(found)
 
 
 def _placed(prediction: Prediction) -> tuple[str, ...]:

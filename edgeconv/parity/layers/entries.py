@@ -9,7 +9,8 @@ from typing import Any
 
 from edgeconv.core.options import CALIBRATED_MODES
 from edgeconv.metrics.layer_errors import LayerError, ranked
-from edgeconv.parity.layers.measure import FLOAT_STAGES, StageLayers
+from edgeconv.parity.layers.measure import StageLayers
+from edgeconv.targets.gates import float_stages
 
 WORST = 10
 """How many layers are listed as the worst ones."""
@@ -148,7 +149,7 @@ def _advised(layer: LayerError, limit: float, stage: str) -> LayerError:
     alone = f"see it alone with edgeconv verify BUNDLE --isolate {stage}:{name}"
     if stage == "onnx":
         advice = "the exported node computes something else than the PyTorch module"
-    elif stage in ("saved_model", *FLOAT_STAGES):
+    elif stage in ("saved_model", *float_stages()):
         advice = f"its weights or its translation differ from ONNX: {alone}"
     elif stage.removeprefix("tflite_") in CALIBRATED_MODES:
         advice = (

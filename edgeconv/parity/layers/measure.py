@@ -29,6 +29,7 @@ from edgeconv.parity.layers.hops import (
     measure_hop,
 )
 from edgeconv.parity.layers.onnx_graph import Origin, became, origins
+from edgeconv.targets.gates import float_stages
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 
 LAYER_SAMPLES = 4
@@ -36,9 +37,6 @@ LAYER_SAMPLES = 4
 
 _MOST_BYTES = 384 * 2**20
 """What the reference's values may take on disk; where they take more, fewer samples are used."""
-
-FLOAT_STAGES = ("tflite_fp32", "tflite_legalised", "tflite_approximated")
-"""The .tflite files that were not quantized."""
 
 _AFTER_ONNX = (Format.SAVED_MODEL, Format.TFLITE)
 _UNKNOWN = (
@@ -198,7 +196,7 @@ def bases(stages: Mapping[str, Artifact]) -> dict[str, str]:
     """Return of each quantized stage the float one that its layers are compared with."""
     found, base = {}, ""
     for name, artifact in stages.items():
-        if name in FLOAT_STAGES:
+        if name in float_stages():
             base = name
         elif base and artifact.format is Format.TFLITE:
             found[name] = base
@@ -207,7 +205,7 @@ def bases(stages: Mapping[str, Artifact]) -> dict[str, str]:
 
 def is_direct(stage: str, artifact: Artifact) -> bool:
     """Tell whether a stage's layers are compared with ONNX, not with a float .tflite file."""
-    return artifact.format is Format.SAVED_MODEL or stage in FLOAT_STAGES
+    return artifact.format is Format.SAVED_MODEL or stage in float_stages()
 
 
 def _quantized(

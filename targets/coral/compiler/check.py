@@ -9,7 +9,8 @@ from typing import Any
 
 from edgeconv.core.errors import BadCompilerOutput, InvalidModel
 from edgeconv.targets.coral.placement.package import CUSTOM_OP, Package, packages
-from edgeconv.targets.coral.placement.predict import CPU, EDGETPU, predict_view
+from edgeconv.targets.coral.placement.predict import EDGETPU, predict_view
+from edgeconv.targets.placement import CPU
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite import view as graph
 

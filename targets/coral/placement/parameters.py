@@ -1,4 +1,4 @@
-"""How many bytes the weights take on the chip, and how many operations they stand for.
+"""How many bytes the weights take on the chip.
 
 The layout was read out of packages of compiled models: output channels lie in groups of 64, a
 last group below 64 alone in steps of 16; inputs in steps of 4, and a single one with the pixels of
@@ -75,24 +75,6 @@ def weight_of(op: Op) -> Tensor | None:
         return None
     weight = op.input(1)
     return weight if weight is not None and weight.constant else None
-
-
-def macs(op: Op) -> int:
-    """Return the multiplications of an operator with weights, or of a matrix product; else 0."""
-    weight, result = op.input(1), op.outputs[0] if op.outputs else None
-    if weight is None or result is None or not weight.shape:
-        return 0
-    if op.name in ("CONV_2D", "FULLY_CONNECTED"):
-        return result.elements * (weight.elements // max(weight.shape[0], 1))
-    if op.name == "DEPTHWISE_CONV_2D":
-        return result.elements * int(np.prod(weight.shape[1:-1], dtype=np.int64))
-    if op.name == "TRANSPOSE_CONV":
-        data = op.input(2)
-        return 0 if data is None else data.elements * (weight.elements // max(weight.shape[-1], 1))
-    if op.name == "BATCH_MATMUL":
-        data = op.input(0)
-        return 0 if data is None or not data.shape else result.elements * data.shape[-1]
-    return 0
 
 
 def _inputs(op: Op) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from edgeconv.targets.coral.placement import ops
 from edgeconv.targets.coral.placement.front_end import Objection, objections
 from edgeconv.targets.coral.placement.ops import Refusal
 from edgeconv.targets.coral.placement.package import CHIP_BYTES
-from edgeconv.targets.coral.placement.parameters import Parameters, estimate, macs
+from edgeconv.targets.coral.placement.parameters import Parameters, estimate
+from edgeconv.targets.placement import CPU, Cut, Placement, Refused
+from edgeconv.targets.placement import OpPlacement as TypedOp
+from edgeconv.targets.placement import Parameters as Memory
 from edgeconv.tflite import view as graph
-from edgeconv.tflite.view import Op, View
+from edgeconv.tflite.view import Op, View, macs
 
-EDGETPU, CPU = "edgetpu", "cpu"
+EDGETPU = "edgetpu"
 _MAPPED = "Mapped to Edge TPU"
 _STRANDED = "More than one subgraph is not supported"
 
@@ -58,31 +61,6 @@ class OpPlacement:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
-    """An operator that does not map, with what it strands.
-
-    Attributes:
-        index: Its index.
-        op: Its name.
-        why: Why it does not map.
-        advice: What would map it.
-        ops: Share of all operators that it strands, itself included, 0 to 1.
-        macs: Share of all multiplications.
-        bytes: Share of all bytes of constants.
-        stranded: Indices of the operators that would map but for it, or for others like it.
-    """
-
-    index: int
-    op: str
-    why: str
-    advice: str
-    ops: float
-    macs: float
-    bytes: float
-    stranded: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Prediction:
     """What the compiler is expected to make of a model.
 
@@ -109,31 +87,30 @@ class Prediction:
         return len(self.ops) - self.on_edgetpu
 
     @property
-    def ops_share(self) -> float:
-        """Share of the operators on the Edge TPU, 0 to 1; 1 of nothing."""
-        return self.on_edgetpu / len(self.ops) if self.ops else 1.0
-
-    @property
     def macs_share(self) -> float:
         """Share of the multiplications on the Edge TPU, 0 to 1; 1 of nothing."""
-        total = sum(op.macs for op in self.ops)
-        there = sum(op.macs for op in self.ops if op.placement == EDGETPU)
-        return there / total if total else 1.0
+        return self.placement.macs_share
+
+    @property
+    def placement(self) -> Placement:
+        """The same as every target tells it."""
+        memory = Memory(self.parameters.cached, self.parameters.streamed, CHIP_BYTES)
+        return Placement(
+            EDGETPU,
+            tuple(_typed(op) for op in self.ops),
+            self.cuts,
+            tuple(Refused(**item.to_dict()) for item in self.objections),
+            memory,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form."""
-        return {
-            "ops": [asdict(op) for op in self.ops],
-            "on_edgetpu": self.on_edgetpu,
-            "on_cpu": self.on_cpu,
-            "ops_share": self.ops_share,
-            "macs_share": self.macs_share,
-            "cached_parameter_bytes": self.parameters.cached,
-            "streamed_parameter_bytes": self.parameters.streamed,
-            "chip_bytes": CHIP_BYTES,
-            "cuts": [asdict(cut) for cut in self.cuts],
-            "refused": [item.to_dict() for item in self.objections],
-        }
+        return self.placement.to_dict()
+
+
+def _typed(op: OpPlacement) -> TypedOp:
+    more = {name: getattr(op, name) for name in ("name", "mappable", "status", "constant_bytes")}
+    return TypedOp(op.index, op.op, op.placement, op.reason, op.advice, op.macs, more)
 
 
 def predict(path: Path, runtime: int = ops.NEWEST_RUNTIME) -> Prediction:

@@ -70,7 +70,7 @@ def test_a_cpu_has_no_compiler(options: ConvertOptions) -> None:
 def test_the_stage_compiles_and_tells_what_came_out(stand_in: StandIn, tmp_path: Path) -> None:
     context = _context(tmp_path)
     made = Compile(stand_in("good")).run(_source(), context)
-    assert (made.format, made.path) == (Format.EDGETPU, tmp_path / "source_edgetpu.tflite")
+    assert (made.format, made.path) == (Format.COMPILED, tmp_path / "source_edgetpu.tflite")
     assert made.inputs == _source().inputs
     assert context.details["compiled"]["on_edgetpu"] == 3
     (note,) = context.details["notes"]
