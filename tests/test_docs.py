@@ -14,8 +14,10 @@ from edgeconv.commands.console import _EXIT_CODES
 from edgeconv.commands.group import cli
 from edgeconv.core import errors
 from edgeconv.core.bundle import SCHEMA_VERSION
+from edgeconv.core.gates import DEFAULT_GATES
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.reports.schema import parity_schema
+from edgeconv.toolchain.worker.limits import IN_WORKER
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +34,7 @@ _TOPS = (
 )  # fmt: skip
 _PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, _TOPS))})/[\w./*-]*\w/?")
 _MODULE = re.compile(r"(?<![\w.-])edgeconv(?:\.(?!toml\b)[A-Za-z_]\w*)+")
+_VARIABLE = re.compile(r"\"(EDGECONV_\w+)\"")
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -206,3 +209,26 @@ def test_the_tables_of_parity_have_every_key_that_the_schema_requires() -> None:
     keys = {*schema["properties"], *schema["$defs"]["stage"]["required"]} - {"schema_version"}
     assert keys <= set(quoted(text))
     assert f"schema version {SCHEMA_VERSION}" in text
+
+
+def test_the_table_of_gates_has_the_default_limits() -> None:
+    text = (DOCS / "guide" / "parity.md").read_text().partition("## Gates\n")[2]
+    metrics = quoted(next(line for line in text.splitlines() if line.startswith("| stage")))
+    stated = {
+        stage: {
+            metric: float(limit) for metric, limit in zip(metrics, limits, strict=True) if limit
+        }
+        for stages, *limits in table_of("guide/parity.md", "Gates")
+        for stage in quoted(stages)
+    }
+    assert stated == DEFAULT_GATES
+
+
+def test_the_table_of_the_environment_has_every_variable_that_is_read() -> None:
+    folders = ("edgeconv", "convert", "quantize", "targets", "toolchain")
+    sources = [path for name in folders for path in (ROOT / name).rglob("*.py")]
+    read = {
+        name for path in sources for name in re.findall(r"\"(EDGECONV_\w+)\"", path.read_text())
+    }
+    stated = {quoted(row[0])[0] for row in table_of("reference/commands.md", "Environment")}
+    assert read - {IN_WORKER} == {name for name in stated if name.startswith("EDGECONV_")}

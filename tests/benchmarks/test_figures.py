@@ -58,3 +58,27 @@ def test_the_documentation_has_the_figures_of_the_other_converters() -> None:
         f"ten architectures take {seconds} of litert-torch's time, {memory} of its peak memory and"
         f" {operators} of its operators, and run in {latency} of the time"
     ) in figures()
+
+
+def test_the_documentation_has_the_figures_of_the_trained_detector() -> None:
+    table = (RESULTS / "ultralytics.md").read_text()
+    found = {
+        target: (boxes, scores, agree)
+        for target, boxes, scores, agree in re.findall(
+            r"\| yolov8n-trained \| (\w+) \| float32 \| boxes (\S+), scores (\S+) \|.* (\S+) % \|",
+            table,
+        )
+    }
+    boxes, scores, agree = found["cpu"]
+    stated = (
+        f"without recovery, {agree} % of the detections agree, boxes have {boxes} and scores"
+        f" {scores} dB, for `coral` {found['coral'][1]}"
+    )
+    assert stated in text_of("docs/guide/detectors.md")
+    assert stated in text_of("docs/reference/limits.md")
+
+
+def test_the_documentation_has_the_number_of_models_for_the_coral() -> None:
+    models = re.findall(r"(?m)^\| (?!model )[a-z]\S* \|", (RESULTS / "coral.md").read_text())
+    assert len(models) == 16
+    assert "the shares of sixteen models" in text_of("docs/guide/devices.md")
