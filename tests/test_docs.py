@@ -14,9 +14,10 @@ from edgeconv.commands.console import _EXIT_CODES
 from edgeconv.commands.group import cli
 from edgeconv.core import errors
 from edgeconv.core.bundle import SCHEMA_VERSION
-from edgeconv.core.gates import DEFAULT_GATES
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.reports.schema import parity_schema
+from edgeconv.targets.base import Target
+from edgeconv.targets.gates import known_gates
 from edgeconv.toolchain.worker.limits import IN_WORKER
 from tests.test_layers import LAYERS
 
@@ -221,7 +222,14 @@ def test_the_table_of_gates_has_the_default_limits() -> None:
         for stages, *limits in table_of("guide/parity.md", "Gates")
         for stage in quoted(stages)
     }
-    assert stated == DEFAULT_GATES
+    assert stated == known_gates()
+
+
+def test_the_table_of_a_target_has_every_member_of_the_protocol() -> None:
+    rows = table_of("extending.md", "Add a target")
+    stated = [name for row in rows for name in quoted(row[0])]
+    members = {name for name in vars(Target) if not name.startswith("_")}
+    assert sorted(stated) == sorted(members)
 
 
 def test_the_table_of_the_environment_has_every_variable_that_is_read() -> None:
