@@ -7,13 +7,15 @@ target's and whose object is a `edgeconv.targets.base.Target`, or a class that m
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from pkgutil import iter_modules
+from typing import Any
 
-from edgeconv.core.artifacts import Artifact
+from edgeconv.core.artifacts import Artifact, Format
 from edgeconv.core.errors import UsageError, meant
 from edgeconv.targets.base import Target
 
@@ -73,6 +75,46 @@ def of(artifact: Artifact) -> Target:
             hint="install the package that has it",
         )
     return find(name)
+
+
+def is_for(artifact: Artifact, target: Target) -> bool:
+    """Tell whether an artifact is compiled for a target."""
+    if artifact.format is not Format.COMPILED:
+        return False
+    if artifact.target:
+        return artifact.target == target.name
+    return artifact.word == target.word
+
+
+def compiled_for(path: Path) -> Target | None:
+    """Return the target that a file is compiled for; ``None`` where it is for none."""
+    return next((target for target in every() if target.describe(path) is not None), None)
+
+
+def with_compiler() -> Target:
+    """Return the target that models are compiled for where none is named."""
+    return next(target for target in every() if target.compiles)
+
+
+def settings_of(target: Target, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a target's own settings that are given.
+
+    Args:
+        target: The target.
+        values: Values by name; ``None``, ``False`` and ``()`` are not given.
+
+    Raises:
+        UsageError: The target has no such setting.
+    """
+    own = {setting.name: setting for setting in target.settings}
+    given = {name: value for name, value in values.items() if value not in (None, False, ())}
+    unknown = [name for name in given if name not in own]
+    if unknown:
+        raise UsageError(
+            f"--{unknown[0].replace('_', '-')} is no option of --target {target.name}",
+            hint="leave it out, or name another --target",
+        )
+    return {name: value for name, value in given.items() if value != own[name].default}
 
 
 @cache

@@ -44,7 +44,7 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
 
             device, probe, where = device_of(values)
             if values["host"] is not None:
-                probe()  # one that does not answer is told before anything long is tried
+                probe(None)  # one that does not answer is told before anything long is tried
             entries = run(what, run_options(values), device, display, values["seed"])
         if as_json:
             result = {"device": where, "models": entries}
@@ -54,6 +54,7 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
 
 
 def _lines(where: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:
+    from edgeconv import targets
     from edgeconv.reports.text import format_bytes
 
     first = entries[0]
@@ -80,5 +81,6 @@ def _lines(where: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield "  ".join((first_cell.ljust(widths[0]), *cells))
     for entry in entries:
         if entry["fallback"]:
-            yield f"\n{entry['stage']} did not run on the Edge TPU: {entry['fallback']}"
+            label = targets.find(entry["compiled_for"]).label
+            yield f"\n{entry['stage']} did not run on {label}: {entry['fallback']}"
             yield f"  next: {entry['advice']}"

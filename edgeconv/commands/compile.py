@@ -1,10 +1,9 @@
-"""`edgeconv compile`: integer models to models for the Edge TPU, with Google's compiler."""
+"""`edgeconv compile`: finished models to models for a device, with its target's compiler."""
 
 from __future__ import annotations
 
 import json
-import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,57 @@ from edgeconv.commands.console import Display, reported, show
 from edgeconv.core.options import parse_memory
 
 if TYPE_CHECKING:
-    from edgeconv.targets.coral.compiler.compile import CompiledModel
+    from edgeconv.targets.base import Target
+    from edgeconv.targets.compiling import CompilerResult, Setting
 
-_WIDTH = 80
+
+class CompileCommand(click.Command):
+    """The command with the options of every target's compiler, shown under the target's name."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters, and those of the targets."""
+        return [*super().get_params(ctx), *(_option(item) for item in _settings().values())]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then each target's."""
+        from edgeconv import targets
+
+        own = [param.get_help_record(ctx) for param in super().get_params(ctx)]
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in own if record is not None])
+        for target in targets.every():
+            records = [_option(item).get_help_record(ctx) for item in target.settings]
+            if records:
+                with formatter.section(f"Options of --target {target.name}"):
+                    formatter.write_dl([record for record in records if record is not None])
 
 
-@click.command("compile")
+def _settings() -> dict[str, Setting]:
+    """Return the settings of every target by name; of one name the first counts."""
+    from edgeconv import targets
+
+    found: dict[str, Setting] = {}
+    for target in targets.every():
+        for setting in target.settings:
+            found.setdefault(setting.name, setting)
+    return found
+
+
+def _option(setting: Setting) -> click.Option:
+    flag = setting.type is bool
+    return click.Option(
+        [setting.flag, setting.name],
+        type=None if flag else setting.type,
+        is_flag=flag,
+        multiple=setting.repeatable,
+        default=() if setting.repeatable else False if flag else setting.default,
+        show_default=setting.default is not None and not flag,
+        metavar=setting.metavar,
+        help=setting.help,
+    )
+
+
+@click.command("compile", cls=CompileCommand)
 @click.argument(
     "models",
     metavar="BUNDLE|FILE...",
@@ -36,45 +80,10 @@ _WIDTH = 80
     help="Directory for the results; made if it is missing.  [default: this one]",
 )
 @click.option(
-    "--compiler-image", metavar="IMAGE", help="Container image that holds edgetpu_compiler."
+    "--target",
+    metavar="NAME",
+    help="Whose compiler.  [default: what the bundle was made for, else the first that has one]",
 )
-@click.option(
-    "--min-runtime-version",
-    type=int,
-    metavar="N",
-    help="Oldest Edge TPU runtime that must run the result, 10 to 14.  [default: the newest]",
-)
-@click.option(
-    "--num-segments",
-    type=int,
-    default=1,
-    metavar="N",
-    show_default=True,
-    help="Cut one model into segments, for as many Edge TPUs.",
-)
-@click.option(
-    "--intermediate-tensors",
-    multiple=True,
-    metavar="NAME,...",
-    help="Tensors that end the part on the Edge TPU; once for each model, in order.",
-)
-@click.option(
-    "--search-delegate",
-    is_flag=True,
-    help="Where the compiler fails, cut the model earlier and earlier.",
-)
-@click.option(
-    "--delegate-search-step",
-    type=int,
-    metavar="N",
-    help="Operators that each step of that search leaves out.",
-)
-@click.option(
-    "--multiple-subgraphs",
-    is_flag=True,
-    help="Map every part that can be mapped, not only the first. Experimental.",
-)
-@click.option("--bisect", is_flag=True, help="Search the operator that the compiler fails on.")
 @click.option(
     "--timeout",
     type=float,
@@ -89,58 +98,40 @@ _WIDTH = 80
 def compile_command(
     models: tuple[Path, ...], as_json: bool, quiet: bool, verbose: bool, **values: Any
 ) -> None:
-    """Compile int8 .tflite files, or those of bundles, with Google's edgetpu_compiler.
+    """Compile integer .tflite files, or those of bundles, with a target's compiler.
 
     Several models are compiled together, so that they share the chip's memory; the first has the
     first claim on it. Each result is checked: its inputs and outputs are the source's, and every
-    operator is told to be on the Edge TPU or on the CPU.
+    operator is told to be on the device or on the CPU.
     """
     with reported(as_json=as_json, verbose=verbose):
         with Display(quiet=quiet, verbose=verbose) as display:
             display.started("compile")
-            found = _compile([_model(path) for path in models], values)
+            found = _compile(models, values)
             display.finished("compile")
         if as_json:
-            result = {"models": [model.to_dict() for model in found]}
+            result = {"models": [model.data for model in found]}
             show(json.dumps(result, indent=2, ensure_ascii=False))
         else:
-            show("\n".join(_lines(found)))
+            show("\n".join(line for model in found for line in (str(model.path), *model.lines)))
 
 
-def _model(path: Path) -> Path:
-    """Return a .tflite file, or the int8 one of a bundle."""
-    from edgeconv.core.bundle import open_bundle
-    from edgeconv.deployment.model import model_of
-
-    return model_of(open_bundle(path), "coral")[1].path if path.is_dir() else path
-
-
-def _compile(models: Sequence[Path], values: dict[str, Any]) -> list[CompiledModel]:
-    from edgeconv.core.errors import CompilerError, UsageError
-    from edgeconv.targets.coral.compiler.bisect import located
-    from edgeconv.targets.coral.compiler.compile import compile_models
-    from edgeconv.targets.coral.compiler.find import require
-    from edgeconv.targets.coral.compiler.options import CompileOptions
+def _compile(paths: Sequence[Path], values: dict[str, Any]) -> Sequence[CompilerResult]:
+    from edgeconv import targets
+    from edgeconv.core.errors import UsageError
+    from edgeconv.targets.compiling import CompilerRun
     from edgeconv.tflite import file as tflite
 
-    options = CompileOptions(
-        min_runtime_version=values["min_runtime_version"],
-        num_segments=values["num_segments"],
-        search_delegate=values["search_delegate"],
-        search_step=values["delegate_search_step"],
-        intermediate_tensors=tuple(
-            tuple(names.split(",")) for names in values["intermediate_tensors"]
-        ),
-        multiple_subgraphs=values["multiple_subgraphs"],
-        timeout=values["timeout"],
-        image=values["compiler_image"],
-        memory=parse_memory(values["memory_limit"]),
+    target = _target(paths, values["target"])
+    models = [_model(path, target) for path in paths]
+    run = CompilerRun(
+        values["timeout"],
+        parse_memory(values["memory_limit"]),
+        targets.settings_of(target, {name: values[name] for name in _settings()}),
     )
-    if values["bisect"] and (len(models) > 1 or options.num_segments > 1):
-        raise UsageError("--bisect takes one model, without segments", hint="leave it out")
     for model in models:
         tflite.load(model)  # what is wrong with it is told before what is missing
-    compiler = require(options.image)
+    target.require_compiler(run)
     output: Path = values["output"]
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -148,36 +139,27 @@ def _compile(models: Sequence[Path], values: dict[str, Any]) -> list[CompiledMod
         raise UsageError(
             "the directory cannot be made", where=str(output), why=error.strerror or str(error)
         ) from error
-    try:
-        return compile_models(models, output, options, compiler)
-    except CompilerError as error:
-        if values["bisect"]:
-            raise located(error, models[0], options, compiler) from error
-        raise
+    return target.compile(models, output, run)
 
 
-def _lines(models: Sequence[CompiledModel]) -> Iterator[str]:
-    for model in models:
-        figures = model.to_dict()
-        total = figures["on_edgetpu"] + figures["on_cpu"]
-        yield str(model.path)
-        yield f"  compiler    {figures['compiler'] or 'unknown'}"
-        yield f"  operators   {figures['on_edgetpu']} of {total} on the Edge TPU"
-        yield (
-            f"  parameters  {figures['cached_parameter_bytes']:,} bytes on the chip, "
-            f"{figures['streamed_parameter_bytes']:,} streamed"
-        )
-        yield f"  runtime     {figures['min_runtime_version']} or later"
-        for row in model.report.statuses:
-            if not row.mapped:
-                yield from _wrapped(f"{row.count} x {row.op} on the CPU: {row.status}")
-        for fate in model.comparison.surprises:
-            yield from _wrapped(
-                f"operator {fate.index} ({fate.op}) was predicted on the {fate.predicted} and is "
-                f"on the {fate.placement}"
-            )
+def _target(paths: Sequence[Path], name: str | None) -> Target:
+    """Return the target that is named, or the one that a bundle was made for."""
+    from edgeconv import targets
+    from edgeconv.core.bundle import open_bundle
+
+    if name is not None:
+        return targets.find(name)
+    for path in paths:
+        if path.is_dir():
+            made_for = targets.find(str(open_bundle(path).manifest["options"]["target"]))
+            if made_for.compiles:
+                return made_for
+    return targets.with_compiler()
 
 
-def _wrapped(text: str) -> list[str]:
-    indent = " " * 14
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent=indent)
+def _model(path: Path, target: Target) -> Path:
+    """Return a .tflite file, or the one of a bundle that the target compiles."""
+    from edgeconv.core.bundle import open_bundle
+    from edgeconv.deployment.model import model_of
+
+    return model_of(open_bundle(path), target)[1].path if path.is_dir() else path

@@ -19,7 +19,7 @@ _WIDTH = 80
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--target", metavar="NAME", help="coral or cpu.  [default: what the bundle was made for]"
+    "--target", metavar="NAME", help="What to run on.  [default: what the bundle was made for]"
 )
 @device_options
 @click.option(
@@ -27,7 +27,7 @@ _WIDTH = 80
     "gates",
     multiple=True,
     metavar="[STAGE:]METRIC=VALUE",
-    help="Limit that parity must hold, for example edgetpu:sqnr_db=20. Repeatable.",
+    help="Limit that parity must hold, for example tflite_int8:sqnr_db=20. Repeatable.",
 )
 @click.option(
     "--max-lsb",
@@ -37,7 +37,7 @@ _WIDTH = 80
     help="Quantization steps that an output may be away from this CPU's.",
 )
 @click.option(
-    "--compiler-image", metavar="IMAGE", help="Container image that holds edgetpu_compiler."
+    "--compiler-image", metavar="IMAGE", help="Container image that holds the target's compiler."
 )
 @click.option(
     "--export",
@@ -61,9 +61,10 @@ _WIDTH = 80
 def deploy(bundle: Path | None, as_json: bool, quiet: bool, verbose: bool, **values: Any) -> None:
     """Run BUNDLE's model on a device, on the bundle's own test vectors, and compare.
 
-    BUNDLE is the newest one of the current directory by default. For an Edge TPU the model is
-    compiled first if that has not been done and the compiler is there. Where no Edge TPU can run
-    it, the int8 model runs on the CPU, and the result says why. Parity is written into the bundle.
+    BUNDLE is the newest one of the current directory by default. For a target with a compiler the
+    model is compiled first if that has not been done and the compiler is there. Where its device
+    cannot run it, the plain model runs on the CPU, and the result says why. Parity is written into
+    the bundle.
     """
     with reported(as_json=as_json, verbose=verbose):
         with Display(quiet=quiet, verbose=verbose) as display:
@@ -88,7 +89,11 @@ def deploy(bundle: Path | None, as_json: bool, quiet: bool, verbose: bool, **val
             result = {"bundle": str(found.bundle), **found.result}
             show(json.dumps(result, indent=2, ensure_ascii=False))
         else:
-            lines = _lines(found.result) if "ran_on" in found.result else _exported(found.result)
+            lines = (
+                _lines(found.result, found.target.label)
+                if "ran_on" in found.result
+                else _exported(found.result)
+            )
             show("\n".join((*lines, f"bundle   {found.bundle}")))
     if not found.passed:
         raise click.exceptions.Exit(EXIT_GATE)
@@ -99,10 +104,10 @@ def _exported(result: Mapping[str, Any]) -> Iterator[str]:
     yield "         copy it to the board, and run there: python3 runner.py"
 
 
-def _lines(result: Mapping[str, Any]) -> Iterator[str]:
+def _lines(result: Mapping[str, Any], label: str) -> Iterator[str]:
     fallback = result["fallback"]
-    name = {"edgetpu": "the Edge TPU", "cpu": "the CPU"}[result["ran_on"]]
-    instead = ", not the Edge TPU" if fallback else ""
+    name = "the CPU" if result["ran_on"] == "cpu" else label
+    instead = f", not {label}" if fallback else ""
     yield f"device   {result['device']} ({result['machine']}, Python {result['python']})"
     yield f"ran on   {name}{instead}, with {result['runtime']}"
     if fallback:

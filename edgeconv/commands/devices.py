@@ -29,9 +29,7 @@ _OPTIONS = (
         metavar="PATH",
         help="Python on the board that has numpy and a TFLite runtime.  [default: python3]",
     ),
-    click.option(
-        "--device", default="", metavar="NAME", help="Which Edge TPU: usb, pci, usb:0, ..."
-    ),
+    click.option("--device", default="", metavar="NAME", help="Which device: usb, pci, usb:0, ..."),
     click.option("--threads", type=int, default=1, show_default=True, help="Threads on a CPU."),
     click.option(
         "--runs", type=int, default=50, show_default=True, help="Runs that latency is taken over."
@@ -45,7 +43,7 @@ _OPTIONS = (
     ),
     memory_option,
     click.option(
-        "--no-cpu-fallback", is_flag=True, help="Fail where no Edge TPU can run the model."
+        "--no-cpu-fallback", is_flag=True, help="Fail where only a CPU can run the model."
     ),
 )
 

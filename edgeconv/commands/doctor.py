@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,12 +29,10 @@ _PACKAGES = {
     "TensorFlow": "tensorflow",
     "LiteRT": "ai_edge_litert.interpreter",
 }
-_GET_LIBEDGETPU = "install libedgetpu1-std from Google's apt repository coral-edgetpu-stable"
-_CORAL = ("edgetpu_compiler", "libedgetpu", "Edge TPU")
 
 
 @click.command()
-@click.option("--target", default="cpu", show_default=True, help="What must be served: cpu, coral.")
+@click.option("--target", default="cpu", show_default=True, help="What must be served.")
 @click.option("--json", "as_json", is_flag=True, help="Print the components as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def doctor(target: str, *, as_json: bool, quiet: bool) -> None:
@@ -47,13 +44,14 @@ def doctor(target: str, *, as_json: bool, quiet: bool) -> None:
     with reported(as_json=as_json, verbose=False):
         from edgeconv import targets
 
-        targets.find(target)
+        asked = targets.find(target)
         with Display(quiet=quiet, verbose=False) as display:
             display.started("look around")
             found = _components(lambda done, total: display.advanced("look around", done, total))
             display.finished("look around")
-        needed = {"Python", *_PACKAGES, *(_CORAL if target == "coral" else ())}
-        served = all(item.works for item in found if item.name in needed)
+        needed = {"Python", *_PACKAGES}
+        needed |= {name for probe in asked.probes() for name in probe.needed}
+        served = needed <= {item.name for item in found if item.works}
         if as_json:
             items = [{**item.to_dict(), "needed": item.name in needed} for item in found]
             show(json.dumps({"target": target, "served": served, "components": items}, indent=2))
@@ -71,6 +69,7 @@ def doctor(target: str, *, as_json: bool, quiet: bool) -> None:
 
 def _components(advanced: Callable[[int, int], None]) -> list[Component]:
     """Ask for every component, those that are slow to load side by side."""
+    from edgeconv import targets
     from edgeconv.toolchain import probes
     from edgeconv.toolchain.environments.home import home
     from edgeconv.toolchain.environments.manage import every_status
@@ -79,9 +78,9 @@ def _components(advanced: Callable[[int, int], None]) -> list[Component]:
     asked: list[Callable[[], list[Component]]] = [lambda: [_python()]]
     asked += [lambda n=n, m=m: [_package(n, m)] for n, m in _PACKAGES.items()]  # type: ignore[misc]
     asked += [
-        lambda: [_compiler()],
-        lambda: [_libedgetpu()],
-        lambda: [probes.tpus(), probes.udev_rule(), probes.pycoral()],
+        lambda probe=probe: list(probe.ask())  # type: ignore[misc]
+        for target in targets.every()
+        for probe in target.probes()
     ]
     asked += [lambda item=item: [_environment(item)] for item in every_status()]  # type: ignore[misc]
     asked += [
@@ -133,58 +132,10 @@ def _environment(item: Installed) -> Component:
 
 
 def _package(name: str, module: str) -> Component:
-    answer = _asked(name, "edgeconv.toolchain.probes:package", module=module)
-    return _component(name, answer, "pip install --upgrade edgeconv")
+    from edgeconv.toolchain import probes
 
-
-def _libedgetpu() -> Component:
-    answer = _asked("libedgetpu", "edgeconv.toolchain.probes:libedgetpu")
-    return _component("libedgetpu", answer, _GET_LIBEDGETPU)
-
-
-def _asked(name: str, function: str, **arguments: Any) -> dict[str, Any]:
-    """Call a probe in a worker of its own, which may crash."""
-    from edgeconv.core.errors import EdgeconvError
-    from edgeconv.toolchain.worker.process import Worker
-
-    try:
-        with Worker(name, timeout=120) as worker:
-            answer: dict[str, Any] = worker.call(function, **arguments)
-            return answer
-    except EdgeconvError as error:
-        return {"problem": f"{error.what}: {error.why}" if error.why else error.what}
-
-
-def _component(name: str, answer: dict[str, Any], next_step: str) -> Component:
-    from edgeconv.toolchain.probes import Component
-
-    problem = str(answer.get("problem", ""))
-    return Component(
-        name,
-        works=not problem,
-        version=str(answer.get("version", "")),
-        where=str(answer.get("where", "")),
-        problem=problem,
-        next_step=next_step if problem else "",
-    )
-
-
-def _compiler() -> Component:
-    """Run the compiler's ``--version``."""
-    from edgeconv.core.errors import EdgeconvError
-    from edgeconv.targets.coral.compiler.find import HOW_TO_GET, require
-
-    try:
-        compiler = require()
-        done = subprocess.run(
-            [str(compiler.program), "--version"],
-            capture_output=True, text=True, timeout=60, check=True,
-        )  # fmt: skip
-    except (EdgeconvError, OSError, subprocess.SubprocessError) as error:
-        text = error.what if isinstance(error, EdgeconvError) else str(error)
-        return _component("edgetpu_compiler", {"problem": text}, HOW_TO_GET)
-    answer = {"version": done.stdout.strip(), "where": str(compiler.program)}
-    return _component("edgetpu_compiler", answer, "")
+    again = "pip install --upgrade edgeconv"
+    return probes.asked(name, "edgeconv.toolchain.probes:package", again, module=module)
 
 
 def _line(item: Component, *, needed: bool) -> str:

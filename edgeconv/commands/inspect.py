@@ -31,7 +31,7 @@ from edgeconv.core.options import parse_memory
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
 def inspect(file: Path, target: str | None, as_json: bool, verbose: bool, **values: Any) -> None:
-    """Show what is inside FILE: .onnx, SavedModel, .tflite, _edgetpu.tflite, or a bundle."""
+    """Show what is inside FILE: .onnx, SavedModel, .tflite, a compiled file, or a bundle."""
     with reported(as_json=as_json, verbose=verbose):
         from edgeconv.inspection.inspect import Limits
         from edgeconv.inspection.inspect import inspect as inspect_file

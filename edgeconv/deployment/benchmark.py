@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeconv import targets
 from edgeconv.core.artifacts import Array, Artifact, Format, TensorSpec
 from edgeconv.core.bundle import Bundle, open_bundle
 from edgeconv.core.errors import UsageError
@@ -16,8 +17,7 @@ from edgeconv.core.steps import Nobody, Observer
 from edgeconv.deployment.check import require_operators
 from edgeconv.metrics import parity
 from edgeconv.parity.candidates import describe_tflite
-from edgeconv.targets.coral.placement.package import packages
-from edgeconv.tflite import file as tflite
+from edgeconv.targets.base import Target
 from edgeconv.toolchain.device.job import Device, Job, RunOptions
 from edgeconv.toolchain.device.local import run_here
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS
@@ -28,6 +28,7 @@ class _Case:
     name: str
     path: Path
     job: Job
+    target: Target | None = None  # that it is compiled for
 
 
 def benchmark(
@@ -41,7 +42,7 @@ def benchmark(
 
     Args:
         path: The file or the bundle.
-        options: Runs, threads, which Edge TPU.
+        options: Runs, threads, which device.
         device: Runs the models.
         observer: Follows the stages.
         seed: Seed of the inputs of a file that is in no bundle.
@@ -53,8 +54,8 @@ def benchmark(
     Raises:
         InvalidModel: The file or bundle is damaged.
         UsageError: The bundle has no .tflite model.
-        ToolMissing: A compiled file is given alone, and there is no Edge TPU; or the runtime that
-            is asked for is not installed.
+        ToolMissing: A compiled file is given alone, and there is no device for it; or the runtime
+            that is asked for is not installed.
         ConversionError: That runtime is known to lack operators of a model.
         WorkerError: A model cannot be run there.
     """
@@ -69,7 +70,9 @@ def benchmark(
         finally:
             seen.finished(case.name)
         size = case.path.stat().st_size
-        entries.append({"stage": case.name, "file": case.path.name, "bytes": size, **ran.to_dict()})
+        made_for = {} if case.target is None else {"compiled_for": case.target.name}
+        head = {"stage": case.name, "file": case.path.name, "bytes": size, **made_for}
+        entries.append({**head, **ran.to_dict()})
     return entries
 
 
@@ -90,28 +93,37 @@ def _of_bundle(bundle: Bundle) -> list[_Case]:
             feeds = [stored[spec.name] for spec in artifact.inputs]
             cases.append(_Case(name, artifact.path, Job(artifact.path, feeds)))
         elif artifact.format == Format.COMPILED and cases:
-            # Where there is no Edge TPU the model before runs in its place, and the entry says so.
-            source = cases[-1].job
-            job = Job(source.model, source.inputs, compiled=artifact.path)
-            cases.append(_Case(name, artifact.path, job))
+            # Where there is no device the model before runs in its place, and the entry says so.
+            source, target = cases[-1].job, targets.of(artifact)
+            job = _compiled_job(source.model, source.inputs, artifact.path, target)
+            cases.append(_Case(name, artifact.path, job, target))
     if not cases:
         raise UsageError("the bundle has no .tflite model", where=str(bundle.path))
     return cases
 
 
+def _compiled_job(model: Path, feeds: Sequence[Array], compiled: Path, target: Target) -> Job:
+    part = target.device_part()
+    if part is None:
+        why = f"--target {target.name} does not say how a compiled model is run"
+        return Job(model, feeds, why_not=why)
+    return Job(model, feeds, compiled=compiled, part=part)
+
+
 def _of_file(path: Path, seed: int) -> _Case:
-    artifact = describe_tflite(path)
-    feeds = _random_inputs(artifact, seed)
-    if not _is_compiled(path):
+    target = targets.compiled_for(path)
+    source = path if target is None else _source(path, target)
+    feeds = _random_inputs(describe_tflite(source), seed)
+    if target is None:
         return _Case(path.stem, path, Job(path, feeds))
-    source = path.with_name(path.name.replace("_edgetpu.tflite", ".tflite"))
-    if source == path or not source.is_file():
-        return _Case(path.stem, path, Job(path, feeds, compiled=path, only_compiled=True))
-    return _Case(path.stem, path, Job(source, feeds, compiled=path))
+    job = _compiled_job(source, feeds, path, target)
+    return _Case(path.stem, path, replace(job, only_compiled=source == path), target)
 
 
-def _is_compiled(path: Path) -> bool:
-    return any(packages(tflite.load(path), str(path)))
+def _source(path: Path, target: Target) -> Path:
+    """Return the model that a compiled file was made of, where it lies beside it; else the file."""
+    source = path.with_name(path.name.removesuffix(target.suffix) + ".tflite")
+    return source if source.is_file() else path
 
 
 def _random_inputs(artifact: Artifact, seed: int) -> Sequence[Array]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeconv import targets
 from edgeconv.core.errors import ConversionError
-from edgeconv.toolchain.device.job import Found
-from edgeconv.toolchain.probes import pycoral_of
 from edgeconv.toolchain.runtimes.op_versions import newer_operators, table_for
 
 
@@ -14,7 +13,7 @@ def require_operators(model: Path, runtime: str, where: str) -> None:
     """Refuse a model that has operators which a runtime lacks; unknown runtimes pass.
 
     Args:
-        model: A .tflite file; compiled operators of an Edge TPU count for nothing.
+        model: A .tflite file; compiled operators count for nothing.
         runtime: Name and version, ``"tflite-runtime 2.14.0"``.
         where: The device that has it.
 
@@ -27,15 +26,13 @@ def require_operators(model: Path, runtime: str, where: str) -> None:
         raise ConversionError(
             f"{runtime} on {where} is too old for {model.name}",
             why="; ".join(newer),
-            hint="install a newer runtime there, or convert with --target coral, which keeps to "
-            "old operator versions",
+            hint=f"install a newer runtime there{_other_targets()}",
         )
 
 
-def notes_on(found: Found) -> list[str]:
-    """Return what is wrong on a device but stops nothing: PyPI's pycoral in Google's place."""
-    component = pycoral_of(found.pycoral)
-    if found.pycoral is None or component.works:
-        return []
-    what = f"pycoral {component.version} in {component.where}: {component.problem}"
-    return [f"{what}; next: {component.next_step}"]
+def _other_targets() -> str:
+    """Return the advice to convert for a target that keeps to what old runtimes know."""
+    names = [f"--target {target.name}" for target in targets.every() if target.keeps_old_operators]
+    if not names:
+        return ""
+    return f", or convert with {' or '.join(names)}, which keeps to old operator versions"

@@ -71,7 +71,7 @@ def judge(
 ) -> dict[str, Any]:
     """Return the stage's entry for ``parity.json``, without what only the device knows.
 
-    The Edge TPU is not bit-exact with a CPU: an output may differ by a few steps of its
+    An accelerator is not bit-exact with a CPU: an output may differ by a few steps of its
     quantization. Besides the gate against the reference, each integer output must stay within
     `max_lsb` steps of this CPU's, and class scores must name the same class.
     """

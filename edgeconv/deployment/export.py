@@ -32,14 +32,14 @@ Copy this folder to the board and run, there:
 
     python3 runner.py
 
-It needs Python 3.7 or later, numpy, and one of tflite_runtime, ai_edge_litert or Google's pycoral;
-no network. Beside a TFLite runtime the Edge TPU needs libedgetpu.
+It needs Python 3.7 or later, numpy, and one of tflite_runtime and ai_edge_litert; no network.
+{needs}
 
 It runs {model} on the samples in inputs.npz and prints one JSON object: where it
-ran (`ran_on`, and `fallback`: why not on the Edge TPU), `latency_ms` (first run, median, 90th
+ran (`ran_on`, and `fallback`: why not on {label}), `latency_ms` (first run, median, 90th
 percentile), `memory_bytes`, and `max_difference`, how far the outputs are from expected.npz, in the
 units they are stored in: of an int8 output, steps of its quantization. A few are normal: kernels
-round differently, and so does the Edge TPU. The exit status is 0 if the model could be run.
+round differently{rounding}. The exit status is 0 if the model could be run.
 
 {compiled}
 
@@ -180,11 +180,12 @@ def _listed(specs: Sequence[TensorSpec]) -> str:
 
 
 def _readme(bundle: Bundle, model: Artifact, job: Job) -> str:
-    compiled = f"There is none for the Edge TPU here: {job.why_not}." if job.why_not else ""
+    label = "an accelerator" if job.part is None else job.part.label
+    compiled = f"There is none for {label} here: {job.why_not}." if job.why_not else ""
     if job.compiled is not None:
         compiled = (
-            f"{job.compiled_name} is the same model compiled for the Edge TPU. A CPU cannot run "
-            f"it; where no Edge TPU works, {job.model.name} runs instead."
+            f"{job.compiled_name} is the same model compiled for {label}. A CPU cannot run it; "
+            f"where {label} does not work, {job.model.name} runs instead."
         )
     if model.joins:
         compiled += f"\n\n{_JOINED.format(joins=_joins(model))}"
@@ -200,6 +201,9 @@ def _readme(bundle: Bundle, model: Artifact, job: Job) -> str:
         name=bundle.manifest["model"],
         model=job.model.name,
         compiled=compiled,
+        needs="" if job.part is None else job.part.needs,
+        label=label,
+        rounding=f", {job.part.rounding}" if job.part is not None and job.part.rounding else "",
         inputs=_listed(model.inputs),
         outputs=_listed(model.outputs),
     ).replace("\n\n\n\n", "\n\n")

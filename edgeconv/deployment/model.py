@@ -1,4 +1,4 @@
-"""Which bundle, which of its models, and the compiled form for an Edge TPU."""
+"""Which bundle, which of its models, and the form that is compiled for a target."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeconv import targets
 from edgeconv.core.artifacts import Artifact, Format
 from edgeconv.core.bundle import MANIFEST, Bundle, open_bundle
-from edgeconv.core.errors import CompilerError, InvalidModel, UsageError
-from edgeconv.targets.coral.compiler.compile import compile_model
-from edgeconv.targets.coral.compiler.find import HOW_TO_GET, PROGRAM, find
-from edgeconv.targets.coral.compiler.options import CompileOptions
+from edgeconv.core.errors import CompilerError, InvalidModel, ToolMissing, UsageError
+from edgeconv.targets.base import Target
+from edgeconv.targets.compiling import CompilerRun
 
-STAGE = "edgetpu"
-_INTEGER = "tflite_int8"
+IMAGE = "compiler_image"
+"""The setting of a compiler that can be run from a container image."""
 
 
 def newest_bundle(directory: Path) -> Path:
@@ -51,8 +51,8 @@ def require_verified(bundle: Bundle, *, force: bool) -> None:
         )
 
 
-def model_of(bundle: Bundle, target: str) -> tuple[str, Artifact]:
-    """Return the stage and the model that runs on the CPUs of a target.
+def model_of(bundle: Bundle, target: Target) -> tuple[str, Artifact]:
+    """Return the stage and the model that runs on the CPUs of a target, and that is compiled.
 
     Raises:
         UsageError: The bundle has none that fits.
@@ -62,17 +62,10 @@ def model_of(bundle: Bundle, target: str) -> tuple[str, Artifact]:
         for name, artifact in bundle.artifacts.items()
         if artifact.format == Format.TFLITE
     }
-    if target == "coral":
-        if _INTEGER not in models:
-            raise UsageError(
-                "the bundle has no int8 model, and the Edge TPU runs nothing else",
-                where=str(bundle.path),
-                hint="convert again with --target coral",
-            )
-        return _INTEGER, models[_INTEGER]
     if not models:
         raise UsageError("the bundle has no .tflite model", where=str(bundle.path))
-    return list(models.items())[-1]
+    stage = target.deployable(models, str(bundle.path))
+    return stage, models[stage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +86,32 @@ class Compiled:
 
 
 def compiled_of(
-    bundle: Bundle, model: Artifact, scratch: Path, image: str | None, memory: int | None
+    bundle: Bundle,
+    model: Artifact,
+    scratch: Path,
+    target: Target,
+    image: str | None,
+    memory: int | None,
 ) -> Compiled:
-    """Return the bundle's compiled model, or compile it now where the compiler is there."""
+    """Return the bundle's compiled model, or compile it now where the compiler is there.
+
+    Raises:
+        UsageError: An image is given, and the target's compiler is not run from one.
+        ToolMissing: An image is given, and cannot be run.
+    """
     for artifact in bundle.artifacts.values():
-        if artifact.format == Format.COMPILED:
+        if targets.is_for(artifact, target):
             return Compiled(artifact.path)
-    compiler = find(image)
-    if compiler is None:
-        return Compiled(
-            why_not=f"the model is not compiled: {PROGRAM} is not installed", advice=HOW_TO_GET
-        )
+    run = CompilerRun(memory=memory, settings=targets.settings_of(target, {IMAGE: image}))
+    try:
+        target.require_compiler(run)
+    except ToolMissing as error:
+        if image is not None:
+            raise
+        return Compiled(why_not=f"the model is not compiled: {error.what}", advice=error.hint)
     began = time.monotonic()
     try:
-        options = CompileOptions(image=image, memory=memory)
-        found = compile_model(model.path, scratch, options, compiler)
+        (found,) = target.compile([model.path], scratch, run)
     except CompilerError as error:
         why = f"{error.what}: {error.why}" if error.why else error.what
         return Compiled(why_not=f"the model is not compiled: {why}", advice=error.hint)

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from edgeconv.core import bundle as files
-from edgeconv.core.artifacts import Arrays, Artifact, Format
+from edgeconv.core.artifacts import Arrays, Artifact
 from edgeconv.core.bundle import Bundle, BundleWriter
-from edgeconv.deployment.model import STAGE, Compiled
+from edgeconv.deployment.model import Compiled
 from edgeconv.metrics.report import FAIL, PASS
 from edgeconv.reports.html import render_html
+from edgeconv.targets.base import Target
+from edgeconv.targets.base import compiled as compiled_as
 
 
 def record(
     bundle: Bundle,
+    target: Target,
     model: Artifact,
     compiled: Compiled,
     entry: Mapping[str, Any],
@@ -29,6 +32,7 @@ def record(
 
     Args:
         bundle: The bundle.
+        target: What it was deployed to.
         model: What was deployed.
         compiled: What became of it.
         entry: The stage's entry in ``parity.json``.
@@ -42,9 +46,10 @@ def record(
         shutil.copytree(bundle.path, place, copy_function=_link, dirs_exist_ok=True)
         manifest = dict(bundle.manifest)
         if compiled.path is not None and compiled.seconds is not None:
-            path = place / f"{model.path.stem}_edgetpu.tflite"
+            path = place / f"{model.path.stem}{target.suffix}"
             shutil.copyfile(compiled.path, path)
-            manifest["stages"] = [*manifest["stages"], _stage(model, path, place, compiled.seconds)]
+            stage = _stage(model, path, place, target)
+            manifest["stages"] = [*manifest["stages"], {**stage, "seconds": compiled.seconds}]
         parity = with_stage(bundle.parity(), entry)
         manifest["verdict"] = parity["verdict"]
         page = render_html(manifest, parity, *bundle.vectors(), outputs)
@@ -68,14 +73,12 @@ def with_stage(parity: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str,
     return {**parity, "stages": stages, "verdict": verdict}
 
 
-def _stage(model: Artifact, path: Path, place: Path, seconds: float) -> dict[str, Any]:
+def _stage(model: Artifact, path: Path, place: Path, target: Target) -> dict[str, Any]:
     tail = model.tail
     if tail is not None:
         tail = Artifact(tail.format, place / tail.path.name, tail.inputs, tail.outputs)
-    compiled = replace(
-        model, format=Format.COMPILED, path=path, tail=tail, target="coral", word=STAGE
-    )
-    return {"name": STAGE, "seconds": seconds, **files.describe_artifact(compiled, place)}
+    made = compiled_as(replace(model, tail=tail), path, target.name, target.word)
+    return {"name": target.place, **files.describe_artifact(made, place)}
 
 
 def _link(source: str, target: str) -> None:

@@ -16,11 +16,10 @@ from edgeconv.core.errors import ToolMissing
 from edgeconv.core.gates import Gates
 from edgeconv.core.scratch import scratch_directory
 from edgeconv.core.steps import Nobody, Observer
-from edgeconv.deployment.check import notes_on, require_operators
+from edgeconv.deployment.check import require_operators
 from edgeconv.deployment.compare import Outcome, judge, steps
 from edgeconv.deployment.export import Expected, export
 from edgeconv.deployment.model import (
-    STAGE,
     Compiled,
     compiled_of,
     model_of,
@@ -32,8 +31,9 @@ from edgeconv.metrics import parity
 from edgeconv.metrics.report import FAIL
 from edgeconv.parity.check import anatomy_of, run_artifact
 from edgeconv.sources.workers import worker_pool
+from edgeconv.targets.base import Target
 from edgeconv.toolchain.device.answer import NotUnderstood
-from edgeconv.toolchain.device.job import Device, Job, Probe, Ran, RunOptions
+from edgeconv.toolchain.device.job import CPU, Device, Job, Probe, Ran, RunOptions
 from edgeconv.toolchain.device.local import WHERE, probe_here, run_here
 
 
@@ -47,7 +47,7 @@ class DeployOptions:
         gates: Overrides of the default gates.
         max_lsb: Steps of its quantization that an output may be away from this CPU's.
         force: Also deploy a bundle that was not verified, and replace an earlier export.
-        image: Container image that holds the Edge TPU's compiler.
+        image: Container image that holds the target's compiler.
         export: Write a self-contained folder there instead of running anything on a device.
         labels: A file of class names that goes into that folder.
     """
@@ -69,12 +69,14 @@ class Deployment:
     Attributes:
         bundle: The bundle's directory.
         where: The device.
+        target: The target.
         result: JSON-ready: the stage's entry of ``parity.json`` with what the device answered; of
             an export, where it is.
     """
 
     bundle: Path
     where: str
+    target: Target
     result: dict[str, Any]
 
     @property
@@ -104,32 +106,33 @@ def deploy(
     Raises:
         UsageError: There is no such bundle, it is unverified, or has no model for the target.
         ConversionError: The device's runtime is known to lack operators of the model.
-        ToolMissing: Only an Edge TPU would do, and it or the compiler is missing.
+        ToolMissing: Only the target's device would do, and it or the compiler is missing.
         WorkerError: The model cannot be run there, or the connection failed.
     """
     steps_seen = observer or Nobody()
     bundle = open_bundle(path if path is not None else newest_bundle(Path.cwd()))
     require_verified(bundle, force=options.force)
-    target = options.target or str(bundle.manifest["options"]["target"])
-    targets.find(target)
+    target = targets.find(options.target or str(bundle.manifest["options"]["target"]))
     stage, model = model_of(bundle, target)
     with scratch_directory() as scratch:
         compiled = Compiled()
-        if target == "coral":
+        if target.compiles:
             steps_seen.started("compile")
-            compiled = compiled_of(bundle, model, Path(scratch), options.image, options.run.memory)
+            compiled = compiled_of(
+                bundle, model, Path(scratch), target, options.image, options.run.memory
+            )
             steps_seen.finished("compile")
-            _require_compiled(compiled, options.run)
+            _require_compiled(compiled, target, options.run)
         inputs, reference = bundle.vectors()
         stored = parity.store(inputs, model.inputs)
         feeds = [stored[spec.name] for spec in model.inputs]
-        job = Job(model.path, feeds, compiled.path, compiled.why_not)
+        job = _job(model, feeds, compiled, target)
         notes = [] if options.export else _look_at(probe, job, where, target)
         here = run_here(Job(model.path, feeds), replace(options.run, runs=1))
         if options.export is not None:
             results = _ends(model, inputs, here.outputs, Path(scratch), options.run.memory)
             export(bundle, model, job, Expected(here.outputs, results), options)
-            return Deployment(bundle.path, where, {"export": str(options.export)})
+            return Deployment(bundle.path, where, target, {"export": str(options.export)})
         steps_seen.started("run")
         there = device(job, options.run)
         steps_seen.finished("run")
@@ -145,9 +148,9 @@ def deploy(
         )
         entry = _entry(stage, target, model, outcome, there, where, options)
         entry["notes"] = notes
-        if target == "coral":
-            record(bundle, model, compiled, entry, outcome.there)
-    return Deployment(bundle.path, where, entry)
+        if target.compiles:
+            record(bundle, target, model, compiled, entry, outcome.there)
+    return Deployment(bundle.path, where, target, entry)
 
 
 def _require_alike(here: Ran, there: Ran, where: str) -> None:
@@ -161,21 +164,30 @@ def _require_alike(here: Ran, there: Ran, where: str) -> None:
         raise NotUnderstood("its outputs have other shapes or types than the model's", where)
 
 
-def _require_compiled(compiled: Compiled, options: RunOptions) -> None:
+def _job(model: Artifact, feeds: Sequence[Array], compiled: Compiled, target: Target) -> Job:
+    """Return what is run: the compiled model where the target says how."""
+    part = target.device_part() if target.compiles else None
+    if compiled.path is not None and part is None:
+        why = f"--target {target.name} does not say how a compiled model is run"
+        return Job(model.path, feeds, why_not=why)
+    return Job(model.path, feeds, compiled.path, compiled.why_not, part=part)
+
+
+def _require_compiled(compiled: Compiled, target: Target, options: RunOptions) -> None:
     if compiled.path is None and not options.cpu_fallback:
         raise ToolMissing(
-            "the model cannot run on an Edge TPU",
+            f"the model cannot run on {target.label}",
             why=compiled.why_not or "",
             hint=compiled.advice,
         )
 
 
-def _look_at(probe: Probe, job: Job, where: str, target: str) -> list[str]:
+def _look_at(probe: Probe, job: Job, where: str, target: Target) -> list[str]:
     """Refuse a model that the device's runtime is too old for; return what else is to be said."""
-    found = probe()
+    found = probe(job.part)
     if found.runtimes:
         require_operators(job.compiled or job.model, found.runtimes[0], where)
-    return notes_on(found) if target == "coral" else []
+    return list(target.notes_on(found.part or {}))
 
 
 def _ends(
@@ -196,15 +208,15 @@ def _ends(
 
 def _entry(
     stage: str,
-    target: str,
+    target: Target,
     model: Artifact,
     outcome: Outcome,
     ran: Ran,
     where: str,
     options: DeployOptions,
 ) -> dict[str, Any]:
-    on_tpu = ran.ran_on == "edgetpu"
-    file = f"{model.path.stem}_edgetpu.tflite" if on_tpu else model.path.name
-    name = STAGE if target == "coral" else stage
+    on_device = ran.ran_on != CPU
+    file = f"{model.path.stem}{target.suffix}" if on_device else model.path.name
+    name = target.place if target.compiles else stage
     entry = judge(name, file, stage, outcome, options.gates, options.max_lsb)
     return {**entry, **ran.to_dict(), "device": where}

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,14 @@ from edgeconv.core.errors import UsageError
 from edgeconv.core.gates import CLASSES, FLOAT_GATE, Gates
 from edgeconv.core.options import ConvertOptions
 from edgeconv.quantize.rules.precision import Rule
-from edgeconv.targets.base import Assessment, BaseTarget, require_int8
+from edgeconv.targets.base import Assessment, BaseTarget, Probe, require_int8
 from edgeconv.targets.compiling import CompilerResult, CompilerRun
 from edgeconv.targets.coral import compile_stage
 from edgeconv.targets.coral.compiler.find import require
 from edgeconv.targets.coral.placement.front_end import LEFT_FLOAT
 from edgeconv.targets.coral.settings import SETTINGS
 from edgeconv.targets.placement import Placement
+from edgeconv.toolchain.device.part import DevicePart
 from edgeconv.toolchain.worker.pool import WorkerKind
 from edgeconv.toolchain.worker.stage import Stage, StageContext
 
@@ -106,14 +108,11 @@ class Coral(BaseTarget):
     float_stage_names = (_LEGALISED, _APPROXIMATED)
     mixed_precision = False
     fixed_shapes = True
+    precision_rules = tuple(
+        Rule("float", op=name, required=False, source="--target coral") for name in LEFT_FLOAT
+    )
+    """Leaves in float what the compiler does not know as integers."""
     keeps_old_operators = True
-
-    @property
-    def precision_rules(self) -> Sequence[Rule]:
-        """Leave in float what the compiler does not know as integers."""
-        return [
-            Rule("float", op=name, required=False, source="--target coral") for name in LEFT_FLOAT
-        ]
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Make integers of what was left at its default.
@@ -200,6 +199,29 @@ class Coral(BaseTarget):
         from edgeconv.targets.coral.compiler.service import compile_all
 
         return compile_all(models, directory, run)
+
+    def probes(self) -> Sequence[Probe]:
+        """Return the compiler, the runtime, and what is attached."""
+        from edgeconv.targets.coral import probes
+
+        return probes.probes()
+
+    def device_part(self) -> DevicePart | None:
+        """Return how ``libedgetpu`` or ``pycoral`` runs a compiled model."""
+        return DevicePart(
+            self.place,
+            self.label,
+            self.suffix,
+            resources.files("edgeconv.targets.coral").joinpath("device_part.py").read_text(),
+            "For the Edge TPU it needs libedgetpu beside the runtime, or Google's pycoral instead.",
+            "and so does the Edge TPU",
+        )
+
+    def notes_on(self, found: Mapping[str, Any]) -> Sequence[str]:
+        """Say that PyPI's pycoral is in the place of Google's."""
+        from edgeconv.targets.coral import probes
+
+        return probes.notes_on(found)
 
     def describe(self, path: Path) -> Mapping[str, Any] | None:
         """Return what is in the custom operators."""

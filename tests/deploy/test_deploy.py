@@ -286,14 +286,14 @@ def test_a_runtime_that_is_too_old_is_told_before_anything_is_sent(
     for runtime in ("tflite-runtime 2.14.0", "tflite-runtime 2.5.0.post1"):
         found = Found((runtime,))
         with pytest.raises(ConversionError, match="has version 99") as caught:
-            deploy(bundle, DeployOptions(run=QUICK), never, "board", probe=lambda f=found: f)  # type: ignore[misc]
+            deploy(bundle, DeployOptions(run=QUICK), never, "board", probe=lambda _, f=found: f)  # type: ignore[misc]
         assert f"{runtime} on board is too old" in str(caught.value)
 
 
 def test_what_a_board_has_is_asked_for(tflite_board: Server) -> None:
     found = tflite_board.board.probe()
     assert found.runtimes == ("tflite-runtime 2.14.0",)
-    assert found.pycoral is None
+    assert found.part is None
     assert tflite_board.leftovers == []
     assert any(name.startswith("ai-edge-litert 2.") for name in probe_here().runtimes)
 

@@ -57,7 +57,7 @@ _ANSWERS = {
     "a refusal of another type": 'answer(refused={"a": 1}, details="x")',
     "letters that terminals obey": (
         'answer(stdout=json.dumps({"runtimes": ["\\x1b[31mx"], "python": "3\\x1b[2J", '
-        '"machine": "m", "pycoral": None}), stderr="")'
+        '"machine": "m", "part": None}), stderr="")'
     ),
 }
 

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeconv import targets
 from edgeconv.core.bundle import open_bundle
+from edgeconv.targets.coral import device_part
 from edgeconv.toolchain.device import runner
 from edgeconv.toolchain.device.job import Job, RunOptions
 
@@ -87,22 +89,23 @@ RECORDED = [
 def test_every_failure_is_one_sentence_and_a_next_step(
     text: str, meaning: str, advice: str
 ) -> None:
-    told, step = runner.explain(text, "edgetpu")
+    told, step = runner.explain(text, "edgetpu", device_part)
     assert meaning in told
     assert advice in step
     assert "\n" not in told + step
 
 
 def test_a_crash_on_the_cpu_is_not_blamed_on_the_edge_tpu() -> None:
-    told, step = runner.explain("said\nkilled by SIGSEGV", "cpu")
+    told, step = runner.explain("said\nkilled by SIGSEGV", "cpu", device_part)
     assert told == "the TFLite runtime crashed on the model, on the CPU (SIGSEGV)"
     assert "TPU" not in told + step
-    assert "lack of memory" in runner.explain("\nkilled by SIGKILL", "cpu")[0]
+    assert "lack of memory" in runner.explain("\nkilled by SIGKILL", "cpu", device_part)[0]
 
 
 def test_its_syntax_is_that_of_python_3_7() -> None:
     source = Path(runner.__file__).read_text()
     ast.parse(source, feature_version=(3, 7))
+    ast.parse(Path(device_part.__file__).read_text(), feature_version=(3, 7))
     receiver = Path(runner.__file__).with_name("receiver.py").read_text()
     ast.parse(receiver, feature_version=(3, 5))
 
@@ -125,7 +128,9 @@ def folder(int8_bundle: Path, tmp_path: Path) -> Path:
     inputs = [np.zeros((2, *(size or 1 for size in artifact.inputs[0].shape)), np.int8)]
     place = tmp_path / "job"
     place.mkdir()
-    Job(artifact.path, inputs, compiled=artifact.path).write(place, RunOptions(runs=3, timeout=60))
+    part = targets.find("coral").device_part()
+    job = Job(artifact.path, inputs, compiled=artifact.path, part=part)
+    job.write(place, RunOptions(runs=3, timeout=60))
     return place
 
 

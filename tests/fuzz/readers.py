@@ -286,7 +286,7 @@ def _read_log(path: Path) -> None:
 
 
 def _answers() -> list[bytes]:
-    probe = {"runtimes": ["tflite-runtime 2.14"], "pycoral": None, "python": "3.9", "machine": "m"}
+    probe = {"runtimes": ["tflite-runtime 2.14"], "part": None, "python": "3.9", "machine": "m"}
     answer = {
         "stdout": json.dumps(RAN),
         "stderr": "",

@@ -158,8 +158,13 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) < _LONGEST_TEXT and value.isprintable()
 
 
-def require_ran(answer: Any, where: str) -> dict[str, Any]:
+def require_ran(answer: Any, where: str, places: Sequence[str]) -> dict[str, Any]:
     """Return what the runner printed, with the types that it has.
+
+    Args:
+        answer: What it printed.
+        where: The device.
+        places: What the model can have run on.
 
     Raises:
         NotUnderstood: One is another.
@@ -174,7 +179,7 @@ def require_ran(answer: Any, where: str) -> dict[str, Any]:
     if "failure" in answer:
         return {**answer, "details": clean(str(answer.get("details", "")))}
     times = answer.get("latency_ms")
-    if answer.get("ran_on") not in ("edgetpu", "cpu"):
+    if answer.get("ran_on") not in places:
         raise NotUnderstood("it does not say what the model ran on", where)
     if not isinstance(times, dict) or not all(
         _is_number(times.get(name)) for name in ("first", "median", "p90", "runs")
@@ -192,11 +197,17 @@ def require_probed(answer: Any) -> bool:
         and isinstance(answer.get("runtimes"), list)
         and all(map(is_text, answer["runtimes"]))
         and all(is_text(answer.get(name)) for name in ("python", "machine"))
-        and _is_package(answer.get("pycoral"))
+        and _is_part(answer.get("part"))
     )
 
 
-def _is_package(value: object) -> bool:
+def _is_part(value: object) -> bool:
+    return value is None or (
+        isinstance(value, dict) and all(map(is_text, value)) and all(map(_is_thing, value.values()))
+    )
+
+
+def _is_thing(value: object) -> bool:
     if value is None:
         return True
     return isinstance(value, dict) and all(

@@ -20,6 +20,7 @@ from edgeconv.toolchain.device.answer import (
     require_probed,
     require_ran,
 )
+from edgeconv.toolchain.device.part import FILE, DevicePart
 
 RUNNER = "runner.py"
 INPUTS = "inputs.npz"
@@ -29,7 +30,7 @@ TAIL_EXPECTED = "tail_expected.npz"
 JOINED = "joined.npz"
 JOB = "job.json"
 
-EDGETPU, CPU = "edgetpu", "cpu"
+CPU = "cpu"
 
 RUNTIMES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime", "tf": "tensorflow"}
 """TFLite runtimes by the names that ``--runtime`` has for them, as the runner calls them."""
@@ -40,10 +41,10 @@ class RunOptions:
     """How a model is run on a device.
 
     Attributes:
-        device: Which Edge TPU: ``usb``, ``pci``, ``usb:0``, ...; empty for any.
+        device: Which device, by the name that its libraries have for it; empty for any.
         threads: Threads on the CPU.
         runs: How many runs the latency is taken over, beside the first.
-        cpu_fallback: Whether the CPU may take over from the Edge TPU.
+        cpu_fallback: Whether the CPU may take over from the device.
         timeout: Seconds that the run may take.
         runtime: Which TFLite runtime, a name of `RUNTIMES`; empty for any that is installed.
         memory: Bytes that the run may take, if it is on this machine; half of its memory by
@@ -124,11 +125,12 @@ class Job:
     Attributes:
         model: The .tflite file for a CPU.
         inputs: Arrays ``[sample, ...]`` in the model's stored form, in the file's order.
-        compiled: The same model compiled for the Edge TPU; ``None`` runs on the CPU.
-        why_not: Why nothing is compiled, where an Edge TPU was asked for.
+        compiled: The same model compiled for the device of `part`; ``None`` runs on the CPU.
+        why_not: Why nothing is compiled, where a device was asked for.
         only_compiled: Whether there is nothing that a CPU could run.
         tail: What the device runs behind the model.
         joins: What it puts together of the results, into ``joined.npz``.
+        part: How a compiled model is run.
     """
 
     model: Path
@@ -138,11 +140,14 @@ class Job:
     only_compiled: bool = False
     tail: Tail | None = None
     joins: Sequence[Joined] = ()
+    part: DevicePart | None = None
 
     @property
     def compiled_name(self) -> str | None:
         """Name of the compiled file on the device."""
-        return None if self.compiled is None else f"{self.model.stem}_edgetpu.tflite"
+        if self.compiled is None or self.part is None:
+            return None
+        return self.model.stem + self.part.suffix
 
     def write(self, folder: Path, options: RunOptions) -> list[Path]:
         """Write all that the runner needs into a folder; return the files."""
@@ -151,6 +156,8 @@ class Job:
             "schema_version": 1,
             "model": self.model.name,
             "compiled": compiled,
+            "part": None if self.part is None else FILE,
+            "place": CPU if self.part is None else self.part.place,
             "inputs": INPUTS,
             "results": RESULTS,
             "device": options.device,
@@ -169,6 +176,9 @@ class Job:
         shutil.copyfile(self.model, folder / self.model.name)
         write_npz(folder / INPUTS, {str(i): array for i, array in enumerate(self.inputs)})
         files = [JOB, RUNNER, self.model.name, INPUTS]
+        if self.part is not None:
+            (folder / FILE).write_text(self.part.source)
+            files.append(FILE)
         if self.compiled is not None and compiled is not None:
             shutil.copyfile(self.compiled, folder / compiled)
             files.append(compiled)
@@ -183,9 +193,9 @@ class Ran:
     """What a device answered.
 
     Attributes:
-        ran_on: ``edgetpu`` or ``cpu``.
+        ran_on: ``cpu``, or the target's word for its device.
         fallback: Why the CPU took over; ``None`` where it did not.
-        advice: What would make the Edge TPU work; empty without a fallback.
+        advice: What would make the device work; empty without a fallback.
         runtime: What ran the model, with its version.
         latency_ms: ``first``, ``median``, ``p90``, ``runs``.
         memory_bytes: The peak of the process that ran it; ``None`` where it is not known.
@@ -217,13 +227,13 @@ class Found:
 
     Attributes:
         runtimes: Its TFLite runtimes with versions, the one that the runner takes first.
-        pycoral: ``google``, ``version`` and ``where`` of its package pycoral, if there is one.
+        part: What the target's part found, by the name of each thing.
         python: Version of its Python.
         machine: Its processor and system.
     """
 
     runtimes: tuple[str, ...] = ()
-    pycoral: Mapping[str, Any] | None = None
+    part: Mapping[str, Any] | None = None
     python: str = ""
     machine: str = ""
 
@@ -235,14 +245,14 @@ class Found:
             if not require_probed(answer):
                 return cls()
             return cls(
-                tuple(answer["runtimes"]), answer["pycoral"], answer["python"], answer["machine"]
+                tuple(answer["runtimes"]), answer["part"], answer["python"], answer["machine"]
             )
         except (LookupError, TypeError, ValueError, RecursionError):
             return cls()
 
 
-Probe = Callable[[], Found]
-"""Asks a device what it has."""
+Probe = Callable[[DevicePart | None], Found]
+"""Asks a device what it has, and what the part of a target finds there."""
 
 Device = Callable[[Job, RunOptions], Ran]
 """Runs a job: this machine, or a board behind SSH."""
@@ -253,23 +263,45 @@ def runner_source() -> str:
     return resources.files("edgeconv.toolchain.device").joinpath(RUNNER).read_text()
 
 
-def write_probe(folder: Path) -> Path:
-    """Write ``probe.py`` into a folder under the runner's name, which devices execute."""
-    path = folder / RUNNER
-    path.write_text(resources.files("edgeconv.toolchain.device").joinpath("probe.py").read_text())
-    return path
+def write_probe(folder: Path, part: DevicePart | None = None) -> list[Path]:
+    """Write ``probe.py`` into a folder under the runner's name, which devices execute.
+
+    Args:
+        folder: The folder.
+        part: What looks too.
+
+    Returns:
+        The files, that one first.
+    """
+    files = [folder / RUNNER]
+    probe = resources.files("edgeconv.toolchain.device").joinpath("probe.py")
+    files[0].write_text(probe.read_text())
+    if part is not None:
+        files.append(folder / FILE)
+        files[1].write_text(part.source)
+    return files
 
 
-def read_answer(stdout: str, stderr: str, results: Path, where: str) -> Ran:
+def read_answer(
+    stdout: str, stderr: str, results: Path, where: str, part: DevicePart | None = None
+) -> Ran:
     """Turn what the runner printed and wrote into `Ran`.
 
+    Args:
+        stdout: What it printed.
+        stderr: What it said beside that.
+        results: What it wrote.
+        where: The device.
+        part: The job's part.
+
     Raises:
-        ToolMissing: Only an Edge TPU would do, and there is none that works.
+        ToolMissing: Only an accelerator would do, and there is none that works.
         WorkerError: The model could not be run there, or the runner died.
     """
     lines = stdout.strip().splitlines()
+    places = (CPU,) if part is None else (part.place, CPU)
     try:
-        answer = require_ran(json.loads(lines[-1]), where)
+        answer = require_ran(json.loads(lines[-1]), where, places)
     except (IndexError, ValueError, RecursionError):
         raise WorkerError(
             "the runner died",
@@ -281,8 +313,9 @@ def read_answer(stdout: str, stderr: str, results: Path, where: str) -> Ran:
     if "failure" in answer:
         refused = answer.get("fallback") == answer["failure"]
         kind = ToolMissing if refused else WorkerError
+        label = "the device" if part is None else part.label
         raise kind(
-            "the model was not run on an Edge TPU" if refused else "the model could not be run",
+            f"the model was not run on {label}" if refused else "the model could not be run",
             where=where,
             why=answer["failure"],
             hint=answer.get("advice") or "",

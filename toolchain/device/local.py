@@ -21,6 +21,7 @@ from edgeconv.toolchain.device.job import (
     read_answer,
     write_probe,
 )
+from edgeconv.toolchain.device.part import DevicePart
 from edgeconv.toolchain.environments.manage import require
 from edgeconv.toolchain.environments.specs import ENVIRONMENTS
 from edgeconv.toolchain.worker.limits import TooMuchMemory, within
@@ -28,7 +29,7 @@ from edgeconv.toolchain.worker.switches import SWITCHES
 
 WHERE = "this machine"
 
-# The runner gives each of its two tries, Edge TPU and CPU, the whole time-out.
+# The runner gives each of its two tries, device and CPU, the whole time-out.
 _TRIES = 2
 _GRACE = 30.0
 
@@ -42,7 +43,7 @@ def run_here(job: Job, options: RunOptions) -> Ran:
     """Run a job with the Python that runs this, or that of the environment of a runtime.
 
     Raises:
-        ToolMissing: Only an Edge TPU would do, and there is none that works; or the runtime that
+        ToolMissing: Only an accelerator would do, and there is none that works; or the runtime that
             is asked for is not installed.
         WorkerError: The model could not be run.
         WorkerTimeout: It did not finish in time.
@@ -83,15 +84,19 @@ def run_here(job: Job, options: RunOptions) -> Ran:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         return read_answer(
-            out.decode(errors="replace"), err.decode(errors="replace"), folder / RESULTS, WHERE
+            out.decode(errors="replace"),
+            err.decode(errors="replace"),
+            folder / RESULTS,
+            WHERE,
+            job.part,
         )
 
 
-def probe_here() -> Found:
-    """Say what this Python has to run models with."""
+def probe_here(part: DevicePart | None = None) -> Found:
+    """Say what this Python has to run models with, and what a target's part finds."""
     with scratch_directory() as scratch:
         done = subprocess.run(
-            [sys.executable, str(write_probe(Path(scratch)))],
+            [sys.executable, str(write_probe(Path(scratch), part)[0])],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

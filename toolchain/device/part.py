@@ -4,6 +4,7 @@ It is one file of Python 3.7 or later that is written beside ``runner.py`` on th
 imports nothing but the standard library before it is called. It has::
 
     FAILURES = ((pattern, meaning, advice), ...)
+    CRASHES = ((pattern, meaning, advice), ...)
 
     def open_model(model, device, tflite):
         ...
@@ -12,10 +13,12 @@ imports nothing but the standard library before it is called. It has::
 (or ``""``), and a function that imports the TFLite runtime and returns its module and its name with
 version. It returns what has the methods of TFLite's ``Interpreter`` that ``runner.py`` calls, and
 the name of the runtime. What it raises, or a library prints before it ends the process, is told by
-the first of the failures whose pattern is found in it, before those of ``runner.py``.
+the first of the failures whose pattern is found in it, before those of ``runner.py``; the crashes
+are for ``killed by SIGSEGV`` and the like, and may be left out.
 
-It may have ``look(paths)``, which says what a board has before anything is sent to it: by the name
-of each thing ``None`` or a mapping of texts and truth values.
+It may have ``look(paths, folder_of, version_of)``, which says what a board has before anything is
+sent to it, and is given the search path and two functions of ``probe.py``: by the name of each
+thing ``None`` or a mapping of texts and truth values.
 """
 
 from __future__ import annotations

@@ -4,14 +4,14 @@ It runs on boards, with Python 3.7 or later, under the name of the runner. It on
 because native libraries may crash, and prints one JSON object::
 
     {"runtimes": ["tflite-runtime 2.14.0"], "python": "3.9.2", "machine": "aarch64 Linux",
-     "pycoral": {"google": false, "version": "0.2.0", "where": "/usr/lib/python3/dist-packages"}}
+     "part": null}
 
-``pycoral`` is null where no package of that name is installed. Google's has ``utils/edgetpu.py``;
-PyPI's, which is another project, has not.
+``part`` is what ``look`` of a target's ``device_part.py`` finds, where one lies beside it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import platform
 import sys
@@ -35,25 +35,27 @@ def runtimes(paths: Sequence[str]) -> list[str]:
     """Return the installed TFLite runtimes with their versions, the one that is used first."""
     found = []
     for package, name in RUNTIMES:
-        folder = _folder_of(package, paths)
+        folder = folder_of(package, paths)
         if folder is not None:
             found.append((name + " " + version_of(package, folder)).strip())
     return found
 
 
-def pycoral(paths: Sequence[str]) -> dict[str, Any] | None:
-    """Return what is known of the package pycoral, or ``None`` where there is none."""
-    folder = _folder_of("pycoral", paths)
-    if folder is None:
+def part_looks(path: Path, paths: Sequence[str]) -> dict[str, Any] | None:
+    """Return what a target's part finds; ``None`` where there is no part, or it does not look."""
+    if not path.exists():
         return None
-    return {
-        "google": (folder / "pycoral" / "utils" / "edgetpu.py").exists(),
-        "version": version_of("pycoral", folder),
-        "where": str(folder),
-    }
+    sys.dont_write_bytecode = True
+    spec = importlib.util.spec_from_file_location("device_part", str(path))
+    if spec is None or spec.loader is None:
+        return None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    look = getattr(module, "look", None)
+    return None if look is None else dict(look(paths, folder_of, version_of))
 
 
-def _folder_of(package: str, paths: Sequence[str]) -> Path | None:
+def folder_of(package: str, paths: Sequence[str]) -> Path | None:
     """Return the first folder of the search path that has a package, as ``import`` would."""
     for path in paths:
         if path and (Path(path) / package).is_dir():
@@ -65,7 +67,7 @@ def main() -> None:
     """Print what is there."""
     answer = {
         "runtimes": runtimes(sys.path[1:]),  # the first entry is the folder of this file
-        "pycoral": pycoral(sys.path[1:]),
+        "part": part_looks(Path(__file__).resolve().with_name("device_part.py"), sys.path[1:]),
         "python": platform.python_version(),
         "machine": platform.machine() + " " + platform.system(),
     }

@@ -1,18 +1,20 @@
-"""Run a TFLite model on the machine that this file is on, on an Edge TPU where there is one.
+"""Run a TFLite model on the machine that this file is on, on an accelerator where there is one.
 
-This one file is all that a board needs beside a model and its inputs: Python 3.7 or later, numpy,
-and one of tflite_runtime, ai_edge_litert or Google's pycoral. ``python3 runner.py [FOLDER]`` reads
-``job.json`` in its folder::
+This one file is all that a board needs beside a model, its inputs and, for a compiled model, the
+part that knows how to run it: Python 3.7 or later, numpy, and one of tflite_runtime and
+ai_edge_litert. ``python3 runner.py [FOLDER]`` reads ``job.json`` in its folder::
 
-    {"schema_version": 1, "model": "model.tflite", "compiled": "model_edgetpu.tflite" or null,
-     "inputs": "inputs.npz", "results": "results.npz", "device": "", "threads": 1, "runs": 50,
-     "cpu_fallback": true, "seconds": 600, "why_not": null, "runtime": "" or a name of RUNTIMES}
+    {"schema_version": 1, "model": "model.tflite", "compiled": "model_npu.tflite" or null,
+     "part": "device_part.py" or null, "place": "npu", "inputs": "inputs.npz",
+     "results": "results.npz", "device": "", "threads": 1, "runs": 50, "cpu_fallback": true,
+     "seconds": 600, "why_not": null, "runtime": "" or a name of RUNTIMES}
 
-and prints one JSON object: ``ran_on``, ``fallback``, ``runtime``, ``latency_ms``, ``memory_bytes``
-or ``failure``. Inputs and outputs are known by index: ``inputs.npz`` holds ``0``, ``1``, ...,
-``[sample, ...]``, in the model's stored form, and the results are written likewise. Where the job's
-``joins`` say which outputs are parts of one, ``joined.npz`` has those by name, as real numbers.
-Where there is an ``expected.npz`` like it, ``max_difference`` compares.
+and prints one JSON object: ``ran_on`` (``place`` or ``cpu``), ``fallback``, ``runtime``,
+``latency_ms``, ``memory_bytes`` or ``failure``. Inputs and outputs are known by index:
+``inputs.npz`` holds ``0``, ``1``, ..., ``[sample, ...]``, in the model's stored form, and the
+results are written likewise. Where the job's ``joins`` say which outputs are parts of one,
+``joined.npz`` has those by name, as real numbers. Where there is an ``expected.npz`` like it,
+``max_difference`` compares.
 
 Native libraries abort, and some crash, so whatever touches one runs in a process of its own. A
 compiled model is never given to a CPU: the model that it was compiled from runs there.
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -35,12 +38,6 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 Json = Dict[str, Any]
 
-LIBRARIES = {
-    "Linux": "libedgetpu.so.1",
-    "Darwin": "libedgetpu.1.dylib",
-    "Windows": "edgetpu.dll",
-}
-
 # Newest first: what is installed beside an old tflite_runtime was installed on purpose.
 RUNTIMES = (
     ("ai_edge_litert.interpreter", "ai-edge-litert"),
@@ -51,34 +48,11 @@ RUNTIMES = (
 # (pattern in what a library said, what it means, what to do). The first that fits counts.
 # fmt: off
 FAILURES = (
-    (r"libusb[-.\w]*: cannot open shared object",
-     "libedgetpu cannot be loaded because libusb-1.0 is missing",
-     "install libusb-1.0-0, for example with apt-get install libusb-1.0-0"),
-    (r"(libedgetpu|edgetpu\.dll)[^\n]*(cannot open|image not found|no such file|not find)",
-     "the Edge TPU runtime, libedgetpu, is not installed",
-     "install libedgetpu1-std from Google's package repository, see coral.ai/software"),
-    (r"edgetpu_list_devices: 0",
-     "libedgetpu is installed but finds no Edge TPU that this user may open",
-     ("check lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*; for a USB device join the group "
-      "plugdev, in a container pass the device")),
-    (r"Failed to load delegate from",
-     ("libedgetpu could not open an Edge TPU: there is none, this user may not open it, or the "
-      "device name is wrong"),
-     "check lsusb or ls /dev/apex_*, the group plugdev, and --device"),
-    (r"edgetpu-custom-op",
-     "the compiled model was loaded without an Edge TPU",
-     "run the model that it was compiled from on the CPU, or attach an Edge TPU"),
-    (r"requires runtime version \((\d+)\), which is newer than this runtime version \((\d+)\)",
-     "the model was compiled for Edge TPU runtime {0}, and this device has runtime {1}",
-     "update libedgetpu, or compile again with --min-runtime-version {1}"),
-    (r"transfer on tag \d+ failed|USB transfer error|HandleQueuedBulkIn transfer in failed",
-     "the Edge TPU vanished while it worked, and libedgetpu ended the process",
-     "use another cable and a USB 3 port with 900 mA or a powered hub, then plug it in again"),
     (r"_ARRAY_API not found|compiled using NumPy 1\.x|numpy\.core\.multiarray failed to import",
      "the installed TFLite runtime was built for numpy 1",
      "install an older numpy on the device: pip install 'numpy<2'"),
     (r"no TFLite runtime",
-     "the device has neither tflite_runtime, ai_edge_litert nor pycoral",
+     "the device has neither tflite_runtime nor ai_edge_litert",
      ("install one for the Python that is used: pip install tflite-runtime 'numpy<2', or "
       "ai-edge-litert; name another Python with --python")),
     (r"No module named '?numpy",
@@ -89,19 +63,16 @@ FAILURES = (
      "free some space in its TMPDIR or /tmp"),
     (r"builtin opcode|[Oo]p builtin_code out of range|Didn't find op",
      "the device's TFLite runtime is older than the model",
-     ("install a newer runtime on the device, or convert with --target coral, which keeps to old "
+     ("install a newer runtime on the device, or convert with a --target that keeps to old "
       "operator versions")),
-    (r"killed by SIGSEGV",
-     ("the TFLite runtime crashed while it set up the Edge TPU: libedgetpu was built for an older "
-      "runtime"),
-     ("use tflite-runtime 2.5 with Google's libedgetpu 16.0, or a libedgetpu that was built for "
-      "the installed runtime")),
+)
+CRASHES = (
     (r"killed by SIG(KILL|BUS)",
      "the process that ran the model was killed, probably for lack of memory",
      "free memory on the device, or use a smaller model"),
     (r"killed by SIG\w+",
      "the native library ended the process that ran the model",
-     "plug the device in again; if it stays, compare the versions of runtime and libedgetpu"),
+     "plug the device in again; if it stays, compare the versions of the libraries"),
     (r"time-out after",
      "the model did not finish in time",
      "raise --timeout, or unplug the device and plug it in again"),
@@ -111,37 +82,21 @@ CPU_CRASH = ("the TFLite runtime crashed on the model, on the CPU ({})",
 # fmt: on
 
 
-def explain(text: str, place: str) -> Tuple[str, str]:
-    """Return what a failure there means, in one sentence, and what to do, from all that it said."""
+def explain(text: str, place: str, part: Any = None) -> Tuple[str, str]:
+    """Return what a failure there means, in one sentence, and what to do, from all that it said.
+
+    What the job's part knows comes first; a text says more than how the process ended.
+    """
     crash = re.search(r"killed by (SIG(?!KILL|BUS)\w+)", text) if place == "cpu" else None
     if crash:
         return CPU_CRASH[0].format(crash.group(1)), CPU_CRASH[1]
-    for pattern, meaning, advice in FAILURES:
+    known = (*getattr(part, "FAILURES", ()), *FAILURES, *getattr(part, "CRASHES", ()), *CRASHES)
+    for pattern, meaning, advice in known:
         found = re.search(pattern, text, re.IGNORECASE)
         if found:
             return meaning.format(*found.groups()), advice.format(*found.groups())
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["without a word"]
     return "the runtime failed: " + lines[-1], "run again with --verbose for all that it printed"
-
-
-def tpu_count(library: str) -> int:
-    """Return how many Edge TPUs libedgetpu sees.
-
-    Raises:
-        OSError: It, or a library that it needs, cannot be loaded.
-    """
-    import ctypes
-
-    size = ctypes.c_size_t(0)
-    loaded = ctypes.CDLL(library)
-    list_devices = loaded.edgetpu_list_devices
-    list_devices.restype = ctypes.c_void_p
-    list_devices.argtypes = [ctypes.POINTER(ctypes.c_size_t)]
-    devices = list_devices(ctypes.byref(size))
-    if devices:
-        loaded.edgetpu_free_devices.argtypes = [ctypes.c_void_p]
-        loaded.edgetpu_free_devices(devices)
-    return int(size.value)
 
 
 def _distribution(name: str) -> str:
@@ -166,20 +121,18 @@ def _tflite(wanted: str) -> Tuple[Any, str]:
     raise ImportError("no TFLite runtime: " + "; ".join(errors))
 
 
-def _on_edgetpu(model: str, device: str, runtime: str) -> Tuple[Any, str]:
-    try:
-        coral = importlib.import_module("pycoral.utils.edgetpu")
-    except ImportError:
-        coral = None  # PyPI's package of that name is another project
-    if coral is not None:
-        return coral.make_interpreter(model, device=device or None), _distribution("pycoral")
-    library = LIBRARIES.get(platform.system(), LIBRARIES["Linux"])
-    if tpu_count(library) == 0:
-        raise RuntimeError("edgetpu_list_devices: 0")
-    tflite, name = _tflite(runtime)
-    delegate = tflite.load_delegate(library, {"device": device} if device else {})
-    interpreter = tflite.Interpreter(model_path=model, experimental_delegates=[delegate])
-    return interpreter, name + ", libedgetpu"
+def _part(job: Json) -> Any:
+    """Return the module that runs compiled models, which lies beside this file; or ``None``."""
+    if not job.get("part"):
+        return None
+    sys.dont_write_bytecode = True  # the folder stays as it was copied
+    path = Path(__file__).resolve().with_name(job["part"])
+    spec = importlib.util.spec_from_file_location("device_part", str(path))
+    if spec is None or spec.loader is None:
+        raise ImportError("no part of the runner: " + str(path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _on_cpu(model: str, threads: int, runtime: str) -> Tuple[Any, str]:
@@ -276,13 +229,16 @@ def _peak_memory() -> Optional[int]:
 
 
 def attempt(folder: Path, place: str) -> Json:
-    """Run the job on ``edgetpu`` or ``cpu`` in this process."""
+    """Run the job on the CPU, or else on the device of its part, in this process."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     wanted = job.get("runtime", "")
-    if place == "edgetpu":
-        interpreter, runtime = _on_edgetpu(str(folder / job["compiled"]), job["device"], wanted)
-    else:
+    if place == "cpu":
         interpreter, runtime = _on_cpu(str(folder / job["model"]), int(job["threads"]), wanted)
+    else:
+        compiled = str(folder / job["compiled"])
+        interpreter, runtime = _part(job).open_model(
+            compiled, job["device"], lambda: _tflite(wanted)
+        )
     answer = {"ran_on": place, "runtime": runtime, **measure(interpreter, job, folder)}
     if job.get("joins"):
         join(job, folder)
@@ -352,21 +308,22 @@ def isolated(folder: Path, place: str, seconds: float) -> Json:
 
 
 def run(folder: Path) -> Json:
-    """Run the job: on the Edge TPU if the model is compiled and one works, else on the CPU."""
+    """Run the job: on the device if the model is compiled and one works, else on the CPU."""
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    part = _part(job)
     seconds = float(job["seconds"])
     answer = {"fallback": job.get("why_not")}  # type: Json
     if job["compiled"] is not None:
-        found = isolated(folder, "edgetpu", seconds)
+        found = isolated(folder, job["place"], seconds)
         if "failure" not in found:
             return {**answer, **found, **_machine()}
-        meaning, advice = explain(found["failure"], "edgetpu")
+        meaning, advice = explain(found["failure"], job["place"], part)
         answer = {"fallback": meaning, "advice": advice, "details": found["failure"]}
     if not job["cpu_fallback"] and answer["fallback"]:
         return {**answer, "failure": answer["fallback"], **_machine()}
     found = isolated(folder, "cpu", seconds)
     if "failure" in found:
-        meaning, advice = explain(found["failure"], "cpu")
+        meaning, advice = explain(found["failure"], "cpu", part)
         found = {"failure": meaning, "advice": advice, "details": found["failure"]}
     return {**answer, **found, **_machine()}
 
@@ -380,9 +337,11 @@ def _machine() -> Json:
 
 def main() -> int:
     """Run as a program; the answer is the last line on stdout."""
-    parser = argparse.ArgumentParser(description="Run a TFLite model, on an Edge TPU if possible.")
+    parser = argparse.ArgumentParser(
+        description="Run a TFLite model, on an accelerator if possible."
+    )
     parser.add_argument("folder", nargs="?", default=str(Path(__file__).resolve().parent))
-    parser.add_argument("--attempt", choices=("edgetpu", "cpu"), help=argparse.SUPPRESS)
+    parser.add_argument("--attempt", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     folder = Path(arguments.folder)
     place = arguments.attempt

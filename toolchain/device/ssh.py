@@ -36,6 +36,7 @@ from edgeconv.toolchain.device.job import (
     write_probe,
 )
 from edgeconv.toolchain.device.local import total_seconds
+from edgeconv.toolchain.device.part import DevicePart
 
 _PROBE_SECONDS = 20.0
 _PROBE_LIMIT = 30.0
@@ -82,8 +83,8 @@ SSH_FAILURES = (
         "Permission denied",
         "it does not accept any key of yours",
         (
-            "give the key with --identity, or add yours with ssh-copy-id (mdt pushkey for a Coral "
-            "Dev Board)"
+            "give the key with --identity, or add yours with ssh-copy-id (boards that use mdt: "
+            "mdt pushkey)"
         ),
     ),
     ("Could not resolve hostname", "the name cannot be resolved", "check --host"),
@@ -155,7 +156,7 @@ class Board:
 
         Raises:
             ToolMissing: There is no ssh here; or no suitable Python, runtime or, where only that
-                would do, no Edge TPU there.
+                would do, no accelerator there.
             WorkerError: The connection failed or broke, the board is full, or the model failed.
             WorkerTimeout: It did not finish in time.
         """
@@ -167,20 +168,22 @@ class Board:
             answer = session.exchange(files, folder / RESULTS)
             if "refused" in answer:
                 raise _refusal(answer, self)
-            ran = read_answer(answer["stdout"], answer["stderr"], folder / RESULTS, self.host)
+            ran = read_answer(
+                answer["stdout"], answer["stderr"], folder / RESULTS, self.host, job.part
+            )
         if "left" in answer:
             raise WorkerError("the files could not be removed", where=self.host, why=answer["left"])
         return ran
 
-    def probe(self) -> Found:
-        """Ask the board what it has to run models with.
+    def probe(self, part: DevicePart | None = None) -> Found:
+        """Ask the board what it has to run models with, and what a target's part finds.
 
         Raises:
             ToolMissing: There is no ssh here, or no suitable Python there.
             WorkerError: The connection failed or broke.
         """
         with scratch_directory() as scratch:
-            files = [write_probe(Path(scratch))]
+            files = write_probe(Path(scratch), part)
             session = _Session(self, _PROBE_SECONDS, _PROBE_LIMIT)
             answer = session.exchange(files, Path(scratch) / RESULTS)
         if "refused" in answer:

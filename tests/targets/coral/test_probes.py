@@ -7,13 +7,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgeconv.deployment.check import notes_on
-from edgeconv.toolchain import probes
+from edgeconv.targets.coral import device_part, probes
 from edgeconv.toolchain.device import probe
-from edgeconv.toolchain.device.job import Found
 from edgeconv.toolchain.environments.specs import find
 from edgeconv.toolchain.worker.process import Worker
 
@@ -48,6 +47,10 @@ def _install(site: Path, folder: Path, files: dict[str, str]) -> None:
     subprocess.run([*command, "--target", str(site), str(wheel)], check=True)
 
 
+def _look(site: Path) -> dict[str, Any]:
+    return device_part.look([str(site)], probe.folder_of, probe.version_of)
+
+
 def test_pypis_pycoral_is_told_from_googles(tmp_path: Path) -> None:
     files = {"pycoral/__init__.py": "", "pycoral/pycoral.py": "def main(): ...\n"}
     _install(tmp_path / "pypi", tmp_path, files)
@@ -57,7 +60,7 @@ def test_pypis_pycoral_is_told_from_googles(tmp_path: Path) -> None:
     assert "this is PyPI's pycoral" in found.problem
     assert "nothing to do with Google's Coral" in found.problem
     assert "google-coral.github.io/py-repo" in found.next_step
-    note = notes_on(Found(pycoral=probe.pycoral([str(tmp_path / "pypi")])))
+    note = probes.notes_on(_look(tmp_path / "pypi"))
     assert found.problem in note[0]
     assert found.next_step in note[0]
     google = tmp_path / "google" / "pycoral" / "utils"
@@ -66,7 +69,7 @@ def test_pypis_pycoral_is_told_from_googles(tmp_path: Path) -> None:
     (tmp_path / "google" / "pycoral-2.0.0.egg-info").mkdir()
     assert probes.pycoral([str(tmp_path / "google")]).works
     assert probes.pycoral([str(tmp_path / "google")]).version == "2.0.0"
-    assert notes_on(Found(pycoral=probe.pycoral([str(tmp_path / "google")]))) == []
+    assert probes.notes_on(_look(tmp_path / "google")) == []
     assert probes.pycoral([str(tmp_path)]).problem == "not installed"
 
 
@@ -152,7 +155,7 @@ def test_a_library_that_loads_tells_its_version_and_place(tmp_path: Path) -> Non
     (tmp_path / "libedgetpu.so.1").symlink_to(real)
     with Worker("libedgetpu") as worker:
         found = worker.call(
-            "edgeconv.toolchain.probes:libedgetpu", name=str(tmp_path / "libedgetpu.so.1")
+            "edgeconv.targets.coral.probes:libedgetpu", name=str(tmp_path / "libedgetpu.so.1")
         )
     assert found == {"version": "runtime 14, max (folder direct)", "where": str(real), "devices": 0}
 
