@@ -106,7 +106,7 @@ def settings_of(target: Target, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: The target has no such setting.
     """
-    own = {setting.name: setting for setting in target.settings}
+    own = [setting.name for setting in target.settings]
     given = {name: value for name, value in values.items() if value not in (None, False, ())}
     unknown = [name for name in given if name not in own]
     if unknown:
@@ -114,7 +114,7 @@ def settings_of(target: Target, values: Mapping[str, Any]) -> dict[str, Any]:
             f"--{unknown[0].replace('_', '-')} is no option of --target {target.name}",
             hint="leave it out, or name another --target",
         )
-    return {name: value for name, value in given.items() if value != own[name].default}
+    return given
 
 
 @cache

@@ -7,16 +7,17 @@ everything that a target does not say itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from edgeconv.core.artifacts import Artifact, Format
-from edgeconv.core.errors import EdgeconvError, NotOffered, UsageError
+from edgeconv.core.errors import EdgeconvError, NotOffered, ToolMissing, UsageError
 from edgeconv.core.gates import Gates
 from edgeconv.core.options import ConvertOptions
 from edgeconv.quantize.rules.precision import Rule
+from edgeconv.targets.compile_stage import CompileStage, run_of
 from edgeconv.targets.compiling import CompilerResult, CompilerRun, Setting
 from edgeconv.targets.placement import Placement
 from edgeconv.toolchain.device.part import DevicePart
@@ -226,13 +227,23 @@ class BaseTarget:
         """Return no stage."""
         return ()
 
-    def stages(self, options: ConvertOptions) -> Sequence[Stage]:  # noqa: ARG002
-        """Return no stage: ``edgeconv compile`` and ``deploy`` compile what is deployed."""
-        return ()
+    def stages(self, options: ConvertOptions) -> Sequence[Stage]:
+        """Return the compiler, where there is one and it is installed."""
+        if not self.compiles:
+            return ()
+        try:
+            self.require_compiler(run_of(self, options))
+        except ToolMissing:
+            return ()
+        return (CompileStage(self),)
 
-    def assess(self, model: Artifact) -> Assessment:  # noqa: ARG002
-        """Say nothing."""
-        return Assessment()
+    def assess(self, model: Artifact) -> Assessment:
+        """Say whether the model is compiled, if there is a compiler."""
+        if not self.compiles:
+            return Assessment()
+        compiled = model.format is Format.COMPILED
+        why = f"not compiled: edgeconv doctor --target {self.name} says what is missing"
+        return Assessment(() if compiled else (why,), {"name": self.name, "compiled": compiled})
 
     def placement(self, model: Path, *, converted: bool) -> Placement:  # noqa: ARG002
         """Predict nothing.
@@ -307,19 +318,6 @@ class BaseTarget:
     def notes_on(self, found: Mapping[str, Any]) -> Sequence[str]:  # noqa: ARG002
         """Return no note."""
         return ()
-
-
-def compiled(source: Artifact, path: Path, target: str, word: str = "") -> Artifact:
-    """Return the artifact of a file that a compiler made of another.
-
-    Args:
-        source: What it was made of.
-        path: The file.
-        target: Name of the target.
-        word: What manifests call the format, where it is not ``compiled``.
-    """
-    word = "" if word == Format.COMPILED else word
-    return replace(source, format=Format.COMPILED, path=path, target=target, word=word)
 
 
 def require_int8(models: Mapping[str, Artifact], target: Target, where: str) -> str:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
-import os
 import re
-import shutil
-import subprocess
 import sys
-import sysconfig
 import tomllib
 import zipfile
 from pathlib import Path
@@ -18,6 +14,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.environments import copied, install, output
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPED = ("convert", "quantize", "targets", "toolchain")
@@ -61,7 +59,7 @@ def test_links_let_type_checkers_find_the_mapped_packages() -> None:
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a git checkout")
 def test_links_are_links_in_git() -> None:
     links = [f"edgeconv/{name}" for name in MAPPED]
-    listing = _output("git", "ls-files", "-s", "--", *links, cwd=ROOT)
+    listing = output("git", "ls-files", "-s", "--", *links, cwd=ROOT)
     modes = {line.split("\t")[1]: line.split()[0] for line in listing.splitlines()}
     assert modes == dict.fromkeys(links, "120000")
 
@@ -96,19 +94,14 @@ def test_every_requirement_is_pinned_inside_its_range(project: dict[str, Any]) -
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources, so that building leaves no traces in them."""
-    copy = tmp_path_factory.mktemp("checkout") / "project"
-    skip = shutil.ignore_patterns(
-        ".*", "__pycache__", "*.egg-info", "*.edgeconv", "build", "dist", "benchmarks"
-    )
-    shutil.copytree(ROOT, copy, symlinks=True, ignore=skip)
-    return copy
+    return copied(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
 def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that is built from the sdist, as publishing does it."""
     target = tmp_path_factory.mktemp("dist")
-    _output(sys.executable, "-m", "build", "--no-isolation", "-o", str(target), str(checkout))
+    output(sys.executable, "-m", "build", "--no-isolation", "-o", str(target), str(checkout))
     (wheel,) = target.glob("*.whl")
     assert len(list(target.glob("*.tar.gz"))) == 1
     return wheel
@@ -133,46 +126,27 @@ class TestInstalled:
     def test_wheel_installs_only_edgeconv_and_runs_anywhere(
         self, wheel: Path, tmp_path: Path
     ) -> None:
-        python, added = _install(tmp_path, str(wheel))
+        python, added = install(tmp_path, str(wheel))
         assert added == {"edgeconv"}
         _check_it_works(python, tmp_path / "environment")
 
     def test_editable_checkout_works_and_sees_new_modules(
         self, checkout: Path, tmp_path: Path
     ) -> None:
-        python, added = _install(tmp_path, "-e", str(checkout))
+        python, added = install(tmp_path, "-e", str(checkout))
         assert all(re.match(r"__editable__.*edgeconv", name) for name in added), added
         _check_it_works(python, checkout)
         fresh = checkout / "quantize" / "added_later.py"
         fresh.write_text("VALUE = 7\n")
         code = "from edgeconv.quantize.added_later import VALUE; print(VALUE)"
-        assert _output(python, "-c", code, cwd=tmp_path).strip() == "7"
+        assert output(python, "-c", code, cwd=tmp_path).strip() == "7"
         fresh.unlink()
-
-
-def _install(folder: Path, *what: str) -> tuple[str, set[str]]:
-    """Make an environment, install into it, and return its Python and what it gained."""
-    environment = folder / "environment"
-    _output(sys.executable, "-m", "venv", "--without-pip", str(environment))
-    python = str(environment / "bin" / "python")
-    site = Path(
-        _output(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    )
-    # The dependencies come from this environment, and from those that it has by path lines. A path
-    # line does not bring its editable installs.
-    own = [sysconfig.get_path("purelib"), *(path for path in sys.path if "site-packages" in path)]
-    (site / "dependencies.pth").write_text("\n".join(dict.fromkeys(own)) + "\n")
-    before = {path.name for path in site.iterdir()}
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "-qq"]
-    _output(*pip, "--no-deps", "--no-build-isolation", "--force-reinstall", *what)
-    names = {path.name for path in site.iterdir()} - before - {"__pycache__"}
-    return python, {name for name in names if not name.endswith(".dist-info")}
 
 
 def _check_it_works(python: str, expected: Path) -> None:
     """Run the command and import each kind of package from outside the checkout."""
     outside = Path(python).parent
-    assert "torch2tflite" in _output(str(outside / "edgeconv"), "--help", cwd=outside)
+    assert "torch2tflite" in output(str(outside / "edgeconv"), "--help", cwd=outside)
     code = """
 import edgeconv.convert.ops, edgeconv.quantize.statistics.calibrators, edgeconv.targets
 import edgeconv.toolchain.worker.process, edgeconv.core.artifacts
@@ -180,17 +154,8 @@ from importlib.resources import files
 assert (files("edgeconv") / "py.typed").is_file()
 print(edgeconv.core.artifacts.__file__, edgeconv.toolchain.worker.process.__file__, sep="\\n")
 """
-    for line in _output(python, "-c", code, cwd=outside).splitlines():
+    for line in output(python, "-c", code, cwd=outside).splitlines():
         assert Path(line).resolve().is_relative_to(expected.resolve())
-
-
-def _output(*command: str, cwd: Path | None = None) -> str:
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
-    return done.stdout
 
 
 def _name(requirement: str) -> str:

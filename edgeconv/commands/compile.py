@@ -51,16 +51,16 @@ def _settings() -> dict[str, Setting]:
 
 
 def _option(setting: Setting) -> click.Option:
+    """Return the option; its value tells whether it was given, so the default is only shown."""
     flag = setting.type is bool
+    shown = "" if flag or setting.default is None else f"  [default: {setting.default}]"
     return click.Option(
         [setting.flag, setting.name],
         type=None if flag else setting.type,
         is_flag=flag,
         multiple=setting.repeatable,
-        default=() if setting.repeatable else False if flag else setting.default,
-        show_default=setting.default is not None and not flag,
         metavar=setting.metavar,
-        help=setting.help,
+        help=setting.help + shown,
     )
 
 

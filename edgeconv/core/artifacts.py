@@ -247,6 +247,17 @@ class Artifact:
     target: str = ""
     word: str = ""
 
+    def compiled(self, path: Path, target: str, word: str = "") -> Artifact:
+        """Return the artifact of a file that a target's compiler made of this one.
+
+        Args:
+            path: The file.
+            target: Name of the target.
+            word: What manifests call the format, where it is not ``compiled``.
+        """
+        word = "" if word == Format.COMPILED else word
+        return replace(self, format=Format.COMPILED, path=path, target=target, word=word)
+
     @property
     def joined(self) -> tuple[TensorSpec, ...]:
         """The outputs, those that are parts of one put together."""

@@ -17,7 +17,6 @@ from edgeconv.deployment.model import Compiled
 from edgeconv.metrics.report import FAIL, PASS
 from edgeconv.reports.html import render_html
 from edgeconv.targets.base import Target
-from edgeconv.targets.base import compiled as compiled_as
 
 
 def record(
@@ -77,7 +76,7 @@ def _stage(model: Artifact, path: Path, place: Path, target: Target) -> dict[str
     tail = model.tail
     if tail is not None:
         tail = Artifact(tail.format, place / tail.path.name, tail.inputs, tail.outputs)
-    made = compiled_as(replace(model, tail=tail), path, target.name, target.word)
+    made = replace(model, tail=tail).compiled(path, target.name, target.word)
     return {"name": target.place, **files.describe_artifact(made, place)}
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from edgeconv.core.artifacts import Artifact
 from edgeconv.core.options import ConvertOptions, parse_memory
-from edgeconv.targets.base import compiled
 from edgeconv.targets.compiling import CompilerRun
 from edgeconv.targets.coral.compiler.find import PROGRAM, Compiler, find
 from edgeconv.toolchain.worker.stage import StageContext
@@ -32,7 +31,7 @@ class Compile:
         (made,) = compile_all([source.path], context.directory, run, self.compiler)
         context.details["compiled"] = dict(made.data)
         context.details["notes"] = list(made.notes)
-        return compiled(source, made.path, TARGET, STAGE)
+        return source.compiled(made.path, TARGET, STAGE)
 
 
 def stages(options: ConvertOptions) -> Sequence[Compile]:
