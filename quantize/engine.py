@@ -22,7 +22,7 @@ from edgeconv.quantize.params import factors
 from edgeconv.quantize.params.input_scales import Held
 from edgeconv.quantize.params.qparams import Range
 from edgeconv.quantize.recovery import RECOVERIES, RETIRED
-from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.base import Candidate
 from edgeconv.quantize.recovery.recover import Step, recover
 from edgeconv.quantize.rewrite import check, magnitude, qdq, static, weights
 from edgeconv.quantize.rewrite.edges import IoDtype
@@ -211,26 +211,27 @@ class _Static:
             notes += said
         lowered, said = cells.in_16_bits(graph, lowered, self.feeds, mixed=self.mixed)
         notes += said
-        draft, tried, said = self._recovered(
-            Draft(graph, self.feeds, self._calibrator(lowered), lowered, held=self.held), imported
+        candidate, tried, said = self._recovered(
+            Candidate(graph, self.feeds, self._calibrator(lowered), lowered, held=self.held),
+            imported,
         )
         notes += said
-        graph, lowered = draft.graph, list(draft.precisions)
+        graph, lowered = candidate.graph, list(candidate.precisions)
         if self.max_drop is not None:  # it asks for the ranges of all activations
-            draft = replace(draft, feeds=self.feeds, seen={})
+            candidate = replace(candidate, feeds=self.feeds, seen={})
         everything = self.max_drop is not None or not static.uniform(lowered)
-        report = self._counted(len(draft.feeds), progress)
-        ranges = static.observe(
+        report = self._counted(len(candidate.feeds), progress)
+        ranges = static.calibrated_ranges(
             graph,
-            draft.feeds,
-            draft.calibrator,
-            seen=draft.seen,
+            candidate.feeds,
+            candidate.calibrator,
+            seen=candidate.seen,
             imported=imported,
             held=self.held,
             everything=everything,
             progress=report,
         )
-        ranges = dict(draft.ranged(ranges).ranges)
+        ranges = dict(candidate.ranged(ranges).ranges)
         notes += remarks.used(graph, imported, ranges)
         notes += _untold(graph, self.feeds, ranges) + self._input_notes(imported)
         if self.max_drop is not None:
@@ -240,7 +241,7 @@ class _Static:
             lowered = found.precisions if self.mixed else lowered
         notes += remarks.divided(graph, lowered)
         static.build(graph, ranges, lowered, self.io_dtype, imported, self.held)
-        factors.write(graph, draft.factors)
+        factors.write(graph, candidate.factors)
         return graph, notes, tried, parted.outputs
 
     def _input_notes(self, imported: Imported) -> list[str]:
@@ -264,12 +265,14 @@ class _Static:
         """Return what chooses ranges: with room where no activation has only 8 bits."""
         return self.calibrator if "int8" in precisions else Roomy(self.calibrator)
 
-    def _recovered(self, draft: Draft, imported: Imported) -> tuple[Draft, list[Step], list[str]]:
+    def _recovered(
+        self, candidate: Candidate, imported: Imported
+    ) -> tuple[Candidate, list[Step], list[str]]:
         """Try what wins accuracy back, where int8 is and the scales are ours to choose."""
-        idle = imported.affine or not BITS.keys() & {*draft.precisions} or not self.feeds
+        idle = imported.affine or not BITS.keys() & {*candidate.precisions} or not self.feeds
         if idle or set(self.disabled) >= {method.name for method in RECOVERIES}:
-            return draft, [], []
-        return recover(draft, self.disabled)
+            return candidate, [], []
+        return recover(candidate, self.disabled)
 
 
 def _untold(

@@ -94,7 +94,7 @@ def spoil_weight(bundle: Path, value: str) -> None:
 def spoil_calibration(bundle: Path, tensor: str) -> None:
     """Quantize again as if calibration had seen a tenth of one tensor's range."""
     artifacts = open_bundle(bundle).artifacts
-    real = static.observe
+    real = static.calibrated_ranges
 
     def narrow(graph: Any, *arguments: Any, **named: Any) -> dict[int, Range]:
         ranges = dict(real(graph, *arguments, **named))
@@ -102,7 +102,10 @@ def spoil_calibration(bundle: Path, tensor: str) -> None:
         ranges[index] = Range(ranges[index].low / 10, ranges[index].high / 10)
         return ranges
 
-    with mock.patch.object(static, "observe", narrow), tempfile.TemporaryDirectory() as temporary:
+    with (
+        mock.patch.object(static, "calibrated_ranges", narrow),
+        tempfile.TemporaryDirectory() as temporary,
+    ):
         samples = Path(temporary) / "samples.npz"
         with np.load(DIGITS / "calibration.npz") as arrays:
             name = artifacts["tflite_fp32"].inputs[0].name

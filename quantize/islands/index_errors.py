@@ -36,7 +36,7 @@ def differing(
     lowered = lower(trial, precisions)
     lowered, _ = islands.formless(trial, lowered)
     check.supported(trial, lowered)
-    ranges = static.observe(trial, feeds, CALIBRATORS["minmax"], everything=True)
+    ranges = static.calibrated_ranges(trial, feeds, CALIBRATORS["minmax"], everything=True)
     built = trial.copy()
     static.build(built, ranges, lowered, "float32")
     before, after = _computed(trial), _computed(built)

@@ -19,7 +19,7 @@ import numpy as np
 from edgeconv.core.artifacts import Array
 from edgeconv.quantize.islands import undefined
 from edgeconv.quantize.islands.index_errors import INDEX_SLOTS, differing
-from edgeconv.quantize.params.qparams import Affine, Range
+from edgeconv.quantize.params.qparams import QuantParams, Range
 from edgeconv.quantize.rules import whole
 from edgeconv.quantize.rules.precision import BITS, Precision
 from edgeconv.quantize.rules.table import COMPARISONS, RULES, Scaling
@@ -196,7 +196,7 @@ class _Finder:
             runner.show(feed, see)
         for index, limits in ranges.items():
             finite = math.isfinite(limits.width) and limits.width > 0 and self.steps[index]
-            if finite and Affine.whole(self.steps[index], limits, bits) is None:
+            if finite and QuantParams.whole(self.steps[index], limits, bits) is None:
                 yield index
 
     def _behind(self, places: set[int], *, layers: bool = False) -> set[int]:

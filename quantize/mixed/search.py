@@ -21,7 +21,7 @@ from edgeconv.metrics.parity import compare_output
 from edgeconv.metrics.parts import Part, divide
 from edgeconv.quantize.params.input_scales import Held
 from edgeconv.quantize.params.qparams import Range
-from edgeconv.quantize.recovery.judge import pieces_of
+from edgeconv.quantize.recovery.evaluator import pieces_of
 from edgeconv.quantize.rewrite import static
 from edgeconv.quantize.rules.precision import Precision, takes_int16
 from edgeconv.quantize.rules.table import RULES, Scaling

@@ -18,7 +18,7 @@ from edgeconv.core.artifacts import Array, TensorSpec
 from edgeconv.core.errors import UsageError
 from edgeconv.core.options import parse_range
 from edgeconv.core.roles import channel_axis
-from edgeconv.quantize.params.qparams import INT8_MAX, INT8_MIN, Affine, Range
+from edgeconv.quantize.params.qparams import INT8_MAX, INT8_MIN, QuantParams, Range
 from edgeconv.quantize.rules.table import RULES, Scaling
 from edgeconv.samples.byte_grid import (
     LAST,
@@ -77,7 +77,7 @@ class InputScale:
         """The range, zero included."""
         return Range.of(self.low, self.high)
 
-    def affine(self, bits: int, *, real: bool = False) -> Affine:
+    def affine(self, bits: int, *, real: bool = False) -> QuantParams:
         """Return the scale and zero point.
 
         Args:
@@ -86,16 +86,16 @@ class InputScale:
                 lie halfway between two integers, which would be rounded this way and that.
         """
         if bits == 16 and self.low == 0.0 and self.high > 0:
-            return Affine(float(np.float32(self.high / (LAST * _BYTE_STEPS))), 0, 16)
-        found = Affine.of(self.range, bits)
+            return QuantParams(float(np.float32(self.high / (LAST * _BYTE_STEPS))), 0, 16)
+        found = QuantParams.of(self.range, bits)
         if bits == 16 or not self.bytes:
             return found
         zero = self._zero
         if real and abs(zero % 1 - 0.5) < _HALFWAY:
             step = (self.high - self.low) / (LAST - 1)
-            return Affine(float(np.float32(step)), round(INT8_MIN + 0.5 - self.low / step))
+            return QuantParams(float(np.float32(step)), round(INT8_MIN + 0.5 - self.low / step))
         # Halves go down: stored bytes are those of the source then, and not the ones after.
-        return Affine(found.scale, min(max(math.ceil(zero - 0.5 - 1e-6), INT8_MIN), INT8_MAX))
+        return QuantParams(found.scale, min(max(math.ceil(zero - 0.5 - 1e-6), INT8_MIN), INT8_MAX))
 
     @property
     def _zero(self) -> float:
@@ -159,14 +159,14 @@ Held = Sequence[InputScale | None]
 """What a graph's inputs can hold, in order, as far as it is known."""
 
 
-def affine_of(
+def quant_params_of(
     graph: Graph,
     held: Held,
     bits: Mapping[int, int],
     origin: Mapping[int, int] | None = None,
     *,
     real: bool = True,
-) -> dict[int, Affine]:
+) -> dict[int, QuantParams]:
     """Return the scale and zero point of the inputs that are held, and of copies of them.
 
     Args:
@@ -191,8 +191,8 @@ def affine_of(
 
 
 def _joined(
-    graph: Graph, known: Mapping[int, Affine], bits: Mapping[int, int]
-) -> dict[int, Affine]:
+    graph: Graph, known: Mapping[int, QuantParams], bits: Mapping[int, int]
+) -> dict[int, QuantParams]:
     """Return scales with those of inputs that are moved, and framed with constants."""
     found = dict(known)
     for operator in graph.operators:

@@ -61,7 +61,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Affine:
+class QuantParams:
     """Scale and zero point of one int8 or int16 tensor; the scale is exact in float32."""
 
     scale: float
@@ -69,7 +69,7 @@ class Affine:
     bits: int = 8
 
     @classmethod
-    def of(cls, limits: Range, bits: int = 8) -> Affine:
+    def of(cls, limits: Range, bits: int = 8) -> QuantParams:
         """Return the scale and the nudged zero point that represent a range.
 
         A range of zero width, which holds zero alone, becomes [0, 1].
@@ -87,7 +87,7 @@ class Affine:
         return cls(scale, min(max(zero_point, INT8_MIN), INT8_MAX))
 
     @classmethod
-    def whole(cls, step: float, limits: Range, bits: int = 8) -> Affine | None:
+    def whole(cls, step: float, limits: Range, bits: int = 8) -> QuantParams | None:
         """Return a scale that stores whole multiples of a step exactly; ``None`` if there is none.
 
         Where there is room, numbers beyond the range can be stored as well, up to twice as many.

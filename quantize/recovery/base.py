@@ -13,12 +13,12 @@ from edgeconv.quantize.params.qparams import Range
 from edgeconv.quantize.rewrite import static
 from edgeconv.quantize.rules.precision import Precision
 from edgeconv.quantize.statistics.calibrate import ranges_of
-from edgeconv.quantize.statistics.calibrators import Calibrator, Seen
+from edgeconv.quantize.statistics.calibrators import Calibrator, HistogramObserver
 from edgeconv.tflite.graph import Graph
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Candidate:
     """A float graph and all that decides what it becomes as integers.
 
     Attributes:
@@ -37,44 +37,51 @@ class Draft:
     feeds: Sequence[Sequence[Array]]
     calibrator: Calibrator
     precisions: Sequence[Precision]
-    seen: Mapping[int, Seen] = field(default_factory=dict)
+    seen: Mapping[int, HistogramObserver] = field(default_factory=dict)
     ranges: Mapping[int, Range] = field(default_factory=dict)
     factors: Factors = field(default_factory=dict)
     shares: Mapping[int, float] = field(default_factory=dict)
     held: Held = ()
 
-    def calibrated(self) -> Draft:
-        """Return the draft with the ranges that its calibrator finds in what was seen."""
+    @property
+    def loops(self) -> bool:
+        """Whether states go round: what one step makes, the next one takes."""
+        return bool(self.graph.states)
+
+    def calibrated(self) -> Candidate:
+        """Return the candidate with the ranges that its calibrator finds in what was seen."""
         return self.ranged(ranges_of(self.seen, self.calibrator))
 
-    def ranged(self, ranges: Mapping[int, Range]) -> Draft:
-        """Return the draft with what is kept of ranges that a calibrator found."""
+    def ranged(self, ranges: Mapping[int, Range]) -> Candidate:
+        """Return the candidate with what is kept of ranges that a calibrator found."""
         kept = {index: found.scaled(self.shares.get(index, 1.0)) for index, found in ranges.items()}
         return replace(self, ranges=limit(self.graph, self.held, kept))
 
-    def clipped(self, index: int, share: float) -> Draft:
-        """Return the draft, which has ranges, with a share of one tensor's range."""
+    def clipped(self, index: int, share: float) -> Candidate:
+        """Return the candidate, which has ranges, with a share of one tensor's range."""
         shares = {**self.shares, index: self.shares.get(index, 1.0) * share}
         ranges = {**self.ranges, index: self.ranges[index].scaled(share)}
         return replace(self, ranges=ranges, shares=shares)
 
-    def watched(self) -> Draft:
-        """Return the draft, calibrated on its samples."""
+    def observed(self) -> Candidate:
+        """Return the candidate, calibrated on its samples."""
         return replace(self, seen=self.shown()).calibrated()
 
-    def shown(self) -> dict[int, Seen]:
+    def shown(self) -> dict[int, HistogramObserver]:
         """Return what activations hold over its samples."""
         everything = not static.uniform(self.precisions)
-        return static.watched(self.graph, self.feeds, everything=everything, held=self.held)
+        return static.collect_statistics(
+            self.graph, self.feeds, everything=everything, held=self.held
+        )
 
-    def ready(self) -> Draft:
-        """Return the draft with its ranges; what it has seen before is not run again."""
+    def ready(self) -> Candidate:
+        """Return the candidate with its ranges; what it has seen before is not run again."""
         if self.ranges:
             return self
-        return self.calibrated() if self.seen else self.watched()
+        return self.calibrated() if self.seen else self.observed()
 
-    def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Draft:
-        """Return the draft of another float graph, nothing clipped, to be calibrated anew."""
+    def on(self, graph: Graph, precisions: Sequence[Precision] | None = None) -> Candidate:
+        """Return the candidate of another float graph, nothing clipped, to be calibrated anew."""
         chosen = self.precisions if precisions is None else precisions
         return replace(self, graph=graph, precisions=chosen, shares={}, seen={}, ranges={})
 
@@ -86,12 +93,13 @@ class Draft:
 
 
 class Recovery(Protocol):
-    """Wins back accuracy: proposes drafts, of which the best is kept if it is worth it.
+    """Wins back accuracy: proposes candidates, of which the best is kept if it is worth it.
 
     Attributes:
         name: What users call it.
-        worth_db: The gain that a draft must bring, in dB of SQNR, on samples that it has not seen.
-        slack_db: Among drafts that are as good up to this, the last one is taken: the safest.
+        worth_db: The gain that a candidate must bring, in dB of SQNR, on samples that it has not
+            seen.
+        slack_db: Among candidates that are as good up to this, the last one is taken: the safest.
         chooses_ranges: Whether it only chooses ranges, which other samples have to judge.
     """
 
@@ -107,19 +115,19 @@ class Recovery(Protocol):
 
     @property
     def worth_db(self) -> float:
-        """The gain that a draft must bring, in dB of SQNR, on samples that it has not seen."""
+        """The gain that a candidate must bring, in dB of SQNR, on samples that it has not seen."""
         ...
 
     @property
     def slack_db(self) -> float:
-        """Among drafts that are as good up to this, the last one is taken."""
+        """Among candidates that are as good up to this, the last one is taken."""
         ...
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Propose drafts that compute the same in float, or close to it; none where it is idle.
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Propose candidates that compute the same in float, or close to it; none where it is idle.
 
-        What is kept is made again from all samples, by its place among the drafts. What needs
-        ranges asks for `Draft.ready`.
+        What is kept is made again from all samples, by its place among the candidates. What needs
+        ranges asks for `Candidate.ready`.
         """
         ...
 

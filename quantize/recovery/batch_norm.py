@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
-from edgeconv.quantize.recovery.base import Draft, replace_constant
+from edgeconv.quantize.recovery.base import Candidate, replace_constant
 from edgeconv.quantize.recovery.channels import WEIGHTED
 from edgeconv.quantize.rules.precision import Precision
 from edgeconv.tflite.file import OperatorT
@@ -29,17 +29,17 @@ class BatchNorm:
     slack_db = 0.0
     chooses_ranges = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft, with everything folded that can be."""
-        graph = draft.graph.copy()
-        precisions = list(draft.precisions)
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate, with everything folded that can be."""
+        graph = candidate.graph.copy()
+        precisions = list(candidate.precisions)
         folded = False
         while (found := _foldable(graph, precisions)) is not None:
             _fold(graph, *found)
             del graph.operators[found[1]], precisions[found[1]]
             folded = True
         if folded:
-            yield draft.on(graph, precisions)
+            yield candidate.on(graph, precisions)
 
 
 def _foldable(graph: Graph, precisions: Sequence[Precision]) -> tuple[int, int] | None:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from ai_edge_litert.schema_py_generated import ActivationFunctionType
 
 from edgeconv.core.artifacts import Array
-from edgeconv.quantize.recovery.base import Draft, replace_constant
-from edgeconv.quantize.recovery.localise import Alone
+from edgeconv.quantize.recovery.base import Candidate, replace_constant
+from edgeconv.quantize.recovery.localise import PerLayerRunner
 from edgeconv.quantize.rules.table import RULES
 from edgeconv.tflite.graph import Graph
 
@@ -33,19 +33,19 @@ class BiasCorrection:
     slack_db = 0.0
     chooses_ranges = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft, in which each layer makes up for the error that it makes alone."""
-        layers = _layers(draft.graph)
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate, in which each layer makes up for the error that it makes alone."""
+        layers = _layers(candidate.graph)
         if not layers:
             return
-        draft = draft.ready()
-        shifts = _mean_errors(draft, layers)
-        graph = draft.graph.copy()
+        candidate = candidate.ready()
+        shifts = _mean_errors(candidate, layers)
+        graph = candidate.graph.copy()
         for output, position in layers.items():
             if output in shifts:
                 _shift(graph, position, shifts[output])
         # The ranges are those of what the quantized model is to compute.
-        yield replace(draft, graph=graph)
+        yield replace(candidate, graph=graph)
 
 
 def _layers(graph: Graph) -> dict[int, int]:
@@ -61,13 +61,13 @@ def _layers(graph: Graph) -> dict[int, int]:
     return found
 
 
-def _mean_errors(draft: Draft, outputs: Collection[int]) -> dict[int, _Vector]:
+def _mean_errors(candidate: Candidate, outputs: Collection[int]) -> dict[int, _Vector]:
     """Return what must be added to each channel."""
-    quantized = draft.built()
-    alone = Alone(draft.graph, quantized, outputs)
+    quantized = candidate.built()
+    alone = PerLayerRunner(candidate.graph, quantized, outputs)
     limits = alone.limits()
     errors: dict[int, list[_Vector]] = {}
-    for feed in draft.feeds:
+    for feed in candidate.feeds:
         for index, (expected, stored) in alone.run_stored(feed).items():
             source = alone.pairs[index]
             if source in limits:

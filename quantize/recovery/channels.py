@@ -39,7 +39,7 @@ class Channels:
     power: float = 1.0
 
 
-class Ties:
+class ChannelEquivalence:
     """The variables of a float graph, tied as its operators demand.
 
     Args:
@@ -214,24 +214,24 @@ class Ties:
         return Channels(ids, powers.pop())
 
 
-_Handler = Callable[[Ties, OperatorT], Channels | None]
+_Handler = Callable[[ChannelEquivalence, OperatorT], Channels | None]
 
 _HANDLERS: dict[str, _Handler] = {
-    **dict.fromkeys(WEIGHTED, Ties._weighted),
-    "MUL constant": Ties._scaled,
-    "ADD constant": Ties._shifted,
-    "SUB constant": Ties._shifted,
-    "ADD pair": Ties._summed,
-    "SUB pair": Ties._summed,
-    "MUL pair": Ties._squared,
-    "SQRT": Ties._rooted,
-    "PRELU": Ties._same,
-    **dict.fromkeys(_HOMOGENEOUS, Ties._same),
-    **dict.fromkeys(_REDUCTIONS, Ties._reduced),
+    **dict.fromkeys(WEIGHTED, ChannelEquivalence._weighted),
+    "MUL constant": ChannelEquivalence._scaled,
+    "ADD constant": ChannelEquivalence._shifted,
+    "SUB constant": ChannelEquivalence._shifted,
+    "ADD pair": ChannelEquivalence._summed,
+    "SUB pair": ChannelEquivalence._summed,
+    "MUL pair": ChannelEquivalence._squared,
+    "SQRT": ChannelEquivalence._rooted,
+    "PRELU": ChannelEquivalence._same,
+    **dict.fromkeys(_HOMOGENEOUS, ChannelEquivalence._same),
+    **dict.fromkeys(_REDUCTIONS, ChannelEquivalence._reduced),
     **dict.fromkeys(
         ("RESHAPE", "EXPAND_DIMS", "SQUEEZE", "TRANSPOSE", "PAD", "CONCATENATION", "STRIDED_SLICE",
          "MIRROR_PAD"),
-        Ties._moved,
+        ChannelEquivalence._moved,
     ),
 }  # fmt: skip
 

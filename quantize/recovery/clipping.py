@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeconv.quantize.recovery.base import Draft, Recovery
+from edgeconv.quantize.recovery.base import Candidate, Recovery
 from edgeconv.quantize.rules.table import RULES
-from edgeconv.quantize.statistics.calibrators import Seen
+from edgeconv.quantize.statistics.calibrators import HistogramObserver
 from edgeconv.tflite.graph import Graph
 
 _SHARES = (0.7, 0.4)
@@ -42,19 +42,21 @@ class Clipping:
     slack_db = 0.0
     chooses_ranges = True
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
         """Yield what each part proposes by itself."""
-        for part in self.parts(draft):
-            yield from part.drafts(draft)
+        for part in self.parts(candidate):
+            yield from part.candidates(candidate)
 
-    def parts(self, draft: Draft) -> Sequence[Recovery]:
+    def parts(self, candidate: Candidate) -> Sequence[Recovery]:
         """Return the methods to try one after the other, each on what the last one left."""
-        draft = draft.ready()
-        outlying = {draft.graph.name(index): _outlying(seen) for index, seen in draft.seen.items()}
+        candidate = candidate.ready()
+        outlying = {
+            candidate.graph.name(index): _outlying(seen) for index, seen in candidate.seen.items()
+        }
         order = sorted(outlying, key=lambda name: -outlying[name])[:_MOST]
-        # A draft has three quarters of the samples, and each is judged once.
-        trials = len(_SHARES) * len(order) * len(draft.feeds) * 4 // 3
-        return [_Clip(name) for name in order] if trials * effort(draft.graph) < _EFFORT else []
+        # A candidate has three quarters of the samples, and each is judged once.
+        trials = len(_SHARES) * len(order) * len(candidate.feeds) * 4 // 3
+        return [_Clip(name) for name in order] if trials * effort(candidate.graph) < _EFFORT else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,16 @@ class _Clip:
     slack_db: float = 0.0
     chooses_ranges: bool = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft for each share that is kept."""
-        draft = draft.ready()
-        for index in draft.ranges:
-            if draft.graph.name(index) == self.tensor:
-                yield from (draft.clipped(index, share) for share in _SHARES)
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate for each share that is kept."""
+        candidate = candidate.ready()
+        for index in candidate.ranges:
+            if candidate.graph.name(index) == self.tensor:
+                yield from (candidate.clipped(index, share) for share in _SHARES)
                 return
 
 
-def _outlying(seen: Seen) -> float:
+def _outlying(seen: HistogramObserver) -> float:
     """Return how many times the root mean square the extremes are apart; 0 where all are zero."""
     if not seen.spread():
         return 0.0

@@ -1,6 +1,6 @@
 """How much recovery may try: a matter of the model alone, so that the same is tried each time.
 
-What a draft costs beside running it is proportional to its operators, each of which is planned,
+What a candidate costs beside running it is proportional to its operators, each of which is planned,
 rewritten and written out. How long that takes on a clock must not decide what comes of it.
 """
 
@@ -12,19 +12,19 @@ from edgeconv.quantize.recovery.base import Recovery
 from edgeconv.tflite.graph import Graph
 
 _BUILT = 40_000
-"""Operators that are quantized on trial, in all drafts together: each takes about a third of a
+"""Operators that are quantized on trial, in all candidates together: each takes about a third of a
 millisecond. What a model of many operators has no effort left for is not tried."""
 
 _LEAST_BUILT = 12
-"""But as many drafts of the largest model are: enough for one method that chooses ranges."""
+"""But as many candidates of the largest model are: enough for one method that chooses ranges."""
 
 
 @dataclass(slots=True)
 class Effort:
-    """How many drafts may yet be built.
+    """How many candidates may yet be built.
 
     Attributes:
-        left: The drafts that may be built; what has begun is finished.
+        left: The candidates that may be built; what has begun is finished.
         idle: Methods that were not tried for that reason, or not wholly.
     """
 

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeconv.quantize.params.factors import Factors, rounded
-from edgeconv.quantize.recovery.base import Draft, replace_constant
-from edgeconv.quantize.recovery.channels import WEIGHTED, Ids, Ties
+from edgeconv.quantize.recovery.base import Candidate, replace_constant
+from edgeconv.quantize.recovery.channels import WEIGHTED, ChannelEquivalence, Ids
 from edgeconv.tflite.graph import Graph
 from edgeconv.tflite.run import Runner
 
@@ -35,9 +35,9 @@ class Equalize:
     slack_db = 0.0
     chooses_ranges = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft for each balance between activations and weights."""
-        ties = Ties(draft.graph)
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate for each balance between activations and weights."""
+        ties = ChannelEquivalence(candidate.graph)
         free = {
             index: roots
             for index in ties.tensors
@@ -45,17 +45,17 @@ class Equalize:
         }
         if not free:
             return
-        weights = _weight_peaks(draft.graph, free)
-        peaks = _peaks(draft, list(free))
+        weights = _weight_peaks(candidate.graph, free)
+        peaks = _peaks(candidate, list(free))
         for balance in _BALANCES:
-            yield _multiplied(draft, ties, _factors(ties, free, peaks, weights, balance))
+            yield _multiplied(candidate, ties, _factors(ties, free, peaks, weights, balance))
 
 
-def _peaks(draft: Draft, tensors: list[int]) -> dict[int, _Vector]:
+def _peaks(candidate: Candidate, tensors: list[int]) -> dict[int, _Vector]:
     """Return the largest absolute value of each channel."""
-    runner = Runner(draft.graph, tensors)
+    runner = Runner(candidate.graph, tensors)
     found: dict[int, _Vector] = {}
-    for feed in draft.feeds:
+    for feed in candidate.feeds:
         for index, value in runner.run(feed).items():
             rows = np.abs(value).reshape(-1, value.shape[-1])
             found[index] = np.maximum(found.get(index, 0.0), rows.max(axis=0).astype(np.float64))
@@ -78,9 +78,12 @@ def _weight_peaks(graph: Graph, free: dict[int, Ids]) -> dict[int, _Vector]:
 
 
 def _factors(
-    ties: Ties, free: dict[int, Ids], peaks: dict[int, _Vector], weights: dict[int, _Vector],
+    ties: ChannelEquivalence,
+    free: dict[int, Ids],
+    peaks: dict[int, _Vector],
+    weights: dict[int, _Vector],
     balance: float,
-) -> dict[int, float]:  # fmt: skip
+) -> dict[int, float]:
     """Return the factor of each variable: the largest that makes no channel the largest."""
     shares: dict[int, float] = {}
     for index, shared in weights.items():
@@ -104,13 +107,17 @@ def _factors(
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def _multiplied(draft: Draft, ties: Ties, factors: dict[int, float]) -> Draft:
-    """Return the draft with the factors put on."""
-    graph, scales = _apply(draft.graph, ties, factors)
-    return replace(draft.on(graph), factors=scales)
+def _multiplied(
+    candidate: Candidate, ties: ChannelEquivalence, factors: dict[int, float]
+) -> Candidate:
+    """Return the candidate with the factors put on."""
+    graph, scales = _apply(candidate.graph, ties, factors)
+    return replace(candidate.on(graph), factors=scales)
 
 
-def _apply(source: Graph, ties: Ties, factors: dict[int, float]) -> tuple[Graph, Factors]:
+def _apply(
+    source: Graph, ties: ChannelEquivalence, factors: dict[int, float]
+) -> tuple[Graph, Factors]:
     """Return a copy of the graph with the factors put on, and what each tensor got."""
     graph = source.copy()
     scales = {

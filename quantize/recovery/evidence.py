@@ -1,8 +1,8 @@
-"""Whether what one draft gains over another is more than chance.
+"""Whether what one candidate gains over another is more than chance.
 
 Figures rest on few samples, and often a few of these decide. How far they would differ with other
 samples is told by leaving each out in turn: the jackknife of Tukey 1958, "Bias and Confidence in
-Not-Quite Large Samples". Both drafts are compared on the same samples.
+Not-Quite Large Samples". Both candidates are compared on the same samples.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from edgeconv.quantize.recovery.judge import Figures
+from edgeconv.quantize.recovery.evaluator import Sqnr
 
 _Vector = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ _STEP_DB, _LOST_DB = 0.25, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What a draft gains, in dB.
+    """What a candidate gains, in dB.
 
     Attributes:
         total: Gain of the score over all samples.
@@ -53,7 +53,7 @@ class Gain:
     shown: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, figures: Figures, before: Figures) -> Gain:
+    def of(cls, figures: Sqnr, before: Sqnr) -> Gain:
         """Return what figures gain over others of the same samples."""
         left, other = figures.without_each(), before.without_each()
         each = figures.each - before.each

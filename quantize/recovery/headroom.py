@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from edgeconv.quantize.params.qparams import Range
-from edgeconv.quantize.recovery.base import Draft
-from edgeconv.quantize.statistics.calibrators import Calibrator, Seen
+from edgeconv.quantize.recovery.base import Candidate
+from edgeconv.quantize.statistics.calibrators import Calibrator, HistogramObserver
 
 _MARGINS = ((0.0, 1.0), (1.0, 1.0), (2.0, 1.0), (2.0, 1.12), (4.0, 1.12))
 """Doublings, and a factor for what these do not foresee."""
@@ -29,7 +29,7 @@ class Headroom:
     Args:
         worth_db: What it must gain. Below zero it is an insurance: few samples hardly show how far
             others go, and what saturates costs more than coarser steps.
-        reach: How many steps from the margin that the draft has others are tried.
+        reach: How many steps from the margin that the candidate has others are tried.
     """
 
     name = "headroom"
@@ -40,23 +40,23 @@ class Headroom:
         self.worth_db = worth_db
         self._reach = reach
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft for each margin but that which the draft has, the widest last."""
-        draft = draft.ready()
-        given = draft.calibrator
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate for each margin but that which the candidate has, the widest last."""
+        candidate = candidate.ready()
+        given = candidate.calibrator
         inner, margin = given, _MARGINS[0]
         if isinstance(given, Growing):
             inner, margin = given.inner, given.margin
-        found = {index: seen.range(inner) for index, seen in draft.seen.items()}
+        found = {index: seen.range(inner) for index, seen in candidate.seen.items()}
         place = _MARGINS.index(margin)
         for other in _MARGINS[max(0, place - self._reach) : place + self._reach + 1]:
             if other != margin:
                 growing = Growing(inner, other)
                 ranges = {
                     index: Range.of(*growing.widened(found[index], seen))
-                    for index, seen in draft.seen.items()
+                    for index, seen in candidate.seen.items()
                 }
-                yield replace(draft, calibrator=growing).ranged(ranges)
+                yield replace(candidate, calibrator=growing).ranged(ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +71,18 @@ class Growing:
     inner: Calibrator
     margin: tuple[float, float]
 
-    def __call__(self, seen: Seen) -> tuple[float, float]:
+    def __call__(self, seen: HistogramObserver) -> tuple[float, float]:
         """See `Calibrator`."""
         return self.widened(seen.range(self.inner), seen)
 
-    def widened(self, found: tuple[float, float], seen: Seen) -> tuple[float, float]:
+    def widened(self, found: tuple[float, float], seen: HistogramObserver) -> tuple[float, float]:
         """Return a range with the margin."""
         doublings, factor = self.margin
         low = found[0] * factor * growth([-low for low in seen.lows]) ** doublings
         return low, found[1] * factor * growth(seen.highs) ** doublings
 
 
-def eased(calibrator: Calibrator, doublings: float) -> Calibrator:
+def with_margin(calibrator: Calibrator, doublings: float) -> Calibrator:
     """Return a calibrator for more samples than its margin was chosen with.
 
     Args:

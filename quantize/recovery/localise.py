@@ -57,7 +57,7 @@ def layer_errors(
     Returns:
         One entry for each tensor that both graphs compute and for each input that is quantized.
     """
-    alone = Alone(reference, quantized)
+    alone = PerLayerRunner(reference, quantized)
     if not alone.pairs or not feeds:
         return ()
     whole = Runner(quantized, list(alone.pairs))
@@ -83,7 +83,7 @@ def layer_errors(
     )
 
 
-class Alone:
+class PerLayerRunner:
     """Every layer of a quantized model by itself, fed with the float model's values.
 
     Args:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.base import Candidate
 from edgeconv.quantize.recovery.headroom import Growing
 from edgeconv.quantize.statistics.calibrators import CALIBRATORS
 
@@ -25,14 +25,14 @@ class Outliers:
     slack_db = 0.0
     chooses_ranges = True
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft for each calibrator that clips."""
-        draft = draft.ready()
-        given = draft.calibrator
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate for each calibrator that clips."""
+        candidate = candidate.ready()
+        given = candidate.calibrator
         margin = given.margin if isinstance(given, Growing) else None
         inner = given.inner if isinstance(given, Growing) else given
         for name in _TRIED:
             other = CALIBRATORS[name]
             if other is not inner:
                 made = other if margin is None else Growing(other, margin)
-                yield replace(draft, calibrator=made).calibrated()
+                yield replace(candidate, calibrator=made).calibrated()

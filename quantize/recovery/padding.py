@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from edgeconv.quantize.recovery.base import Draft, replace_constant
+from edgeconv.quantize.recovery.base import Candidate, replace_constant
 from edgeconv.tflite.run import Runner
 
 
@@ -24,9 +24,9 @@ class Padding:
     slack_db = 0.0
     chooses_ranges = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft, with all such constants moved to the end of the range."""
-        graph = draft.graph
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate, with all such constants moved to the end of the range."""
+        graph = candidate.graph
         pads = {
             position: operator.inputs[0]
             for position, operator in enumerate(graph.operators)
@@ -39,7 +39,7 @@ class Padding:
         runner = Runner(graph, sorted({*pads.values()}))
         low = dict.fromkeys(pads.values(), 0.0)
         high = dict.fromkeys(pads.values(), 0.0)
-        for feed in draft.feeds:
+        for feed in candidate.feeds:
             for index, value in runner.run(feed).items():
                 low[index] = min(low[index], float(value.min(initial=0)))
                 high[index] = max(high[index], float(value.max(initial=0)))
@@ -52,4 +52,4 @@ class Padding:
                 replace_constant(changed, position, 2, near)
                 moved = True
         if moved:
-            yield draft.on(changed)
+            yield candidate.on(changed)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ai_edge_litert.schema_py_generated import BuiltinOptions, L2NormOptionsT
 
-from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.base import Candidate
 from edgeconv.quantize.rewrite import quotient
 from edgeconv.quantize.rewrite.quotient import Quotient
 from edgeconv.quantize.rules.precision import Precision
@@ -34,18 +34,18 @@ class Quotients:
     slack_db = 0.0
     chooses_ranges = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft with the rows of all such quotients normalized."""
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate with the rows of all such quotients normalized."""
         factors = dict.fromkeys(
             rows
-            for found in quotient.find(draft.graph).values()
-            if (rows := _rows(draft.graph, found)) is not None
+            for found in quotient.find(candidate.graph).values()
+            if (rows := _rows(candidate.graph, found)) is not None
         )
         if factors:
-            graph, precisions = draft.graph.copy(), list(draft.precisions)
+            graph, precisions = candidate.graph.copy(), list(candidate.precisions)
             for rows in factors:
                 _normalize(graph, precisions, rows)
-            yield draft.on(graph, precisions)
+            yield candidate.on(graph, precisions)
 
 
 def _rows(graph: Graph, found: Quotient) -> int | None:

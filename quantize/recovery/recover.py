@@ -6,7 +6,7 @@ sample is judged once, by what it had no part in. A method must gain more than c
 part of the outputs and all of them; all that is kept together must gain so much that chance, which
 had as many tries as methods were not idle, hardly explains it, and no part may lose. An output may
 not even have lost as far as its standard error leaves open. What is kept is made anew from all
-samples at the end; if nothing is, the draft stays as it was.
+samples at the end; if nothing is, the candidate stays as it was.
 
 Where a model's states come back as inputs, what saturates once errs in all steps that follow, and a
 few samples hardly show it. So room against that need not be proven there, and a typical sample may
@@ -25,19 +25,19 @@ import numpy as np
 from edgeconv.core.artifacts import Array
 from edgeconv.core.errors import InvalidModel
 from edgeconv.quantize.recovery import RECOVERIES
-from edgeconv.quantize.recovery.base import Draft, Recovery
+from edgeconv.quantize.recovery.base import Candidate, Recovery
 from edgeconv.quantize.recovery.clipping import Clipping
 from edgeconv.quantize.recovery.effort import Effort
+from edgeconv.quantize.recovery.evaluator import Evaluator, Sqnr
 from edgeconv.quantize.recovery.evidence import Gain
-from edgeconv.quantize.recovery.headroom import eased
-from edgeconv.quantize.recovery.judge import Figures, Judge
-from edgeconv.quantize.statistics.calibrators import Calibrator, Seen
+from edgeconv.quantize.recovery.headroom import with_margin
+from edgeconv.quantize.statistics.calibrators import Calibrator, HistogramObserver
 
 _AMPLE = 64
-"""Where fewer drafts than that can be built, only half of the folds are judged."""
+"""Where fewer candidates than that can be built, only half of the folds are judged."""
 
 _BEST = (2, 1)
-"""How many drafts of a method go on after the first fold, and after each that follows."""
+"""How many candidates of a method go on after the first fold, and after each that follows."""
 
 _SAMPLES = 64
 """At most as many samples are used to choose."""
@@ -55,7 +55,7 @@ _FOLDS = 4
 pay; more take longer. Of a large model half of them are judged."""
 
 _HEAVY = 1 << 26
-"""Bytes of weights of its own with which a draft is not kept while others are tried."""
+"""Bytes of weights of its own with which a candidate is not kept while others are tried."""
 
 _MANY = 32
 """Of so many samples one fold less is made: two thirds of them are enough to set ranges."""
@@ -67,8 +67,8 @@ class Step:
 
     Attributes:
         name: Its name.
-        gain_db: What its best draft gained on calibration samples that it had not seen, in dB of
-            SQNR: the average of that of the worst part of the outputs and that of all.
+        gain_db: What its best candidate gained on calibration samples that it had not seen, in dB
+            of SQNR: the average of that of the worst part of the outputs and that of all.
         kept: Whether that was worth it.
     """
 
@@ -83,50 +83,51 @@ class _Choice:
 
     Attributes:
         method: The method.
-        place: Which of its drafts.
-        calibrator: The calibrator of that draft.
+        place: Which of its candidates.
+        calibrator: The calibrator of that candidate.
     """
 
     method: Recovery
     place: int
     calibrator: Calibrator
 
-    def made(self, draft: Draft) -> Draft:
-        """Return what the method makes of a draft; the draft where it is idle there."""
+    def made(self, candidate: Candidate) -> Candidate:
+        """Return what the method makes of a candidate; the candidate where it is idle there."""
         if self.method.chooses_ranges:
-            return replace(draft, calibrator=self.calibrator, ranges={})
-        return next(islice(self.method.drafts(draft), self.place, None), draft)
+            return replace(candidate, calibrator=self.calibrator, ranges={})
+        return next(islice(self.method.candidates(candidate), self.place, None), candidate)
 
 
 @dataclass(frozen=True, slots=True)
 class _Fold:
     """What all but some samples made, who judges it on these, and what it reached there."""
 
-    draft: Draft
-    judge: Judge
-    figures: Figures
+    candidate: Candidate
+    evaluator: Evaluator
+    figures: Sqnr
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """A draft of a method in each of the first folds, and its figures there.
+    """A candidate of a method in each of the first folds, and its figures there.
 
     Attributes:
         choice: What makes it.
-        drafts: The draft; with the fold's graph in place of its own if it is ``bare``.
+        candidates: The candidate; with the fold's graph in place of its own if it is ``bare``.
         figures: Its figures.
         bare: Whether its graph had so much to hold that it is to be made again.
     """
 
     choice: _Choice
-    drafts: list[Draft] = field(default_factory=list)
-    figures: list[Figures] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    figures: list[Sqnr] = field(default_factory=list)
     bare: list[bool] = field(default_factory=list)
 
-    def add(self, draft: Draft, figures: Figures, fold: _Fold) -> None:
+    def add(self, candidate: Candidate, figures: Sqnr, fold: _Fold) -> None:
         """Add what it is in one more fold."""
-        heavy = draft.graph.bytes_beyond(fold.draft.graph) > _HEAVY
-        self.drafts.append(replace(draft, graph=fold.draft.graph) if heavy else draft)
+        heavy = candidate.graph.bytes_beyond(fold.candidate.graph) > _HEAVY
+        kept = replace(candidate, graph=fold.candidate.graph) if heavy else candidate
+        self.candidates.append(kept)
         self.figures.append(figures)
         self.bare.append(heavy)
 
@@ -134,10 +135,10 @@ class _Trial:
         """Return all folds with what it made of them."""
         found = []
         for fold, made, bare, figures in zip(
-            folds, self.drafts, self.bare, self.figures, strict=True
+            folds, self.candidates, self.bare, self.figures, strict=True
         ):
-            whole = replace(made, graph=self.choice.made(fold.draft).graph) if bare else made
-            found.append(replace(fold, draft=whole, figures=figures))
+            whole = replace(made, graph=self.choice.made(fold.candidate).graph) if bare else made
+            found.append(replace(fold, candidate=whole, figures=figures))
         return found
 
     def gain(self, folds: Sequence[_Fold]) -> Gain:
@@ -156,9 +157,9 @@ class _Found:
         reached: The figures that each of these led to.
     """
 
-    start: Figures
+    start: Sqnr
     recipe: list[_Choice]
-    reached: list[Figures]
+    reached: list[Sqnr]
 
     def safe(self, found: Sequence[tuple[_Trial, Gain]]) -> list[tuple[_Trial, Gain]]:
         """Return those trials after which no part has lost since the start."""
@@ -170,16 +171,16 @@ class _Found:
 
 
 def recover(
-    draft: Draft,
+    candidate: Candidate,
     disabled: Collection[str] = (),
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Draft, list[Step], list[str]]:
-    """Return the draft with what helps, what was tried, and notes on what was not.
+) -> tuple[Candidate, list[Step], list[str]]:
+    """Return the candidate with what helps, what was tried, and notes on what was not.
 
     Where something helps, all samples have been seen, and none is left to it.
 
     Args:
-        draft: The draft, with all its samples; without ranges.
+        candidate: The candidate, with all its samples; without ranges.
         disabled: Names of methods that are left out.
         progress: Called with (methods tried, methods in all).
     """
@@ -187,34 +188,32 @@ def recover(
         method
         for method in RECOVERIES
         if method.name not in disabled
-        and not (method.chooses_ranges and "int8" not in draft.precisions)
+        and not (method.chooses_ranges and "int8" not in candidate.precisions)
     ]
-    effort = Effort.of(draft.graph)
-    folds = _folds(draft, effort)
+    effort = Effort.of(candidate.graph)
+    folds = _folds(candidate, effort)
     if not folds:
-        return draft, [], []
-    loops = bool(draft.graph.states)
+        return candidate, [], []
     start = _joined(fold.figures for fold in folds)
     steps: list[Step] = []
     recipe: list[_Choice] = []
-    reached: list[Figures] = []
+    reached: list[Sqnr] = []
     for count, method in enumerate(methods, 1):
         step, folds = _applied(method, folds, _Found(start, recipe, reached), effort)
         steps += [] if step is None else [step]
         if progress is not None:
             progress(count, len(methods))
     tries = len({step.name for step in steps})  # what is idle cannot gain by chance
-    while reached and not _enough(Gain.of(reached[-1], start), recipe, tries, loops):
+    while reached and not _enough(Gain.of(reached[-1], start), recipe, tries, candidate.loops):
         del recipe[-1], reached[-1]
-    notes = effort.note(draft.graph)
+    notes = effort.note(candidate.graph)
     if not recipe:
-        return draft, [replace(step, kept=False) for step in steps], notes
+        return candidate, [replace(step, kept=False) for step in steps], notes
     names = {choice.method.name for choice in recipe}
-    known = len(folds[0].draft.feeds)
+    known = len(folds[0].candidate.feeds)
     del folds  # they may hold as many weights again, each
-    made = _anew(draft, recipe, known)
     steps = [replace(step, kept=step.kept and step.name in names) for step in steps]
-    return made, steps, notes
+    return _anew(candidate, recipe, known), steps, notes
 
 
 def _enough(gain: Gain, recipe: Sequence[_Choice], tries: int, loops: bool) -> bool:
@@ -223,38 +222,40 @@ def _enough(gain: Gain, recipe: Sequence[_Choice], tries: int, loops: bool) -> b
     return gain.proven(tries) or (insures and gain.spares and gain.total >= gain.error)
 
 
-def _anew(draft: Draft, recipe: Sequence[_Choice], known: int) -> Draft:
+def _anew(candidate: Candidate, recipe: Sequence[_Choice], known: int) -> Candidate:
     """Make of all samples what was chosen with as many as are known."""
     for choice in recipe:
-        draft = choice.made(draft)
-    more = float(np.log2(len(draft.feeds) / max(1, known)))
-    draft = replace(draft, calibrator=eased(draft.calibrator, more), ranges={}).ready()
-    return replace(draft, feeds=[]) if draft.seen else draft
+        candidate = choice.made(candidate)
+    more = float(np.log2(len(candidate.feeds) / max(1, known)))
+    calibrator = with_margin(candidate.calibrator, more)
+    candidate = replace(candidate, calibrator=calibrator, ranges={}).ready()
+    return replace(candidate, feeds=[]) if candidate.seen else candidate
 
 
-def _folds(draft: Draft, effort: Effort) -> list[_Fold]:
+def _folds(candidate: Candidate, effort: Effort) -> list[_Fold]:
     """Return the folds, every third or fourth sample in one; of very few each in one of its own.
 
-    Each sample is seen once: what a fold's draft knows is joined from what the others hold.
+    Each sample is seen once: what a fold's candidate knows is joined from what the others hold.
     """
-    few = _few(draft)
-    large = len(few) < min(_SAMPLES, len(draft.feeds)) or effort.left < _AMPLE
+    few = _few(candidate)
+    large = len(few) < min(_SAMPLES, len(candidate.feeds)) or effort.left < _AMPLE
     # Of a loop what is seen of its extremes counts most, and more folds leave more of it to each.
-    fewer = len(few) >= _MANY and not large and not draft.graph.states
+    fewer = len(few) >= _MANY and not large and not candidate.loops
     count = min(_FOLDS, len(few)) - fewer
     if count < 2:
         return []
-    judge = Judge(draft.graph, few)
-    if not judge.outputs:
+    evaluator = Evaluator(candidate.graph, few)
+    if not evaluator.outputs:
         return []
-    shares = [replace(draft, feeds=few[place::count]).shown() for place in range(count)]
+    shares = [replace(candidate, feeds=few[place::count]).shown() for place in range(count)]
     folds = []
     for place in range(count // 2 if large else count):
         known = [feed for index, feed in enumerate(few) if index % count != place]
         others = [share for index, share in enumerate(shares) if index != place]
-        seen = {index: Seen.joined([share[index] for share in others]) for index in shares[0]}
-        made = replace(draft, feeds=known, seen=seen).calibrated()
-        unseen = judge.on(slice(place, None, count))
+        joined = HistogramObserver.joined
+        seen = {index: joined([share[index] for share in others]) for index in shares[0]}
+        made = replace(candidate, feeds=known, seen=seen).calibrated()
+        unseen = evaluator.on(slice(place, None, count))
         folds.append(_Fold(made, unseen, unseen.measure(made)))
         effort.left -= 1
     return folds
@@ -278,14 +279,14 @@ def _applied(
         What came of it, ``None`` where it is idle; and the folds as they are then.
     """
     gains, total, kept = [], 0.0, False
-    for part in method.parts(folds[0].draft) if isinstance(method, Clipping) else (method,):
+    for part in method.parts(folds[0].candidate) if isinstance(method, Clipping) else (method,):
         trials = _trials(part, folds, effort)
         if not trials:
             continue
         found = [(trial, trial.gain(folds)) for trial in trials]
         whole = [pair for pair in found if len(pair[0].figures) == len(folds)]
         gains.append(max(gain.total for _, gain in whole or found))
-        loops = bool(folds[0].draft.graph.states)
+        loops = folds[0].candidate.loops
         chosen = _chosen(part, whole if loops else known.safe(whole), loops)
         if chosen is None:
             continue
@@ -313,11 +314,11 @@ def _trials(method: Recovery, folds: Sequence[_Fold], effort: Effort) -> list[_T
         if not number and not effort.begins(method):
             break
         last = max(going) + 1 if number else None
-        for place, draft in enumerate(islice(_proposed(method, fold.draft), last)):
+        for place, candidate in enumerate(islice(_proposed(method, fold.candidate), last)):
             if number and place not in going:
                 continue
             effort.left -= 1
-            made = _measured(fold.judge, draft)
+            made = _measured(fold.evaluator, candidate)
             if made is None:
                 trials.pop(place, None)
                 continue
@@ -325,14 +326,14 @@ def _trials(method: Recovery, folds: Sequence[_Fold], effort: Effort) -> list[_T
                 choice = _Choice(method, place, made[0].calibrator)
                 trials[place] = _Trial(choice)
             trials[place].add(*made, fold)
-            del draft, made  # or they would be held while the next one is made
+            del candidate, made  # or they would be held while the next one is made
     return list(trials.values())
 
 
 def _going(
     method: Recovery, trials: Mapping[int, _Trial], folds: Sequence[_Fold], number: int
 ) -> set[int]:
-    """Return the places of the drafts that are tried in one more fold.
+    """Return the places of the candidates that are tried in one more fold.
 
     The best of each fold go on: successive halving, after Jamieson and Talwalkar 2016,
     "Non-stochastic Best Arm Identification and Hyperparameter Optimization". Ranges are tried in
@@ -347,26 +348,26 @@ def _going(
     return set(best[: _BEST[min(number, len(_BEST)) - 1]])
 
 
-def _proposed(method: Recovery, draft: Draft) -> Iterator[Draft]:
+def _proposed(method: Recovery, candidate: Candidate) -> Iterator[Candidate]:
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            yield from method.drafts(draft)
+            yield from method.candidates(candidate)
     except (RuntimeError, InvalidModel, np.linalg.LinAlgError):
         return
 
 
-def _measured(judge: Judge, draft: Draft) -> tuple[Draft, Figures] | None:
-    """Return a draft with its ranges, and its figures; ``None`` where it does not run."""
+def _measured(evaluator: Evaluator, candidate: Candidate) -> tuple[Candidate, Sqnr] | None:
+    """Return a candidate with its ranges, and its figures; ``None`` where it does not run."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            ready = draft.ready()
-            return ready, judge.measure(ready)
+            ready = candidate.ready()
+            return ready, evaluator.measure(ready)
     except (RuntimeError, InvalidModel, np.linalg.LinAlgError):
         return None
 
 
-def _joined(figures: Iterable[Figures]) -> Figures:
-    return functools.reduce(Figures.join, figures)
+def _joined(figures: Iterable[Sqnr]) -> Sqnr:
+    return functools.reduce(Sqnr.join, figures)
 
 
 def _chosen(
@@ -389,11 +390,11 @@ def _chosen(
     return [pair for pair in worth if pair[1].total >= most - method.slack_db][-1]
 
 
-def _few(draft: Draft) -> Sequence[Sequence[Array]]:
+def _few(candidate: Candidate) -> Sequence[Sequence[Array]]:
     """Return the samples that are used, evenly spread."""
-    graph = draft.graph
+    graph = candidate.graph
     size = sum(int(np.prod(graph.shape(index))) for index in graph.activations())
     count = min(_SAMPLES, max(_LEAST, _VALUES // max(size, 1)))
-    step = max(1.0, len(draft.feeds) / count)
-    places = np.arange(0, len(draft.feeds), step).astype(int)
-    return [draft.feeds[place] for place in places.tolist()]
+    step = max(1.0, len(candidate.feeds) / count)
+    places = np.arange(0, len(candidate.feeds), step).astype(int)
+    return [candidate.feeds[place] for place in places.tolist()]

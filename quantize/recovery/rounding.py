@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from edgeconv.core.artifacts import Array
 from edgeconv.quantize.params.qparams import WEIGHT_MAX, weight_scales
-from edgeconv.quantize.recovery.base import Draft, replace_constant
+from edgeconv.quantize.recovery.base import Candidate, replace_constant
 from edgeconv.quantize.recovery.patches import Window
 from edgeconv.quantize.rules.precision import BITS
 from edgeconv.tflite.graph import Graph
@@ -48,24 +48,24 @@ class Rounding:
     slack_db = 0.0
     chooses_ranges = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft, with all dense layers and convolutions rounded so."""
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate, with all dense layers and convolutions rounded so."""
         layers = {
             position: source
-            for position, source in _layers(draft.graph).items()
-            if draft.precisions[position] in BITS
+            for position, source in _layers(candidate.graph).items()
+            if candidate.precisions[position] in BITS
         }
         if not layers:
             return
-        seconds = _second_moments(draft, set(layers.values()))
-        graph = draft.graph.copy()
+        seconds = _second_moments(candidate, set(layers.values()))
+        graph = candidate.graph.copy()
         for position, source in layers.items():
-            weight = draft.graph.value(graph.operators[position].inputs[1])
+            weight = candidate.graph.value(graph.operators[position].inputs[1])
             flat = weight.reshape(weight.shape[0], -1).astype(np.float64)
             replace_constant(
                 graph, position, 1, rounded(flat, seconds[source]).reshape(weight.shape)
             )
-        yield replace(draft, graph=graph)
+        yield replace(candidate, graph=graph)
 
 
 def _layers(graph: Graph) -> dict[int, _Source]:
@@ -88,15 +88,15 @@ def _layers(graph: Graph) -> dict[int, _Source]:
     return found
 
 
-def _second_moments(draft: Draft, sources: set[_Source]) -> dict[_Source, _Matrix]:
+def _second_moments(candidate: Candidate, sources: set[_Source]) -> dict[_Source, _Matrix]:
     """Return the mean product of each two inputs of layers, over all samples, shrunk."""
-    runner = Runner(draft.graph, sorted({index for index, _ in sources}))
+    runner = Runner(candidate.graph, sorted({index for index, _ in sources}))
     found: dict[_Source, Moments] = {source: Moments() for source in sources}
-    for feed in draft.feeds:
+    for feed in candidate.feeds:
         values = runner.run(feed)
         for index, window in sources:
             inputs = window.size[0] * window.size[1] * values[index].shape[-1]
-            most = max(_ROWS, _ROWS_PER_INPUT * inputs // len(draft.feeds))
+            most = max(_ROWS, _ROWS_PER_INPUT * inputs // len(candidate.feeds))
             found[index, window].add(window.rows(values[index], most))
     return {source: moments.shrunk() for source, moments in found.items()}
 

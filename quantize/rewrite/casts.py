@@ -7,23 +7,25 @@ from collections.abc import Mapping
 import numpy as np
 from ai_edge_litert.schema_py_generated import BuiltinOptions, CastOptionsT
 
-from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.params.qparams import QuantParams
 from edgeconv.quantize.rewrite import tables
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.file import OperatorT
 from edgeconv.tflite.graph import Graph
 
-ONE_PER_STEP = Affine(1.0, 0)
+ONE_PER_STEP = QuantParams(1.0, 0)
 """The scale in which a stored integer is its own value: that of booleans cast to real numbers."""
 
 
-def prescribed(graph: Graph, operator: OperatorT) -> Affine | None:
+def prescribed(graph: Graph, operator: OperatorT) -> QuantParams | None:
     """Return the scale that a cast's float output must have; ``None`` if it is free."""
     source, target = operator.inputs[0], operator.outputs[0]
     return ONE_PER_STEP if graph.dtype(source) == "bool" and graph.is_float(target) else None
 
 
-def rewrite(graph: Graph, operator: OperatorT, affine: Mapping[int, Affine]) -> list[OperatorT]:
+def rewrite(
+    graph: Graph, operator: OperatorT, affine: Mapping[int, QuantParams]
+) -> list[OperatorT]:
     """Return the operators that replace a cast from or to real numbers.
 
     From booleans: a plain cast, in steps of one. From integers: a QUANTIZE of an int32 tensor in

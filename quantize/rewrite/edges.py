@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.params.qparams import QuantParams
 from edgeconv.tflite.file import QuantizationParametersT
 from edgeconv.tflite.graph import Graph
 
@@ -22,7 +22,7 @@ DEQUANTIZE_VERSION = {8: 2, 16: 3}
 _UINT8_SHIFT = 128
 
 
-def connect(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> None:
+def connect(graph: Graph, affine: Mapping[int, QuantParams], io_dtype: IoDtype) -> None:
     """Put QUANTIZE and DEQUANTIZE between integer tensors and the graph's inputs and outputs.
 
     The tensors at the edges take over the names; names, order and shapes stay.
@@ -59,7 +59,7 @@ def connect(graph: Graph, affine: Mapping[int, Affine], io_dtype: IoDtype) -> No
         entry.tensorIndex = outer.get(entry.tensorIndex, entry.tensorIndex)
 
 
-def _edge(graph: Graph, index: int, affine: Affine, io_dtype: IoDtype) -> int:
+def _edge(graph: Graph, index: int, affine: QuantParams, io_dtype: IoDtype) -> int:
     """Return a new tensor that takes over the name of an integer tensor."""
     tensor, name = graph.tensors[index], graph.name(index)
     tensor.name = f"{name}_{affine.dtype}"
@@ -69,7 +69,7 @@ def _edge(graph: Graph, index: int, affine: Affine, io_dtype: IoDtype) -> int:
     return edge
 
 
-def _uint8(affine: Affine) -> QuantizationParametersT:
+def _uint8(affine: QuantParams) -> QuantizationParametersT:
     parameters = affine.stored()
     parameters.zeroPoint = np.array([affine.zero_point + _UINT8_SHIFT], np.int64)
     return parameters

@@ -9,7 +9,7 @@ from ai_edge_litert.schema_py_generated import AddOptionsT, BuiltinOptions, SubO
 from edgeconv.core.artifacts import Array
 from edgeconv.quantize.params.needs import factor_need, stored_range, term_need
 from edgeconv.quantize.params.qparams import (
-    Affine,
+    QuantParams,
     bias_scales,
     quantize_bias,
     scales_beside,
@@ -31,10 +31,10 @@ CROSSINGS = ("QUANTIZE", "DEQUANTIZE")
 
 def rewrite(
     graph: Graph,
-    affine: Mapping[int, Affine],
+    affine: Mapping[int, QuantParams],
     io_dtype: IoDtype,
     known: KnownScales = lambda weight, axis: None,  # noqa: ARG005
-    rescaled: Mapping[int, Affine] | None = None,
+    rescaled: Mapping[int, QuantParams] | None = None,
 ) -> None:
     """Quantize a graph in place.
 
@@ -56,13 +56,13 @@ def rewrite(
 
 
 class _Rewriter:
-    def __init__(self, graph: Graph, affine: Mapping[int, Affine], known: KnownScales) -> None:
+    def __init__(self, graph: Graph, affine: Mapping[int, QuantParams], known: KnownScales) -> None:
         self._graph = graph
         self._affine = affine
         self._known = known
         self._operators: list[OperatorT] = []
-        self._requantized: dict[tuple[int, Affine], int] = {}
-        self._constants: dict[tuple[int, Affine], int] = {}
+        self._requantized: dict[tuple[int, QuantParams], int] = {}
+        self._constants: dict[tuple[int, QuantParams], int] = {}
         self._weights: dict[tuple[int, int | None, bytes], int] = {}
         self._magnitudes = {
             output: found
@@ -75,7 +75,7 @@ class _Rewriter:
             if self._all8(output, found.dividend, found.divisor)
         }
 
-    def run(self, rescaled: Mapping[int, Affine]) -> dict[int, Affine]:
+    def run(self, rescaled: Mapping[int, QuantParams]) -> dict[int, QuantParams]:
         """Rewrite every operator that reads or makes a quantized activation.
 
         Returns:
@@ -152,10 +152,10 @@ class _Rewriter:
                 operator.builtinOptions = AddOptionsT() if kind == "Add" else SubOptionsT()
             operator.builtinOptions.potScaleInt16 = False
 
-    def _operand_affine(self, index: int, bits: int) -> Affine:
+    def _operand_affine(self, index: int, bits: int) -> QuantParams:
         if index in self._affine:
             return self._affine[index]
-        return Affine.of(stored_range(self._graph, index), bits)
+        return QuantParams.of(stored_range(self._graph, index), bits)
 
     def _plain(self, operator: OperatorT, rule: Rule) -> None:
         tied = rule.scaling in (Scaling.SAME, Scaling.SHARED)
@@ -168,7 +168,7 @@ class _Rewriter:
             for index, affine in zip(operator.inputs, limited, strict=True)
         ]
 
-    def _limited(self, operator: OperatorT, slot: int) -> Affine | None:
+    def _limited(self, operator: OperatorT, slot: int) -> QuantParams | None:
         """Return a constant's scale without the values that make the result saturate anyway.
 
         A mask of -1e9, for example, would leave no precision to what it is added to.
@@ -183,7 +183,7 @@ class _Rewriter:
             needed = factor_need(output, other.scale)
         else:
             needed = term_need(name, slot, output, other.limits)
-        return Affine.of(stored_range(graph, index).meet(needed), bits)
+        return QuantParams.of(stored_range(graph, index).meet(needed), bits)
 
     def _compares_large(self, operator: OperatorT) -> bool:
         """Tell whether a comparison's scales are more than its kernel can express."""
@@ -196,7 +196,7 @@ class _Rewriter:
         """Compare the stored integers of a common scale, as int32."""
         graph, bits = self._graph, self._bits(operator)
         left, right = (self._operand_affine(index, bits) for index in operator.inputs)
-        common = Affine.of(left.limits.join(right.limits), bits)
+        common = QuantParams.of(left.limits.join(right.limits), bits)
         wide: list[int] = []
         for index in operator.inputs:
             stored = self._operand(index, common, bits)
@@ -205,7 +205,7 @@ class _Rewriter:
             self._operators.append(casts.cast(graph, stored, wide[-1], (common.dtype, "int32"), 3))
         operator.inputs = wide
 
-    def _operand(self, index: int, wanted: Affine | None, bits: int) -> int:
+    def _operand(self, index: int, wanted: QuantParams | None, bits: int) -> int:
         """Return the integer tensor to read instead of a float one."""
         if not self._graph.is_float(index):
             return index
@@ -215,7 +215,7 @@ class _Rewriter:
             )
         return self._constant(index, wanted or self._operand_affine(index, bits))
 
-    def _requantize(self, index: int, wanted: Affine) -> int:
+    def _requantize(self, index: int, wanted: QuantParams) -> int:
         key = (index, wanted)
         if key not in self._requantized:
             graph = self._graph
@@ -226,7 +226,7 @@ class _Rewriter:
             self._requantized[key] = target
         return self._requantized[key]
 
-    def _constant(self, index: int, affine: Affine) -> int:
+    def _constant(self, index: int, affine: QuantParams) -> int:
         key = (index, affine)
         if key not in self._constants:
             graph = self._graph
@@ -277,7 +277,7 @@ class _Rewriter:
     def _magnitude(self, output: int) -> None:
         found = self._magnitudes[output]
         first, second = (self._affine[part] for part in found.parts)
-        common = Affine.of(first.limits.join(second.limits)) if first != second else first
+        common = QuantParams.of(first.limits.join(second.limits)) if first != second else first
         parts = tuple(self._operand(part, common, 8) for part in found.parts)
         to = self._affine[output]
         self._operators += magnitude.lookup(

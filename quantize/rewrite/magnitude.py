@@ -19,7 +19,7 @@ from ai_edge_litert.schema_py_generated import (
 )
 
 from edgeconv.core.artifacts import Array
-from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.params.qparams import QuantParams
 from edgeconv.quantize.rewrite import casts
 from edgeconv.quantize.rules.precision import Precision
 from edgeconv.tflite.file import OperatorT
@@ -161,7 +161,12 @@ def in_float(graph: Graph, precisions: Sequence[Precision]) -> tuple[list[Precis
 
 
 def lookup(
-    graph: Graph, parts: tuple[int, int], common: Affine, found: Magnitude, output: int, to: Affine
+    graph: Graph,
+    parts: tuple[int, int],
+    common: QuantParams,
+    found: Magnitude,
+    output: int,
+    to: QuantParams,
 ) -> list[OperatorT]:
     """Return the operators that compute it from two int8 tensors of a common scale.
 
@@ -198,7 +203,7 @@ def lookup(
     return [*operators, graph.operator("GATHER", 2, (values, total), (output,), options)]
 
 
-def table(common: Affine, function: Function, to: Affine) -> Array:
+def table(common: QuantParams, function: Function, to: QuantParams) -> Array:
     """Return the int8 result for every sum of two squared integers; undefined ones saturate."""
     stored = np.iinfo(common.dtype)
     largest = max(stored.max - common.zero_point, common.zero_point - stored.min)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from edgeconv.quantize.joins import carried
 from edgeconv.quantize.params import needs
 from edgeconv.quantize.params.needs import EVERYTHING, View, stored_range
-from edgeconv.quantize.params.qparams import Affine, Range
+from edgeconv.quantize.params.qparams import QuantParams, Range
 from edgeconv.quantize.rewrite import casts
 from edgeconv.quantize.rewrite.stored import scales_of
 from edgeconv.quantize.rules import whole
@@ -41,7 +41,7 @@ _AVERAGING = ("AVERAGE_POOL_2D", "RESIZE_BILINEAR")
 
 
 @dataclass(slots=True)
-class _Tree:
+class _SharedQuantGroup:
     """Tensors that share one scale.
 
     Attributes:
@@ -56,7 +56,7 @@ class _Tree:
     """
 
     range: Range | None = None
-    fixed: Affine | None = None
+    fixed: QuantParams | None = None
     returned: bool = False
     averaged: bool = False
     pads: list[float] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Plan:
         self,
         graph: Graph,
         bits: Mapping[int, int] | None = None,
-        given: Mapping[int, Affine] | None = None,
+        given: Mapping[int, QuantParams] | None = None,
     ) -> None:
         self._graph = graph
         if bits is None:
@@ -95,7 +95,7 @@ class Plan:
         self._producers = graph.producers()
         for operator in graph.operators:
             self._tie(operator)
-        self._trees = {self._root(index): _Tree() for index in bits}
+        self._trees = {self._root(index): _SharedQuantGroup() for index in bits}
         self._carried = list(carried.pairs(graph, bits))
         readers = graph.consumers()
         for position, operator in enumerate(graph.operators):
@@ -140,7 +140,7 @@ class Plan:
                 found[index] = [(index, needs.raise_hidden)]
         return found
 
-    def choose(self, ranges: Mapping[int, Range]) -> dict[int, Affine]:
+    def choose(self, ranges: Mapping[int, Range]) -> dict[int, QuantParams]:
         """Choose scales and zero points.
 
         Args:
@@ -167,7 +167,7 @@ class Plan:
             self._keep_headroom(operator)
         return {index: self._affine(index) for index in self._parent}
 
-    def rescaled(self) -> dict[int, Affine]:
+    def rescaled(self) -> dict[int, QuantParams]:
         """Return the scale that outputs must get yet, to be fed to their inputs as they are."""
         found = {}
         for entered, left in self._carried:
@@ -200,7 +200,7 @@ class Plan:
             del self._trees[first]
 
     @staticmethod
-    def _carry_fixed(tree: _Tree, other: _Tree) -> None:
+    def _carry_fixed(tree: _SharedQuantGroup, other: _SharedQuantGroup) -> None:
         """Let a prescribed scale hold at the other end too, as far as it can."""
         known = tree.fixed or other.fixed
         free = other if tree.fixed else tree
@@ -220,12 +220,12 @@ class Plan:
             index = self._parent[index]
         return index
 
-    def _tree(self, index: int) -> _Tree:
+    def _tree(self, index: int) -> _SharedQuantGroup:
         return self._trees[self._root(index)]
 
-    def _affine(self, index: int) -> Affine:
+    def _affine(self, index: int) -> QuantParams:
         tree = self._tree(index)
-        return tree.fixed or Affine.of(self._limits(index), self._bits[index])
+        return tree.fixed or QuantParams.of(self._limits(index), self._bits[index])
 
     def _limits(self, index: int) -> Range:
         """Return the range of a float tensor, constant or not."""
@@ -261,11 +261,11 @@ class Plan:
         pads = needs.pads(self._graph, operator, ())
         return any(not limits.low <= pad <= limits.high for pad in pads)
 
-    def _fixed(self, operator: OperatorT, output: int) -> Affine | None:
+    def _fixed(self, operator: OperatorT, output: int) -> QuantParams | None:
         """Return the prescribed scale and zero point of an operator's output."""
         bits = self._bits[output]
         found = fixed(self._graph.op(operator), bits)
-        return None if found is None else Affine(*found, bits)
+        return None if found is None else QuantParams(*found, bits)
 
     def _prescribe(self, operator: OperatorT, readers: Mapping[int, list[OperatorT]]) -> None:
         """Set the prescribed scales, and note the constants that move into a tree."""
@@ -309,7 +309,7 @@ class Plan:
         if tree is None or tree.range is None or tree.fixed is not None or not tree.step:
             return
         if not tree.narrowed:
-            tree.fixed = Affine.whole(tree.step, tree.range, self._bits[root])
+            tree.fixed = QuantParams.whole(tree.step, tree.range, self._bits[root])
 
     def _need(self, operator: OperatorT, slot: int) -> Range:
         name, output = self._graph.op(operator), self._output(operator)
@@ -352,17 +352,17 @@ class Plan:
         self._parent[source] = target
         del self._trees[source]
 
-    def _merges_coarsely(self, position: int, tree: _Tree, covered: bool) -> bool:
+    def _merges_coarsely(self, position: int, tree: _SharedQuantGroup, covered: bool) -> bool:
         """Tell whether a tree may take a wider range: no reader would see it in a finer scale."""
         return covered and self._joined_only(tree) and self._narrowest(tree) == position
 
-    def _joined_only(self, tree: _Tree) -> bool:
+    def _joined_only(self, tree: _SharedQuantGroup) -> bool:
         """Tell whether none but joining operators read a tree."""
         operators = (self._graph.operators[position] for position, _ in tree.reads)
         shared = all(self._rule(operator).scaling is Scaling.SHARED for operator in operators)
         return shared and not tree.returned
 
-    def _narrowest(self, tree: _Tree) -> int:
+    def _narrowest(self, tree: _SharedQuantGroup) -> int:
         """Return the position of the joining reader whose output needs the finest scale."""
 
         def width(position: int) -> float:

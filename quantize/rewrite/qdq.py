@@ -18,7 +18,7 @@ from ai_edge_litert.schema_py_generated import BuiltinOptions, MulOptionsT
 from edgeconv.convert.onnx.light import load_light
 from edgeconv.core.artifacts import Array
 from edgeconv.core.errors import InvalidModel
-from edgeconv.quantize.params.qparams import INT8_MIN, WEIGHT_MAX, Affine
+from edgeconv.quantize.params.qparams import INT8_MIN, WEIGHT_MAX, QuantParams
 from edgeconv.quantize.rewrite.edges import QUANTIZE_VERSION
 from edgeconv.quantize.rules.table import RULES, Scaling, fixed
 from edgeconv.tflite.file import OperatorT
@@ -82,7 +82,7 @@ class Imported:
         rescaled: Operators that change nothing but the scale.
     """
 
-    affine: dict[int, Affine] = field(default_factory=dict)
+    affine: dict[int, QuantParams] = field(default_factory=dict)
     scales: Scales = field(default_factory=Scales)
     rescaled: list[OperatorT] = field(default_factory=list)
 
@@ -183,7 +183,7 @@ class _Taking:
         self._pairs = pairs
         self._alias: dict[int, int] = {}
         self._root: dict[int, int] = {}
-        self._known: dict[int, Affine] = {}
+        self._known: dict[int, QuantParams] = {}
         self._operators: list[OperatorT] = []
         self._imported = Imported(scales=scales)
 
@@ -214,7 +214,7 @@ class _Taking:
                 self._root.get(source, source) if moved and source is not None else output
             )
             if (prescribed := fixed(name, 8)) is not None:
-                self._known[output] = Affine(*prescribed)
+                self._known[output] = QuantParams(*prescribed)
 
     def _take(self, stored: int, copy: int) -> None:
         """Let one tensor stand for both ends of a pair, or rescale where it has another scale."""
@@ -264,8 +264,8 @@ class _Taking:
         self._operators.append(operator)
         self._imported.rescaled.append(operator)
 
-    def _affine(self, stored: int) -> Affine:
+    def _affine(self, stored: int) -> QuantParams:
         quantization = self._graph.tensors[stored].quantization
         scale = self._imported.scales.nearest(float(quantization.scale[0]))
         shift = INT8_MIN if self._graph.dtype(stored) == "uint8" else 0
-        return Affine(scale, int(quantization.zeroPoint[0]) + shift)
+        return QuantParams(scale, int(quantization.zeroPoint[0]) + shift)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeconv.core.artifacts import Array
-from edgeconv.quantize.params.qparams import INT16_MAX, Affine
+from edgeconv.quantize.params.qparams import INT16_MAX, QuantParams
 from edgeconv.quantize.rewrite import tables
 from edgeconv.quantize.rewrite.edges import QUANTIZE_VERSION
 from edgeconv.quantize.rules.table import version
@@ -64,7 +64,7 @@ def _inverts(graph: Graph, operator: OperatorT) -> bool:
 
 
 def divide(
-    graph: Graph, operator: OperatorT, found: Quotient, affine: Mapping[int, Affine]
+    graph: Graph, operator: OperatorT, found: Quotient, affine: Mapping[int, QuantParams]
 ) -> Iterator[OperatorT]:
     """Yield the operators that compute a quotient of two int8 tensors.
 
@@ -77,8 +77,8 @@ def divide(
     (output,) = operator.outputs
     values, inverse = reciprocals(affine[found.divisor])
     # 8 bits with the zero point taken off: exact.
-    wide = Affine(affine[found.dividend].scale, 0, 16)
-    fine = Affine(float(np.float32(affine[output].scale / _FINER)), 0, 16)
+    wide = QuantParams(affine[found.dividend].scale, 0, 16)
+    fine = QuantParams(float(np.float32(affine[output].scale / _FINER)), 0, 16)
     like = {"dividend": (found.dividend, wide), "reciprocal": (found.divisor, inverse)}
     like["quotient"] = (output, fine)
     left, right, product = (
@@ -96,7 +96,7 @@ def divide(
     yield graph.operator("QUANTIZE", casting, (product,), (output,))
 
 
-def reciprocals(divisor: Affine) -> tuple[Array, Affine]:
+def reciprocals(divisor: QuantParams) -> tuple[Array, QuantParams]:
     """Return the 256 int16 reciprocals of an int8 tensor's values, and their scale.
 
     What is rounded to zero lies within half a step of it: its reciprocal is that of half a step,
@@ -109,5 +109,5 @@ def reciprocals(divisor: Affine) -> tuple[Array, Affine]:
     limits = divisor.limits
     half = divisor.scale / 2 * (1 if limits.high >= -limits.low else -1)
     exact = 1 / np.where(codes == divisor.zero_point, half, divisor.dequantize(codes))
-    scale = Affine(float(np.float32(np.abs(exact).max() / INT16_MAX)), 0, 16)
+    scale = QuantParams(float(np.float32(np.abs(exact).max() / INT16_MAX)), 0, 16)
     return scale.quantize(exact), scale

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeconv.core.artifacts import Array
 from edgeconv.quantize.params.centre import centre
-from edgeconv.quantize.params.input_scales import Held, affine_of
+from edgeconv.quantize.params.input_scales import Held, quant_params_of
 from edgeconv.quantize.params.qparams import Range
 from edgeconv.quantize.rewrite import check, weights
 from edgeconv.quantize.rewrite.edges import IoDtype
@@ -15,8 +15,13 @@ from edgeconv.quantize.rewrite.plan import Plan
 from edgeconv.quantize.rewrite.qdq import Imported
 from edgeconv.quantize.rewrite.split import split
 from edgeconv.quantize.rules.precision import BITS, Precision, chooser
-from edgeconv.quantize.statistics.calibrate import Progress, ranges_of, require_finite, watch
-from edgeconv.quantize.statistics.calibrators import Calibrator, Seen
+from edgeconv.quantize.statistics.calibrate import (
+    Progress,
+    observe_tensors,
+    ranges_of,
+    require_finite,
+)
+from edgeconv.quantize.statistics.calibrators import Calibrator, HistogramObserver
 from edgeconv.quantize.statistics.scores import mark
 from edgeconv.tflite.graph import Graph
 
@@ -26,19 +31,22 @@ def uniform(precisions: Sequence[Precision]) -> bool:
     return len(set(precisions)) == 1 and precisions[0] in BITS
 
 
-def observe(
+def calibrated_ranges(
     graph: Graph,
     feeds: Sequence[Sequence[Array]],
     calibrator: Calibrator,
     *,
     everything: bool,
-    seen: Mapping[int, Seen] | None = None,
+    seen: Mapping[int, HistogramObserver] | None = None,
     imported: Imported | None = None,
     held: Held = (),
     progress: Progress | None = None,
 ) -> dict[int, Range]:
-    """Return the ranges of a lowered float graph's activations; the arguments are `watched`'s."""
-    found = watched(
+    """Return the ranges of a lowered float graph's activations.
+
+    The arguments are those of `collect_statistics`.
+    """
+    found = collect_statistics(
         graph,
         feeds,
         everything=everything,
@@ -50,16 +58,16 @@ def observe(
     return ranges_of(found, calibrator)
 
 
-def watched(
+def collect_statistics(
     graph: Graph,
     feeds: Sequence[Sequence[Array]],
     *,
     everything: bool,
-    seen: Mapping[int, Seen] | None = None,
+    seen: Mapping[int, HistogramObserver] | None = None,
     imported: Imported | None = None,
     held: Held = (),
     progress: Progress | None = None,
-) -> dict[int, Seen]:
+) -> dict[int, HistogramObserver]:
     """Return what a lowered float graph's activations hold.
 
     Args:
@@ -73,7 +81,7 @@ def watched(
         progress: Told (samples done, samples in all).
     """
     bits = dict.fromkeys(graph.activations(), 8)
-    known = affine_of(graph, held, bits)
+    known = quant_params_of(graph, held, bits)
     plan = Plan(graph, given=known | (imported.affine if imported else {}))
     tensors = graph.activations() if everything else plan.calibrated()
     # What moves a known input may be float, and its copy of 8 bits then has a range of its own.
@@ -81,7 +89,7 @@ def watched(
     tensors = [index for index in tensors if index not in idle]
     if not tensors:
         return {}
-    found = watch(graph, tensors, feeds, seen=seen, views=plan.views(), progress=progress)
+    found = observe_tensors(graph, tensors, feeds, seen=seen, views=plan.views(), progress=progress)
     mark(graph, found)
     return found
 
@@ -98,7 +106,7 @@ def build(
 
     Args:
         graph: The graph.
-        ranges: What `observe` returned for it.
+        ranges: What `calibrated_ranges` returned for it.
         precisions: The precision of each operator.
         io_dtype: dtype of the graph's inputs and outputs that stand for real numbers.
         imported: The scales that the model brought; none where ``None``.
@@ -118,12 +126,12 @@ def build(
     chosen = chooser(graph, precisions)
     if uniform(precisions) and _edges_fit(precisions[0], io_dtype):
         bits = dict.fromkeys(graph.activations(), BITS[precisions[0]])
-        plan = Plan(graph, bits, affine_of(graph, held, bits, real=real) | imported.affine)
+        plan = Plan(graph, bits, quant_params_of(graph, held, bits, real=real) | imported.affine)
     else:
         parts = split(graph, precisions, io_dtype)
         copies = {copy: imported.affine.get(index) for copy, index in parts.origin.items()}
         given = {copy: affine for copy, affine in copies.items() if affine is not None}
-        known = affine_of(graph, held, parts.bits, parts.origin, real=real)
+        known = quant_params_of(graph, held, parts.bits, parts.origin, real=real)
         plan = Plan(graph, parts.bits, known | imported.affine | given)
         ranges = {index: ranges[parts.origin.get(index, index)] for index in plan.calibrated()}
     require_finite(graph, {index: ranges[index] for index in plan.calibrated()})

@@ -16,7 +16,7 @@ from ai_edge_litert.schema_py_generated import (
 )
 
 from edgeconv.core.artifacts import Array
-from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.params.qparams import QuantParams
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.file import OperatorT
 from edgeconv.tflite.graph import Graph
@@ -68,7 +68,7 @@ def function(graph: Graph, operator: OperatorT) -> tuple[int, Function] | None:
     return None
 
 
-def int8_table(compute: Function, source: Affine, target: Affine) -> Array:
+def int8_table(compute: Function, source: QuantParams, target: QuantParams) -> Array:
     """Return the 256 int8 results of a function; undefined ones saturate."""
     results = _evaluate(compute, source)
     limits = target.limits
@@ -76,7 +76,7 @@ def int8_table(compute: Function, source: Affine, target: Affine) -> Array:
     return target.quantize(results)
 
 
-def integer_table(source: Affine, dtype: str) -> Array:
+def integer_table(source: QuantParams, dtype: str) -> Array:
     """Return the 256 results of a cast to integers or booleans, truncated towards zero."""
     reals = source.dequantize(_CODES)
     if dtype == "bool":
@@ -118,6 +118,6 @@ def lookup(graph: Graph, source: int, table: Array, output: int) -> list[Operato
     ]
 
 
-def _evaluate(compute: Function, source: Affine) -> Array:
+def _evaluate(compute: Function, source: QuantParams) -> Array:
     with np.errstate(all="ignore"):
         return np.asarray(compute(source.dequantize(_CODES)), np.float64)

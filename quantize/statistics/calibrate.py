@@ -9,7 +9,7 @@ from edgeconv.core.artifacts import Array
 from edgeconv.core.errors import InvalidData
 from edgeconv.quantize.params.needs import View
 from edgeconv.quantize.params.qparams import Range
-from edgeconv.quantize.statistics.calibrators import Calibrator, Seen
+from edgeconv.quantize.statistics.calibrators import Calibrator, HistogramObserver
 from edgeconv.tflite.graph import Graph
 from edgeconv.tflite.run import Runner
 
@@ -17,15 +17,15 @@ Progress = Callable[[int, int], None]
 """Called with (samples done, samples in all)."""
 
 
-def watch(
+def observe_tensors(
     graph: Graph,
     tensors: Iterable[int],
     samples: Sequence[Sequence[Array]],
     *,
-    seen: Mapping[int, Seen] | None = None,
+    seen: Mapping[int, HistogramObserver] | None = None,
     views: Mapping[int, Sequence[View]] | None = None,
     progress: Progress | None = None,
-) -> dict[int, Seen]:
+) -> dict[int, HistogramObserver]:
     """Return what tensors of a float model hold over samples.
 
     Args:
@@ -39,7 +39,7 @@ def watch(
     Raises:
         InvalidData: There are no samples.
     """
-    found = {index: (seen or {}).get(index) or Seen() for index in tensors}
+    found = {index: (seen or {}).get(index) or HistogramObserver() for index in tensors}
     if not samples and not seen:
         raise InvalidData("calibration needs at least one sample")
     if samples:
@@ -47,7 +47,7 @@ def watch(
     return found
 
 
-def ranges_of(seen: Mapping[int, Seen], calibrator: Calibrator) -> dict[int, Range]:
+def ranges_of(seen: Mapping[int, HistogramObserver], calibrator: Calibrator) -> dict[int, Range]:
     """Return the range of each tensor, zero included; `require_finite` tells which are none."""
     return {index: _range(one.range(calibrator)) for index, one in seen.items()}
 
@@ -70,13 +70,13 @@ def require_finite(graph: Graph, ranges: Mapping[int, Range]) -> None:
 
 def _observe(
     graph: Graph,
-    seen: Mapping[int, Seen],
+    seen: Mapping[int, HistogramObserver],
     samples: Sequence[Sequence[Array]],
     views: Mapping[int, Sequence[View]],
     progress: Progress | None,
 ) -> None:
     """Run the samples."""
-    shown: dict[int, list[tuple[Seen, Callable[[Array], Array] | None]]] = {}
+    shown: dict[int, list[tuple[HistogramObserver, Callable[[Array], Array] | None]]] = {}
     for index, one in seen.items():
         for source, made in views.get(index, ((index, None),)):
             shown.setdefault(source, []).append((one, made))

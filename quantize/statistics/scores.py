@@ -13,7 +13,7 @@ import numpy as np
 from edgeconv.quantize.joins import joins
 from edgeconv.quantize.joins.joins import JOINS
 from edgeconv.quantize.joins.moves import MOVES
-from edgeconv.quantize.statistics.calibrators import Seen
+from edgeconv.quantize.statistics.calibrators import HistogramObserver
 from edgeconv.tflite.file import OperatorT
 from edgeconv.tflite.graph import Graph
 
@@ -24,14 +24,14 @@ _RARE = 0.02
 """At most that share of scores is above one half."""
 
 
-def mark(graph: Graph, seen: Mapping[int, Seen]) -> None:
+def mark(graph: Graph, seen: Mapping[int, HistogramObserver]) -> None:
     """Mark what was seen of tensors whose few large values matter; see `rare`."""
     found = rare(graph, seen)
     for index, one in seen.items():
         one.mark(tail=index in found)
 
 
-def rare(graph: Graph, seen: Mapping[int, Seen]) -> list[int]:
+def rare(graph: Graph, seen: Mapping[int, HistogramObserver]) -> list[int]:
     """Return the tensors that lead only to scores of which few are high.
 
     There are none where all of the graph leads there: its error is that of the scores then.
@@ -84,7 +84,7 @@ def _present(join: joins.Join) -> set[int]:
     return {join.pieces[label] for label in np.unique(join.labels).tolist() if label >= 0}
 
 
-def _seldom(pieces: set[int], seen: Mapping[int, Seen]) -> bool:
+def _seldom(pieces: set[int], seen: Mapping[int, HistogramObserver]) -> bool:
     """Tell whether few of the values that LOGISTIC makes scores of are above zero."""
     above = total = 0.0
     for index in pieces & seen.keys():

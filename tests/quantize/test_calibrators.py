@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edgeconv.core.artifacts import Array
-from edgeconv.quantize.params.qparams import Affine, Range
-from edgeconv.quantize.statistics.calibrators import CALIBRATORS, Seen
+from edgeconv.quantize.params.qparams import QuantParams, Range
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS, HistogramObserver
 
 _FLOATS = st.floats(-1e6, 1e6, width=32)
 _SAMPLES = st.lists(
@@ -24,15 +24,15 @@ def _range(name: str, samples: list[Array]) -> tuple[float, float]:
     return CALIBRATORS[name](_seen(samples))
 
 
-def _seen(samples: list[Array]) -> Seen:
-    found = Seen()
+def _seen(samples: list[Array]) -> HistogramObserver:
+    found = HistogramObserver()
     for sample in samples:
         found.update(sample)
     return found
 
 
 def _error(found: tuple[float, float], values: Array) -> float:
-    affine = Affine.of(Range.of(*found))
+    affine = QuantParams.of(Range.of(*found))
     return float(((affine.dequantize(affine.quantize(values)) - values) ** 2).sum())
 
 
@@ -126,7 +126,9 @@ def test_parts_that_are_joined_are_as_one_look_at_all() -> None:
     samples = [scale * rng.standard_normal((40, 50)) for scale in (1.0, 0.1, 7.0, 3.0)]
     arrays_ = [sample.astype(np.float32) for sample in samples]
     whole = _seen(arrays_)
-    joined = Seen.joined([_seen(arrays_[:1]), _seen([]), _seen(arrays_[1:3]), _seen(arrays_[3:])])
+    joined = HistogramObserver.joined(
+        [_seen(arrays_[:1]), _seen([]), _seen(arrays_[1:3]), _seen(arrays_[3:])]
+    )
     assert joined.lows == whole.lows
     assert joined.highs == whole.highs
     assert joined.bins()[1].sum() == whole.bins()[1].sum() == 8000
@@ -137,7 +139,7 @@ def test_parts_that_are_joined_are_as_one_look_at_all() -> None:
 
 def test_joined_zeros_are_zeros() -> None:
     zeros = [np.zeros((2, 3), np.float32)]
-    joined = Seen.joined([_seen(zeros), _seen(zeros)])
+    joined = HistogramObserver.joined([_seen(zeros), _seen(zeros)])
     assert joined.extremes() == (0.0, 0.0)
     assert joined.width == 0.0
     assert not joined.spread()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgeconv.core.artifacts import Array, Quantization, TensorSpec
 from edgeconv.core.errors import UsageError
 from edgeconv.quantize.params.input_scales import InputScale, input_scales, stated_ranges
-from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.params.qparams import QuantParams
 from edgeconv.samples.images import Normalisation
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.graph import Graph
@@ -131,11 +131,11 @@ def test_any_mean_and_deviation_are_found(
 
 def test_the_scale_in_8_and_in_16_bits() -> None:
     unit = InputScale(0.0, 1.0, "")
-    assert unit.affine(8) == Affine(float(np.float32(1 / 255)), -128)
+    assert unit.affine(8) == QuantParams(float(np.float32(1 / 255)), -128)
     wide = unit.affine(16)
     every = np.arange(256) / 255
     assert np.abs(wide.dequantize(wide.quantize(every)) - every).max() < 1e-7
-    assert InputScale(-1.0, 1.0, "").affine(16) == Affine(float(np.float32(1 / 32767)), 0, 16)
+    assert InputScale(-1.0, 1.0, "").affine(16) == QuantParams(float(np.float32(1 / 32767)), 0, 16)
 
 
 def test_stated_ranges_find_their_input() -> None:
@@ -250,7 +250,7 @@ def test_audio_is_not_widened(lab: Any) -> None:
 
 def test_zeros_between_two_integers_are_rounded_one_way() -> None:
     signed = InputScale(-1.0, 1.0, "", bytes=True)
-    assert signed.affine(8) == Affine(float(np.float32(2 / 255)), -1)
+    assert signed.affine(8) == QuantParams(float(np.float32(2 / 255)), -1)
     quantization = Quantization(signed.affine(8).scale, 127)
     spec = replace(TensorSpec.plain("x", (256,), "uint8"), quantization=quantization)
     every = (np.arange(256, dtype=np.float32) / np.float32(255) - np.float32(0.5)) / np.float32(0.5)

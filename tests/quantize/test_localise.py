@@ -81,7 +81,7 @@ def test_saturation_that_no_reader_sees_is_no_error(lab: Any) -> None:
     reference: Graph = model.graph
     rows = [[rng.standard_normal((1, 64)).astype(np.float32)] for _ in range(4)]
     quantized = reference.copy()
-    ranges = static.observe(quantized, rows, CALIBRATORS["minmax"], everything=False)
+    ranges = static.calibrated_ranges(quantized, rows, CALIBRATORS["minmax"], everything=False)
     needed = static.build(quantized, ranges, ["int8"] * 2, "float32")
     name = reference.name(dense)
     told = localise.layer_errors(reference, quantized, rows, needed)

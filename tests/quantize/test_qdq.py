@@ -17,7 +17,7 @@ from edgeconv import convert
 from edgeconv.core.artifacts import Array
 from edgeconv.core.errors import UsageError
 from edgeconv.quantize.engine import quantize
-from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.params.qparams import QuantParams
 from edgeconv.quantize.rewrite.qdq import Scales, read_scales
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.graph import Graph
@@ -29,7 +29,7 @@ _ROWS = [
 
 def _simulate(m: Any, source: int, scale: float, zero_point: int) -> int:
     """Add QUANTIZE to uint8 and DEQUANTIZE."""
-    graph, affine = m.graph, Affine(float(np.float32(scale)), zero_point)
+    graph, affine = m.graph, QuantParams(float(np.float32(scale)), zero_point)
     stored = affine.stored()
     middle = graph.add_activation(f"q{len(graph.tensors)}", (), "uint8", stored)
     graph.operators.append(graph.operator("QUANTIZE", 1, (source,), (middle,)))

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from edgeconv.core.artifacts import Array
 from edgeconv.quantize.params.qparams import (
-    Affine,
+    QuantParams,
     Range,
     bias_scales,
     quantize_bias,
@@ -31,7 +31,7 @@ _WEIGHTS = arrays.arrays(
 @settings(deadline=None)
 def test_zero_is_exact_and_the_range_is_covered_to_half_a_step(first: float, second: float) -> None:
     wanted = Range.of(min(first, second), max(first, second))
-    affine = Affine.of(wanted)
+    affine = QuantParams.of(wanted)
     assert affine.scale > 0
     assert np.isfinite(affine.scale)
     assert np.float32(affine.scale) == affine.scale
@@ -44,7 +44,7 @@ def test_zero_is_exact_and_the_range_is_covered_to_half_a_step(first: float, sec
 
 @pytest.mark.parametrize("value", [0.7, -0.7, 1e-20, -1e20])
 def test_a_lone_number_is_nearly_exact(value: float) -> None:
-    affine = Affine.of(Range.of(value, value))
+    affine = QuantParams.of(Range.of(value, value))
     found = affine.dequantize(affine.quantize(np.array([value])))
     assert abs(found[0] - value) <= max(1e-6 * abs(value), 2**-52)
 

@@ -1,4 +1,4 @@
-"""How recovery judges: on samples that a draft has not seen, each of them once."""
+"""How recovery judges: on samples that a candidate has not seen, each of them once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 
 from edgeconv.quantize.params.qparams import Range
 from edgeconv.quantize.recovery import effort, recover
-from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.base import Candidate
+from edgeconv.quantize.recovery.evaluator import Evaluator, Sqnr
 from edgeconv.quantize.recovery.evidence import Gain, student
-from edgeconv.quantize.recovery.headroom import Growing, eased
-from edgeconv.quantize.recovery.judge import Figures, Judge
+from edgeconv.quantize.recovery.headroom import Growing, with_margin
 from edgeconv.quantize.statistics.calibrators import CALIBRATORS
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.graph import Graph
 
 
-def wide(lab: Any, seed: int = 0) -> Draft:
-    """Return a dense layer's draft, with ranges much wider than needed."""
+def wide(lab: Any, seed: int = 0) -> Candidate:
+    """Return a dense layer's candidate, with ranges much wider than needed."""
     rng = np.random.default_rng(seed)
     model = lab.model()
     weight = model.constant(rng.standard_normal((4, 8)))
@@ -32,12 +32,12 @@ def wide(lab: Any, seed: int = 0) -> Draft:
         low, high = CALIBRATORS["minmax"](seen)
         return 10 * low, 10 * high
 
-    return Draft(Graph(tflite.load(artifact.path)), feeds, ten_times, ["int8"])
+    return Candidate(Graph(tflite.load(artifact.path)), feeds, ten_times, ["int8"])
 
 
-def bounded(draft: Draft) -> Draft:
-    """Return a draft with samples that all reach as far."""
-    return replace(draft, feeds=[[np.clip(feed[0], -0.5, 0.5)] for feed in draft.feeds])
+def bounded(candidate: Candidate) -> Candidate:
+    """Return a candidate with samples that all reach as far."""
+    return replace(candidate, feeds=[[np.clip(feed[0], -0.5, 0.5)] for feed in candidate.feeds])
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,30 @@ class Idle:
     slack_db: float = 0.0
     chooses_ranges: bool = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
         """Yield nothing."""
-        del draft
+        del candidate
         yield from ()
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """Proposes ranges that are multiplied with what a draft's samples lead to."""
+    """Proposes ranges that are multiplied with what a candidate's samples lead to."""
 
-    factor: Callable[[Draft], float]
+    factor: Callable[[Candidate], float]
     name: str = "scaled"
     worth_db: float = 0.1
     slack_db: float = 0.0
     chooses_ranges: bool = False
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft."""
-        share = self.factor(draft)
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate."""
+        share = self.factor(candidate)
         ranges = {
             index: Range(found.low * share, found.high * share)
-            for index, found in draft.ranges.items()
+            for index, found in candidate.ranges.items()
         }
-        yield replace(draft, ranges=ranges)
+        yield replace(candidate, ranges=ranges)
 
 
 def steady(share: float, name: str) -> Scaled:
@@ -81,10 +81,10 @@ def steady(share: float, name: str) -> Scaled:
 
 
 def tried(
-    monkeypatch: pytest.MonkeyPatch, draft: Draft, factor: Callable[[Draft], float]
+    monkeypatch: pytest.MonkeyPatch, candidate: Candidate, factor: Callable[[Candidate], float]
 ) -> recover.Step:
     monkeypatch.setattr(recover, "RECOVERIES", (Scaled(factor),))
-    (step,) = recover.recover(draft)[1]
+    (step,) = recover.recover(candidate)[1]
     return step
 
 
@@ -95,18 +95,18 @@ def test_what_helps_both_halves_is_kept(lab: Any, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_helps_one_half_alone_is_dropped(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    draft = wide(lab)
-    first = id(draft.feeds[0])
-    step = tried(monkeypatch, draft, lambda half: 0.2 if first in map(id, half.feeds) else 12.0)
+    candidate = wide(lab)
+    first = id(candidate.feeds[0])
+    step = tried(monkeypatch, candidate, lambda half: 0.2 if first in map(id, half.feeds) else 12.0)
     assert not step.kept
 
 
 def test_what_ruins_few_samples_is_dropped(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Finer steps for most, but the largest one saturates, and its error is most of all there is.
-    draft = wide(lab)
-    feeds = [list(feed) for feed in draft.feeds]
+    candidate = wide(lab)
+    feeds = [list(feed) for feed in candidate.feeds]
     feeds[5] = [feeds[5][0] * 30]
-    tight = replace(draft, feeds=feeds)
+    tight = replace(candidate, feeds=feeds)
     assert not tried(monkeypatch, tight, lambda _: 0.01).kept
 
 
@@ -114,20 +114,20 @@ def test_where_nothing_helps_the_draft_is_as_it_was(
     lab: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recover, "RECOVERIES", (Scaled(lambda _: 2.0),))
-    draft = wide(lab)
-    found, (step,), _ = recover.recover(draft)
+    candidate = wide(lab)
+    found, (step,), _ = recover.recover(candidate)
     assert not step.kept
-    assert found is draft
+    assert found is candidate
 
 
 def test_what_is_kept_has_seen_all_samples(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recover, "RECOVERIES", (Roomy(lambda _: 1.0),))
-    draft = bounded(wide(lab))
-    found, (step,), _ = recover.recover(draft)
+    candidate = bounded(wide(lab))
+    found, (step,), _ = recover.recover(candidate)
     assert step.kept
     assert not found.feeds
-    (seen,) = (found.seen[index] for index in draft.graph.inputs)
-    assert sorted(seen.highs) == sorted(float(feed[0].max()) for feed in draft.feeds)
+    (seen,) = (found.seen[index] for index in candidate.graph.inputs)
+    assert sorted(seen.highs) == sorted(float(feed[0].max()) for feed in candidate.feeds)
 
 
 def test_what_few_samples_show_by_chance_is_not_kept(
@@ -138,8 +138,8 @@ def test_what_few_samples_show_by_chance_is_not_kept(
     monkeypatch.setattr(recover, "RECOVERIES", methods)
     kept, gains = [], []
     for seed in range(10):
-        draft = wide(lab, seed)  # far from saturation, so that there is nothing to win but luck
-        _, steps, _ = recover.recover(replace(draft, feeds=draft.feeds[:6]))
+        candidate = wide(lab, seed)  # far from saturation, so that there is nothing to win but luck
+        _, steps, _ = recover.recover(replace(candidate, feeds=candidate.feeds[:6]))
         kept.append(any(step.kept for step in steps))
         gains.append(max(step.gain_db for step in steps))
     assert sum(gain > 0.1 for gain in gains) >= 3
@@ -163,8 +163,8 @@ def test_methods_that_are_idle_are_no_tries(lab: Any, monkeypatch: pytest.Monkey
 
 def test_scores_count_every_sample_once() -> None:
     shares = np.eye(1)
-    first = Figures(np.array([[100.0, 100.0]]), np.array([[1.0, 1.0]]), shares)
-    other = Figures(np.array([[100.0]]), np.array([[28.0]]), shares)
+    first = Sqnr(np.array([[100.0, 100.0]]), np.array([[1.0, 1.0]]), shares)
+    other = Sqnr(np.array([[100.0]]), np.array([[28.0]]), shares)
     both = first.join(other)
     assert first.score == pytest.approx(20)
     assert both.score == pytest.approx(10)
@@ -173,23 +173,23 @@ def test_scores_count_every_sample_once() -> None:
 
 def test_scores_weigh_the_worst_part_as_much_as_all_outputs() -> None:
     power = np.array([[1000.0], [100.0], [10.0]])
-    figures = Figures(power, np.ones((3, 1)), np.array([[1, 0, 0], [0, 0.5, 0.5]]))
+    figures = Sqnr(power, np.ones((3, 1)), np.array([[1, 0, 0], [0, 0.5, 0.5]]))
     assert figures.score == pytest.approx((10 + (30 + 15) / 2) / 2)
 
 
 def test_no_error_and_no_signal_have_finite_scores() -> None:
     power, noise = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
-    assert Figures(power, noise, np.eye(2)).each == pytest.approx([0.0])
+    assert Sqnr(power, noise, np.eye(2)).each == pytest.approx([0.0])
 
 
 @dataclass(frozen=True)
 class Roomy(Scaled):
     """Proposes a margin."""
 
-    def drafts(self, draft: Draft) -> Iterator[Draft]:
-        """Yield one draft."""
+    def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
+        """Yield one candidate."""
         growing = Growing(CALIBRATORS["minmax"], (3.0, 1.12))
-        yield replace(draft, calibrator=growing).calibrated()
+        yield replace(candidate, calibrator=growing).calibrated()
 
 
 @pytest.mark.parametrize(("count", "known"), [(16, 12), (8, 6)])
@@ -197,8 +197,8 @@ def test_all_samples_need_less_room_than_some_of_them(
     lab: Any, monkeypatch: pytest.MonkeyPatch, count: int, known: int
 ) -> None:
     monkeypatch.setattr(recover, "RECOVERIES", (Roomy(lambda _: 1.0, worth_db=-100.0),))
-    draft = bounded(wide(lab))
-    found, (step,), _ = recover.recover(replace(draft, feeds=draft.feeds[:count]))
+    candidate = bounded(wide(lab))
+    found, (step,), _ = recover.recover(replace(candidate, feeds=candidate.feeds[:count]))
     assert step.kept
     assert isinstance(found.calibrator, Growing)
     assert found.calibrator.margin[0] == pytest.approx(3 - np.log2(count / known))
@@ -206,21 +206,21 @@ def test_all_samples_need_less_room_than_some_of_them(
 
 
 def test_other_calibrators_are_not_eased() -> None:
-    assert eased(CALIBRATORS["mse"], 1.0) is CALIBRATORS["mse"]
-    growing = eased(Growing(CALIBRATORS["mse"], (0.5, 1.0)), 1.0)
+    assert with_margin(CALIBRATORS["mse"], 1.0) is CALIBRATORS["mse"]
+    growing = with_margin(Growing(CALIBRATORS["mse"], (0.5, 1.0)), 1.0)
     assert isinstance(growing, Growing)
     assert growing.margin == (0.0, 1.0)
 
 
 def test_a_gain_is_as_sure_as_its_samples_agree() -> None:
     shares = np.eye(1)
-    before = Figures(np.full((1, 8), 100.0), np.full((1, 8), 2.0), shares)
-    steady = Figures(before.power, np.array([[1.0, 1.1, 0.9, 1.0, 1.2, 0.8, 1.0, 1.0]]), shares)
+    before = Sqnr(np.full((1, 8), 100.0), np.full((1, 8), 2.0), shares)
+    steady = Sqnr(before.power, np.array([[1.0, 1.1, 0.9, 1.0, 1.2, 0.8, 1.0, 1.0]]), shares)
     assert Gain.of(steady, before).proven(10)
     # The same noise altogether, but the gain is one sample's alone, and others lose.
     moved = np.array([[2.0] * 7 + [16.0]])
-    lucky = Figures(before.power, np.array([[2.2] * 7 + [1.0]]), shares)
-    chance = Gain.of(lucky, Figures(before.power, moved, shares))
+    lucky = Sqnr(before.power, np.array([[2.2] * 7 + [1.0]]), shares)
+    chance = Gain.of(lucky, Sqnr(before.power, moved, shares))
     assert chance.total > 2
     assert not chance.proven(10)
     assert not chance.likely
@@ -229,8 +229,8 @@ def test_a_gain_is_as_sure_as_its_samples_agree() -> None:
 def test_no_part_may_lose_for_others() -> None:
     shares = np.array([[0.5, 0.5]])
     power = np.full((2, 8), 100.0)
-    before = Figures(power, np.array([[8.0] * 8, [1.0] * 8]), shares)
-    gain = Gain.of(Figures(power, np.array([[1.0] * 8, [1.3] * 8]), shares), before)
+    before = Sqnr(power, np.array([[8.0] * 8, [1.0] * 8]), shares)
+    gain = Gain.of(Sqnr(power, np.array([[1.0] * 8, [1.3] * 8]), shares), before)
     assert gain.total > 3
     assert gain.parts.min() == pytest.approx(-10 * np.log10(1.3))
     assert not gain.likely
@@ -252,8 +252,10 @@ def test_the_judge_sees_parts(lab: Any) -> None:
     joined = model.op("CONCATENATION", boxes, model.op("LOGISTIC", source), axis=1)
     artifact = lab.save(model, model.op("RESHAPE", joined, model.constant([1, 2, 64], "int32")))
     feeds = [[np.linspace(-2, 2, 64, dtype=np.float32).reshape(1, 64) + n] for n in range(8)]
-    draft = Draft(Graph(tflite.load(artifact.path)), feeds, CALIBRATORS["minmax"], ["int8"] * 4)
-    figures = Judge(draft.graph, feeds).measure(draft.ready())
+    candidate = Candidate(
+        Graph(tflite.load(artifact.path)), feeds, CALIBRATORS["minmax"], ["int8"] * 4
+    )
+    figures = Evaluator(candidate.graph, feeds).measure(candidate.ready())
     # One scale for both: the scores are lost, which the whole output would not show.
     assert figures.shares.tolist() == [[0.5, 0.5]]
     assert figures.parts[0] > 35
@@ -267,14 +269,14 @@ def test_the_judge_sees_channels_of_different_range(lab: Any) -> None:
     artifact = lab.save(model, model.op("MUL", model.input(1, 32, 64), model.constant(spread)))
     rng = np.random.default_rng(0)
     feeds = [[rng.standard_normal((1, 32, 64)).astype(np.float32)] for _ in range(8)]
-    draft = Draft(Graph(tflite.load(artifact.path)), feeds, CALIBRATORS["minmax"], ["int8"])
-    parts = Judge(draft.graph, feeds).measure(draft.ready()).parts
+    candidate = Candidate(Graph(tflite.load(artifact.path)), feeds, CALIBRATORS["minmax"], ["int8"])
+    parts = Evaluator(candidate.graph, feeds).measure(candidate.ready()).parts
     assert len(parts) == 2
     assert parts.max() > 30 > 10 > parts.min()
 
 
-def chain(lab: Any, layers: int) -> Draft:
-    """Return the draft of many small layers, one behind the other."""
+def chain(lab: Any, layers: int) -> Candidate:
+    """Return the candidate of many small layers, one behind the other."""
     rng = np.random.default_rng(1)
     model = lab.model()
     value = model.input(1, 8)
@@ -284,7 +286,7 @@ def chain(lab: Any, layers: int) -> Draft:
     artifact = lab.save(model, value)
     feeds = [[rng.standard_normal((1, 8)).astype(np.float32)] for _ in range(16)]
     graph = Graph(tflite.load(artifact.path))
-    return Draft(graph, feeds, CALIBRATORS["minmax"], ["int8"] * len(graph.operators))
+    return Candidate(graph, feeds, CALIBRATORS["minmax"], ["int8"] * len(graph.operators))
 
 
 @pytest.mark.parametrize(("layers", "most"), [(1, 70), (8, 16)])
@@ -293,16 +295,16 @@ def test_effort_is_bounded_by_the_number_of_operators(
 ) -> None:
     monkeypatch.setattr(effort, "_BUILT", 160)
     built = []
-    measure = Judge.measure
+    measure = Evaluator.measure
 
-    def counted(self: Judge, draft: Draft) -> Figures:
-        built.append(draft)
-        return measure(self, draft)
+    def counted(self: Evaluator, candidate: Candidate) -> Sqnr:
+        built.append(candidate)
+        return measure(self, candidate)
 
-    monkeypatch.setattr(Judge, "measure", counted)
-    draft = chain(lab, layers)
-    _, steps, notes = recover.recover(draft)
-    # What has begun is finished: at most four drafts in two folds.
+    monkeypatch.setattr(Evaluator, "measure", counted)
+    candidate = chain(lab, layers)
+    _, steps, notes = recover.recover(candidate)
+    # What has begun is finished: at most four candidates in two folds.
     assert 2 < len(built) <= max(12, 160 // (2 * layers)) + 8
     assert len(built) <= most + 8
     assert bool(notes) == (layers == 8)
@@ -319,10 +321,10 @@ def test_drafts_that_lag_behind_are_not_tried_in_all_folds(
 
     @dataclass(frozen=True)
     class Several(Scaled):
-        def drafts(self, draft: Draft) -> Iterator[Draft]:
+        def candidates(self, candidate: Candidate) -> Iterator[Candidate]:
             for share in (0.9, 0.3, 0.2, 0.6):
                 measured.append(share)
-                yield from steady(share, "one").drafts(draft)
+                yield from steady(share, "one").candidates(candidate)
 
     monkeypatch.setattr(recover, "RECOVERIES", (Several(lambda _: 1.0),))
     found, (step,), _ = recover.recover(wide(lab))
@@ -338,11 +340,13 @@ def test_chances_are_judged_as_far_as_they_show(lab: Any) -> None:
     artifact = lab.save(model, model.op("SOFTMAX", logits, beta=1.0))
     rows = ([9.0, 0, 0, 1], [40.0, 0, -3, 2], [0.5, 0, 0.2, -1], [25.0, 0, 0, 0])
     feeds = [[np.array([row], np.float32)] for row in rows]
-    draft = Draft(Graph(tflite.load(artifact.path)), feeds, CALIBRATORS["minmax"], ["int8"] * 2)
-    draft = draft.ready()
+    candidate = Candidate(
+        Graph(tflite.load(artifact.path)), feeds, CALIBRATORS["minmax"], ["int8"] * 2
+    )
+    candidate = candidate.ready()
     wide_, narrow = (
-        Judge(draft.graph, feeds).measure(
-            replace(draft, ranges=dict.fromkeys(draft.ranges, Range(-4.0, high)))
+        Evaluator(candidate.graph, feeds).measure(
+            replace(candidate, ranges=dict.fromkeys(candidate.ranges, Range(-4.0, high)))
         )
         for high in (40.0, 10.0)
     )
@@ -357,11 +361,11 @@ def test_chances_are_judged_as_far_as_they_show(lab: Any) -> None:
 def test_an_output_must_not_lose_however_much_it_differs() -> None:
     power = np.full((3, 8), 100.0)
     shares = np.array([[1.0, 0, 0], [0, 1.0, 0]])
-    before = Figures(power, np.ones((3, 8)), shares, frozenset({1}))
+    before = Sqnr(power, np.ones((3, 8)), shares, frozenset({1}))
     noise = np.ones((3, 8))
     noise[0] = 0.25
     noise[1] = noise[2] = [2.2, 0.2, 1.9, 0.3, 1.8, 0.4, 0.1, 0.6]
-    gain = Gain.of(Figures(power, noise, shares, frozenset({1})), before)
+    gain = Gain.of(Sqnr(power, noise, shares, frozenset({1})), before)
     assert (gain.parts > 0).all()
     assert gain.errors[2] > 1
     assert gain.proven(1)

@@ -12,7 +12,7 @@ from edgeconv.core.artifacts import Array
 from edgeconv.core.errors import UsageError
 from edgeconv.quantize.engine import quantize
 from edgeconv.quantize.recovery import RECOVERIES, clipping, localise, recover
-from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.base import Candidate
 from edgeconv.quantize.recovery.clipping import Clipping, effort
 from edgeconv.quantize.rules.precision import Precision, keep
 from edgeconv.quantize.statistics.calibrators import CALIBRATORS
@@ -193,13 +193,13 @@ def test_ranges_of_large_models_are_not_tried_one_by_one(
     known = rows(0, 4, 1, 6, 6, 4)
     graph = Graph(tflite.load(spread_net(lab).path))
     precisions: list[Precision] = ["int8"] * len(graph.operators)
-    draft = Draft(graph, known, CALIBRATORS["mse"], precisions).watched()
+    candidate = Candidate(graph, known, CALIBRATORS["mse"], precisions).observed()
     # At each of 6x6 places products with 4 channels, with a window of 3x3, and with 16 channels.
     products = 36 * (16 * 4 + 16 * 9 + 4 * 16)
     assert effort(graph) == products + 16 * 36 * (16 + 16 + 4)
-    assert {part.name for part in Clipping().parts(draft)} == {"clipping"}
+    assert {part.name for part in Clipping().parts(candidate)} == {"clipping"}
     monkeypatch.setattr(clipping, "_EFFORT", effort(graph))
-    assert Clipping().parts(draft) == []
+    assert Clipping().parts(candidate) == []
 
 
 def linear_attention(lab: Any) -> Any:
@@ -308,9 +308,9 @@ def test_what_is_made_again_to_save_memory_is_the_same(
     made = []
     original = recover._Choice.made
 
-    def counted(choice: Any, draft: Any) -> Any:
+    def counted(choice: Any, candidate: Any) -> Any:
         made.append(choice.method.name)
-        return original(choice, draft)
+        return original(choice, candidate)
 
     monkeypatch.setattr(recover, "_HEAVY", 0)
     monkeypatch.setattr(weights_apart, "_LARGE", 16)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeconv.quantize.statistics.calibrate import watch
-from edgeconv.quantize.statistics.calibrators import Seen
+from edgeconv.quantize.statistics.calibrate import observe_tensors
+from edgeconv.quantize.statistics.calibrators import HistogramObserver
 from edgeconv.quantize.statistics.calibrators.minmax import minmax
 from edgeconv.quantize.statistics.calibrators.mse import mse
 from edgeconv.quantize.statistics.scores import mark, rare
@@ -49,10 +49,10 @@ def detector(path: Path, *, boxes: bool = True, bias: float = -4.0) -> Graph:
     return Graph(tflite.load(path))
 
 
-def seen(graph: Graph) -> dict[int, Seen]:
+def seen(graph: Graph) -> dict[int, HistogramObserver]:
     values = np.abs(np.random.default_rng(0).normal(0, 0.3, (_PLACES, 1))).astype(np.float32)
     values[0] = 4.0
-    return watch(graph, graph.activations(), [[values]])
+    return observe_tensors(graph, graph.activations(), [[values]])
 
 
 def test_a_branch_of_scores_keeps_its_extremes(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_branch_of_scores_keeps_its_extremes(tmp_path: Path) -> None:
     for index, one in shown.items():
         assert one.range(mse) == (minmax(one) if index in found else before[index])
     assert before[found[1]][1] < shown[found[1]].range(mse)[1]
-    joined = Seen.joined([shown[found[1]], shown[found[1]]])
+    joined = HistogramObserver.joined([shown[found[1]], shown[found[1]]])
     assert joined.range(mse) == minmax(joined)
 
 

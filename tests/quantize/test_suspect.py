@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgeconv.core.errors import WorkerCrashed
-from edgeconv.quantize.params.qparams import Affine
+from edgeconv.quantize.params.qparams import QuantParams
 from edgeconv.tflite.file import load, save
 from edgeconv.tflite.graph import Graph
 from edgeconv.toolchain.runtimes import suspect, suspects
@@ -25,7 +25,7 @@ def _model(lab: Any, result: float) -> Any:
     path = lab.quantize(lab.save(model, y), rows, io_dtype="int8").path
     graph = Graph(load(path))
     if result:
-        graph.tensors[graph.outputs[0]].quantization = Affine(result, 0).stored()
+        graph.tensors[graph.outputs[0]].quantization = QuantParams(result, 0).stored()
         save(graph.model, path)
     return path
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeconv.quantize.params.qparams import Affine, Range
+from edgeconv.quantize.params.qparams import QuantParams, Range
 from edgeconv.quantize.rules import whole
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.graph import Graph
@@ -69,7 +69,7 @@ def test_an_average_of_whole_numbers_is_not_whole(lab: Any) -> None:
 def test_whole_scales_store_every_multiple_exactly(
     step: float, low: int, high: int, bits: int
 ) -> None:
-    found = Affine.whole(step, Range(low * step, high * step), bits)
+    found = QuantParams.whole(step, Range(low * step, high * step), bits)
     if found is None:
         assert (low, high) == (0, 0) or (bits == 8 and high - low > 255)
         return

@@ -10,7 +10,7 @@ import pytest
 from edgeconv.core.artifacts import Array
 from edgeconv.quantize.engine import quantize
 from edgeconv.quantize.recovery import RECOVERIES
-from edgeconv.quantize.statistics.calibrators import CALIBRATORS, Seen
+from edgeconv.quantize.statistics.calibrators import CALIBRATORS, HistogramObserver
 from edgeconv.quantize.statistics.calibrators.roomy import Roomy
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.graph import Graph
@@ -44,7 +44,7 @@ def test_int16_has_room_for_what_calibration_did_not_see(lab: Any) -> None:
 
 
 def test_room_starts_from_the_extremes_where_clipping_is_for_8_bits() -> None:
-    seen = Seen()
+    seen = HistogramObserver()
     seen.update(np.concatenate([np.linspace(-1, 1, 4096), [30.0]]).astype(np.float32))
     assert Roomy(CALIBRATORS["mse"])(seen) == (-2.0, 60.0)
     assert CALIBRATORS["mse"](seen)[1] < 30

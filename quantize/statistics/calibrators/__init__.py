@@ -11,10 +11,10 @@ from edgeconv.quantize.statistics.calibrators.entropy import entropy
 from edgeconv.quantize.statistics.calibrators.minmax import minmax
 from edgeconv.quantize.statistics.calibrators.moving_average import moving_average
 from edgeconv.quantize.statistics.calibrators.mse import mse
+from edgeconv.quantize.statistics.calibrators.observer import HistogramObserver
 from edgeconv.quantize.statistics.calibrators.percentile import percentile
-from edgeconv.quantize.statistics.calibrators.seen import Seen
 
-__all__ = ["CALIBRATORS", "Calibrator", "Seen"]
+__all__ = ["CALIBRATORS", "Calibrator", "HistogramObserver"]
 
 CALIBRATORS: dict[str, Calibrator] = {
     "minmax": minmax,

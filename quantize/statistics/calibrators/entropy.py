@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edgeconv.quantize.statistics.calibrators.seen import Seen
+from edgeconv.quantize.statistics.calibrators.observer import HistogramObserver
 
 _STEPS = 255
 _CANDIDATES = 48
@@ -18,7 +18,7 @@ _LARGEST_CLIP = 0.9
 _Vector = npt.NDArray[np.float64]
 
 
-def entropy(seen: Seen) -> tuple[float, float]:
+def entropy(seen: HistogramObserver) -> tuple[float, float]:
     """Compare the histogram with what is left of it after clipping and rounding.
 
     Returns:

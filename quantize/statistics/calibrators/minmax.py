@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edgeconv.quantize.statistics.calibrators.seen import Seen
+from edgeconv.quantize.statistics.calibrators.observer import HistogramObserver
 
 
-def minmax(seen: Seen) -> tuple[float, float]:
+def minmax(seen: HistogramObserver) -> tuple[float, float]:
     """Return the lowest and the highest value seen; see `Calibrator`."""
     return seen.extremes()

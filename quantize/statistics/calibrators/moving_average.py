@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeconv.quantize.statistics.calibrators.seen import Seen
+from edgeconv.quantize.statistics.calibrators.observer import HistogramObserver
 
 _KEPT = 0.95
 
 
-def moving_average(seen: Seen) -> tuple[float, float]:
+def moving_average(seen: HistogramObserver) -> tuple[float, float]:
     """Keep 0.95 of the extremes so far and take 0.05 of each further sample's."""
     return _average(seen.lows), _average(seen.highs)
 

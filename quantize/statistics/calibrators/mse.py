@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from edgeconv.core.artifacts import Array
-from edgeconv.quantize.statistics.calibrators.seen import Seen
+from edgeconv.quantize.statistics.calibrators.observer import HistogramObserver
 
 _STEPS = 255
 _CANDIDATES = 9
@@ -20,7 +20,7 @@ _LARGEST_CLIP = 0.75
 """The tightest candidate keeps a quarter of the distance from zero to the extreme value."""
 
 
-def mse(seen: Seen) -> tuple[float, float]:
+def mse(seen: HistogramObserver) -> tuple[float, float]:
     """Pick the clip with the least expected error; see `Calibrator`.
 
     The error of a clip is that of the bins' centres, weighted by their counts. The two ends of the

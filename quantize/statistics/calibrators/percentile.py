@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeconv.quantize.statistics.calibrators.seen import Seen
+from edgeconv.quantize.statistics.calibrators.observer import HistogramObserver
 
 _OUTSIDE = 1e-4
 
 
-def percentile(seen: Seen) -> tuple[float, float]:
+def percentile(seen: HistogramObserver) -> tuple[float, float]:
     """Cut the same share off at both ends, half of it at each; see `Calibrator`."""
     if not seen.spread():
         return seen.extremes()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from edgeconv.quantize.statistics.calibrators.base import Calibrator
 from edgeconv.quantize.statistics.calibrators.mse import mse
-from edgeconv.quantize.statistics.calibrators.seen import Seen
+from edgeconv.quantize.statistics.calibrators.observer import HistogramObserver
 
 _ROOM = 2.0
 
@@ -29,7 +29,7 @@ class Roomy:
 
     inner: Calibrator
 
-    def __call__(self, seen: Seen) -> tuple[float, float]:
+    def __call__(self, seen: HistogramObserver) -> tuple[float, float]:
         """Return the range."""
         low, high = seen.extremes() if self.inner is mse else seen.range(self.inner)
         return _ROOM * low, _ROOM * high

@@ -1,4 +1,4 @@
-"""Measure how well drafts of a quantized model follow the float model."""
+"""Measure how well candidates of a quantized model follow the float model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeconv.core.artifacts import Array
 from edgeconv.metrics.parts import Part, Slice, divide
 from edgeconv.quantize.joins import joins
 from edgeconv.quantize.params.needs import unary_need
-from edgeconv.quantize.recovery.base import Draft
+from edgeconv.quantize.recovery.base import Candidate
 from edgeconv.tflite.file import OperatorT
 from edgeconv.tflite.graph import Graph
 from edgeconv.tflite.run import Runner
@@ -31,7 +31,7 @@ _FLAT = ("SOFTMAX", "LOGISTIC")
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class Sqnr:
     """Signal and noise of each part of the outputs, for each sample.
 
     Attributes:
@@ -46,13 +46,13 @@ class Figures:
     shares: npt.NDArray[np.float64]
     inner: frozenset[int] = frozenset()
 
-    def join(self, other: Figures) -> Figures:
+    def join(self, other: Sqnr) -> Sqnr:
         """Return the figures of the samples of both."""
         power, noise = (
             np.concatenate(pair, axis=1)
             for pair in ((self.power, other.power), (self.noise, other.noise))
         )
-        return Figures(power, noise, self.shares, self.inner)
+        return Sqnr(power, noise, self.shares, self.inner)
 
     @property
     def shown(self) -> npt.NDArray[np.bool_]:
@@ -106,8 +106,8 @@ def _decibels(
     return found
 
 
-class Judge:
-    """Measures drafts against the float model.
+class Evaluator:
+    """Measures candidates against the float model.
 
     The parts of an output count alike, whatever their size: the pieces that the graph joins, and in
     these the groups of channels whose ranges differ (`edgeconv.metrics.parts`). An output of
@@ -149,16 +149,16 @@ class Judge:
             for values, joined in zip(self._reference, pieces, strict=False)
         ]
 
-    def on(self, places: slice) -> Judge:
+    def on(self, places: slice) -> Evaluator:
         """Return the judge of some of the samples, by their place; its parts are the same."""
         found = copy.copy(self)
         found._feeds = self._feeds[places]
         found._reference = [values[places] for values in self._reference]
         return found
 
-    def measure(self, draft: Draft) -> Figures:
-        """Return the figures of a draft."""
-        found = self._values(draft.built())
+    def measure(self, candidate: Candidate) -> Sqnr:
+        """Return the figures of a candidate."""
+        found = self._values(candidate.built())
         power, noise, shares = [], [], []
         whole = (Part(()),)
         for place, (one, other) in enumerate(zip(self._reference, found, strict=True)):
@@ -174,7 +174,7 @@ class Judge:
         weights = np.zeros((len(self.outputs), len(shares)))
         for column, (place, share) in enumerate(shares):
             weights[place, column] = share
-        return Figures(np.stack(power), np.stack(noise), weights, frozenset(self._views))
+        return Sqnr(np.stack(power), np.stack(noise), weights, frozenset(self._views))
 
     def _values(self, graph: Graph) -> list[Array]:
         made = [index for operator in graph.operators for index in operator.outputs]

@@ -22,7 +22,7 @@ _BLOCK = 1 << 16
 """Extremes are found in blocks that stay in the cache, so that memory is read once for both."""
 
 
-class Seen:
+class HistogramObserver:
     """The extremes of each sample, and a histogram of all.
 
     Values are counted in bins over [-half, half], which doubles by merging pairs of bins.
@@ -41,10 +41,12 @@ class Seen:
         self._half = 0.0
         self._waiting: list[Array] = []
         self._held = 0
-        self._ranges: dict[Callable[[Seen], tuple[float, float]], tuple[float, float]] = {}
+        self._ranges: dict[
+            Callable[[HistogramObserver], tuple[float, float]], tuple[float, float]
+        ] = {}
 
     @classmethod
-    def joined(cls, parts: Sequence[Seen]) -> Seen:
+    def joined(cls, parts: Sequence[HistogramObserver]) -> HistogramObserver:
         """Return what was seen of a tensor over the samples of all parts, in the parts' order.
 
         Bins are merged until those of all parts are as wide, so that counts may lie one bin off
@@ -60,7 +62,7 @@ class Seen:
         found.tail = any(part.tail for part in parts)
         return found
 
-    def _add(self, part: Seen) -> None:
+    def _add(self, part: HistogramObserver) -> None:
         """Add the counts of a part, by where the centres of its bins lie."""
         kept = np.flatnonzero(part._counts)
         centres = (kept + 0.5) * part.width - part._half
@@ -68,7 +70,9 @@ class Seen:
         places = ((centres + self._half) / self.width).astype(np.intp).clip(0, _BINS - 1)
         np.add.at(self._counts, places, part._counts[kept])
 
-    def range(self, calibrator: Callable[[Seen], tuple[float, float]]) -> tuple[float, float]:
+    def range(
+        self, calibrator: Callable[[HistogramObserver], tuple[float, float]]
+    ) -> tuple[float, float]:
         """Return what a calibrator makes of this; it is asked once, until more is seen."""
         if calibrator not in self._ranges:
             self._ranges[calibrator] = calibrator(self)
