@@ -113,7 +113,7 @@ _DEFAULTS = ConvertOptions()
     "--io-dtype",
     type=choice(choices.IoDtype),
     default=_DEFAULTS.io_dtype,
-    show_default="float32; int8 for coral",
+    show_default="float32; int8 where the target needs it",
     help="Type of an integer model's inputs and outputs.",
 )
 @click.option(
@@ -169,7 +169,7 @@ _DEFAULTS = ConvertOptions()
     "--min-runtime-version",
     type=int,
     metavar="N",
-    help="Oldest runtime of the target, 10 to 14 for coral.  [default: the newest]",
+    help="Oldest runtime of the device that must run the result.  [default: the newest]",
 )
 @click.option(
     "--search-delegate",

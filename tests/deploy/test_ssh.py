@@ -95,7 +95,7 @@ def test_no_such_python(server: Server, job: Job) -> None:
 def test_a_board_without_a_runtime(server: Server, job: Job, tmp_path: Path) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
     bare = replace(server.board, python=str(tmp_path / "bare" / "bin" / "python"))
-    with pytest.raises(WorkerError, match="neither tflite_runtime, ai_edge_litert nor pycoral"):
+    with pytest.raises(WorkerError, match="neither tflite_runtime nor ai_edge_litert"):
         bare.run(job, RunOptions())
     assert server.leftovers == []
 
