@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from edgeconv.parity.baseline import regressions
+from edgeconv.metrics.report_parts import Regression
+from edgeconv.parity import baseline
+from tests.reports.samples import as_report
+
+
+def regressions(
+    before: dict[str, Any], after: dict[str, Any], decibel: float = baseline.TOLERANCE_DB
+) -> tuple[Regression, ...]:
+    return baseline.regressions(as_report(before), as_report(after), decibel=decibel)
 
 
 def parity(**figures: Any) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def network() -> nn.Module:
 
 
 def lowest_db(result: Any) -> float:
-    stage = next(one for one in result.parity["stages"] if one["stage"] == "tflite_int8")
+    stage = next(one for one in result.parity.to_dict()["stages"] if one["stage"] == "tflite_int8")
     return float(min(item["sqnr_db"] for item in stage["outputs"]))
 
 
@@ -98,7 +98,7 @@ def test_bytes_fed_by_hand_give_what_floats_gave(tmp_path: Path, target: str) ->
     spec = fold.artifacts["tflite_int8"].inputs[0]
     assert spec.quantization is not None
     assert (spec.dtype, spec.quantization.scale, spec.quantization.zero_point) == ("uint8", 1.0, 0)
-    assert fold.parity["verdict"] == "pass"
+    assert fold.parity.to_dict()["verdict"] == "pass"
     with torch.no_grad():
         expected = net(torch.from_numpy(normalised(unseen)[:, 0])).numpy()[:, np.newaxis]
     found = run_bytes(fold.artifacts["tflite_int8"].path, unseen)
@@ -112,7 +112,7 @@ def test_bytes_fed_by_hand_give_what_floats_gave(tmp_path: Path, target: str) ->
     np.testing.assert_array_equal(vectors[f"input/{name}"], unseen)
     assert fold.manifest["data"]["preprocessing"][name]["mean"] == pytest.approx(MEAN)
     again = verify_bundle(fold.path, VerifyOptions(layers=False))
-    assert again.parity["verdict"] == "pass"
+    assert again.parity.to_dict()["verdict"] == "pass"
 
 
 def data(**more: Any) -> Any:

@@ -45,7 +45,7 @@ def test_scores_of_zero_fail_wherever_they_are_compared(tmp_path: Path) -> None:
         calibration_data=samples,
         layers=False,
     )
-    stages = {stage["stage"]: stage for stage in found.parity["stages"]}
+    stages = {stage["stage"]: stage for stage in found.parity.to_dict()["stages"]}
     for name in ("onnx", "saved_model", "tflite_fp32"):
         (output,) = stages[name]["outputs"]
         assert [part["name"].partition(" (")[0] for part in output["parts"]] == [
@@ -61,7 +61,7 @@ def test_scores_of_zero_fail_wherever_they_are_compared(tmp_path: Path) -> None:
     (reason,) = stages["tflite_int8"]["reasons"]
     assert "rows 4 to 9 (sigmoid)" in reason
     again = verify_bundle(tmp_path / "d.edgeconv", VerifyOptions(layers=False))
-    assert again.parity["stages"][-1]["reasons"] == [reason]
+    assert again.parity.to_dict()["stages"][-1]["reasons"] == [reason]
     json.dumps(again.parity, allow_nan=False)
     copies = []
     for name in ("fp32", "int8"):
@@ -73,4 +73,4 @@ def test_scores_of_zero_fail_wherever_they_are_compared(tmp_path: Path) -> None:
     write_npz(data, {name: samples.transpose(0, 1, 3, 4, 2)})
     pair = verify_pair(copies[0], copies[1], PairOptions(data=str(data), layers=False))
     assert not pair.passed
-    assert ": sqnr_db" in pair.parity["stages"][0]["reasons"][0]
+    assert ": sqnr_db" in pair.parity.to_dict()["stages"][0]["reasons"][0]

@@ -224,8 +224,8 @@ def test_the_worst_sample_is_told() -> None:
     candidate[5] *= 1.5
     (found,) = parity.compare({"y": reference}, {"y": candidate})
     assert found.worst_sample is not None
-    assert found.worst_sample["index"] == 5
-    assert found.worst_sample["sqnr_db"] == pytest.approx(20 * np.log10(2))
+    assert found.worst_sample.index == 5
+    assert found.worst_sample.sqnr_db == pytest.approx(20 * np.log10(2))
 
 
 def test_figures_with_parts_are_json() -> None:

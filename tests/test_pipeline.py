@@ -154,10 +154,10 @@ def test_every_stage_is_compared_with_the_reference_and_the_one_before(
     fakes.stages[3].error = 1e-3
     result = convert(job)
     assert fakes.ran == list(NAMES)
-    assert [stage["stage"] for stage in result.parity["stages"]] == list(NAMES)
-    previous = [stage["previous_stage"] for stage in result.parity["stages"]]
+    assert [stage["stage"] for stage in result.parity.to_dict()["stages"]] == list(NAMES)
+    previous = [stage["previous_stage"] for stage in result.parity.to_dict()["stages"]]
     assert previous == ["torch", "onnx", "saved_model", "tflite_fp32"]
-    lossy, after = result.parity["stages"][2:]
+    lossy, after = result.parity.to_dict()["stages"][2:]
     assert lossy["outputs"][0]["max_abs"] == pytest.approx(1e-3, rel=1e-2)
     assert after["outputs"][0]["max_abs"] == pytest.approx(1e-3, rel=1e-2)
     assert after["previous"][0]["max_abs"] == 0.0
@@ -193,13 +193,13 @@ def test_a_failed_gate_fails_the_verdict_and_nothing_else(fakes: Fakes, job: Job
     result = convert(job)
     assert not result.passed
     assert result.manifest["verdict"] == "fail"
-    assert [stage["status"] for stage in result.parity["stages"]] == [
+    assert [stage["status"] for stage in result.parity.to_dict()["stages"]] == [
         "pass",
         "fail",
         "pass",
         "pass",
     ]
-    assert "sqnr_db" in result.parity["stages"][1]["reasons"][0]
+    assert "sqnr_db" in result.parity.to_dict()["stages"][1]["reasons"][0]
     assert open_bundle(job.target).complete
 
 
@@ -208,15 +208,15 @@ def test_gates_are_settable(fakes: Fakes, job: Job) -> None:
     options = replace(job.options, gates={"tflite_int8": {"max_abs": 1e-4}})
     result = convert(replace(job, options=options))
     assert not result.passed
-    assert result.parity["stages"][3]["gate"]["max_abs"] == 1e-4
-    assert "max_abs" in result.parity["stages"][3]["reasons"][0]
+    assert result.parity.to_dict()["stages"][3]["gate"]["max_abs"] == 1e-4
+    assert "max_abs" in result.parity.to_dict()["stages"][3]["reasons"][0]
 
 
 def test_a_runtime_that_dies_fails_its_stage_only(fakes: Fakes, job: Job) -> None:
     fakes.failing["tflite_fp32"] = WorkerCrashed("it died", where="LiteRT worker")
     fakes.failing["tflite_int8"] = InvalidModel("odd shape")
     result = convert(job)
-    stages = result.parity["stages"]
+    stages = result.parity.to_dict()["stages"]
     assert [stage["status"] for stage in stages] == ["pass", "pass", "fail", "fail"]
     assert "it died" in stages[2]["reasons"][0]
     assert stages[2]["runtime"] is None
@@ -226,9 +226,9 @@ def test_a_runtime_that_dies_fails_its_stage_only(fakes: Fakes, job: Job) -> Non
 def test_without_verification_the_bundle_says_so(fakes: Fakes, job: Job) -> None:
     result = convert(replace(job, options=replace(job.options, verify=False)))
     assert fakes.ran == []
-    assert result.parity["verdict"] == "skipped"
+    assert result.parity.to_dict()["verdict"] == "skipped"
     assert not result.verified
-    assert {stage["status"] for stage in result.parity["stages"]} == {"skipped"}
+    assert {stage["status"] for stage in result.parity.to_dict()["stages"]} == {"skipped"}
     assert open_bundle(job.target).vectors()[1].keys() == {"y"}
 
 
@@ -348,8 +348,8 @@ def test_a_stage_that_renames_an_output_is_caught(
 def test_an_onnx_reference_is_not_compared_with_itself(fakes: Fakes, job: Job) -> None:
     fakes.source.reference = "onnx"
     result = convert(job)
-    assert result.parity["reference"] == "onnx"
-    assert [stage["stage"] for stage in result.parity["stages"]] == list(NAMES[1:])
+    assert result.parity.to_dict()["reference"] == "onnx"
+    assert [stage["stage"] for stage in result.parity.to_dict()["stages"]] == list(NAMES[1:])
     assert list(result.artifacts) == list(NAMES)
 
 

@@ -36,7 +36,7 @@ def convert(name: str, real_models: Path, output: Path) -> edgeconv.Result:
 def test_parity_of_every_stage(name: str, real_models: Path, tmp_path: Path) -> None:
     result = convert(name, real_models, tmp_path)
     assert result.passed
-    stages = {stage["stage"]: stage for stage in result.parity["stages"]}
+    stages = {stage["stage"]: stage for stage in result.parity.to_dict()["stages"]}
     assert list(stages) == ["onnx", "saved_model", "tflite_fp32", "tflite_int8"]
     for label, stage in stages.items():
         floor = FLOORS[name] if label == "tflite_int8" else 90

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 
 from edgeconv.metrics.layer_errors import LayerError
-from edgeconv.metrics.report import PARITY_VERSION
+from edgeconv.metrics.report import PARITY_VERSION, ParityReport
 from edgeconv.reports import text as report
+from edgeconv.reports.headline import headline
 from edgeconv.reports.html import render_html
 from edgeconv.reports.junit import render_junit
 from edgeconv.reports.markdown import render_markdown
+from edgeconv.reports.words import format_bytes
 from edgeconv.samples.load import Samples
+from tests.reports.samples import as_report
 
 
 def stage(name: str, status: str = "pass", /, **figures: Any) -> dict[str, Any]:
@@ -43,7 +47,12 @@ def stage(name: str, status: str = "pass", /, **figures: Any) -> dict[str, Any]:
     }
 
 
-def reports(*stages: dict[str, Any], **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def reports(*stages: dict[str, Any], **changes: Any) -> tuple[dict[str, Any], ParityReport]:
+    manifest, parity = contents(*stages, **changes)
+    return manifest, as_report(parity)
+
+
+def contents(*stages: dict[str, Any], **changes: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     states = {item["status"] for item in stages}
     verdict = "fail" if "fail" in states else "pass" if "pass" in states else "skipped"
     spec = {
@@ -140,8 +149,9 @@ PART_WORDS = "rows 4 to 83 (sigmoid): 0.0 dB, 1 of 3,214 values"
 def test_the_worst_part_is_named_in_all_reports() -> None:
     boxes = PART | {"name": "rows 0 to 3", "sqnr_db": -3.0, "levels": 50, "lost": False}
     constant = PART | {"name": "row 84", "sqnr_db": -300.0, "note": "constant", "lost": False}
-    manifest, parity = reports(stage("tflite_int8", name="output0", parts=[boxes, PART, constant]))
-    parity["stages"][0]["outputs"].pop()
+    figures = stage("tflite_int8", name="output0", parts=[boxes, PART, constant])
+    figures["outputs"].pop()
+    manifest, parity = reports(figures)
     text = report.render_text(manifest, parity)
     assert f"tflite_int8, worst part: output0, {PART_WORDS}" in " ".join(text.split())
     assert text.splitlines()[5].split()[3] == "-3.0"
@@ -150,15 +160,15 @@ def test_the_worst_part_is_named_in_all_reports() -> None:
     assert f"Worst part of `tflite_int8`: output0, {PART_WORDS}" in render_markdown(
         manifest, parity
     )
-    (suite,) = ET.fromstring(render_junit({**parity, "model": "m"}))
+    (suite,) = ET.fromstring(render_junit(parity))
     assert PART_WORDS in str(suite.findtext("testcase/system-out"))
 
 
 def test_reasons_of_parts_belong_to_their_output() -> None:
-    _, parity = reports(stage("onnx", "fail", name="y", parts=[PART]))
-    parity["stages"][0]["reasons"] = [f"output y, {PART_WORDS}", "output y2: other"]
-    parity["stages"][0]["outputs"].pop()
-    (suite,) = ET.fromstring(render_junit({**parity, "model": "m"}))
+    failed = stage("onnx", "fail", name="y", parts=[PART])
+    failed["reasons"] = [f"output y, {PART_WORDS}", "output y2: other"]
+    failed["outputs"].pop()
+    (suite,) = ET.fromstring(render_junit(reports(failed)[1]))
     cases = {str(case.get("name")): case.find("failure") for case in suite}
     assert cases["y"] is not None
     assert cases["y"].get("message") == f"output y, {PART_WORDS}"
@@ -180,11 +190,11 @@ def test_reasons_of_parts_belong_to_their_output() -> None:
     ],
 )
 def test_the_first_line_says_on_how_little_it_rests(changes: dict[str, Any], words: str) -> None:
-    manifest, parity = reports(stage("onnx"))
+    manifest, content = contents(stage("onnx"))
     calibration = {"source": "a.npz", "generated": False, "sha256": "0" * 64, "ranges": {}}
     if "calibration" in changes:
         changes["calibration"] = calibration | changes["calibration"]
-    parity |= changes
+    parity = as_report(content | changes)
     assert report.render_text(manifest, parity).splitlines()[0] == words
     assert f"### {words}" in render_markdown(manifest, parity)
     assert words.removeprefix("m: ") in render_html(manifest, parity)
@@ -194,9 +204,8 @@ def test_what_it_rests_on_is_never_cut_off() -> None:
     layer = {"name": "node_conv2d_17" * 4, "module": "model.22.cv3.0.2", "op": "CONV_2D"}
     failed = stage("tflite_int8", "fail") | {"first_layer": layer | {"here_db": 1.0}}
     failed["first_layer"] |= {"onnx_node": "", "source": ""}
-    manifest, parity = reports(failed, model="a_name_" * 20, calibrated=False)
-    parity["generated_samples"] = True
-    line = report.headline(manifest, parity)
+    manifest, content = contents(failed, model="a_name_" * 20, calibrated=False)
+    line = headline(manifest, as_report(content | {"generated_samples": True}))
     assert len(line) <= report.WIDTH
     assert line.endswith(" on generated inputs, UNCALIBRATED")
     assert "PARITY FAILED" in line
@@ -214,7 +223,7 @@ def test_sixteen_bits_are_calibrated_too() -> None:
 def test_the_page_says_what_calibration_saw() -> None:
     manifest, parity = reports(stage("onnx"))
     samples = Samples({"image": np.array([[-0.5], [2.25]], np.float32)}, "inputs.npz")
-    page = render_html(manifest, {**parity, "calibration": samples.to_dict()})
+    page = render_html(manifest, replace(parity, calibration=samples.summary()))
     text = " ".join(page.split())
     assert "2 given samples from inputs.npz; image from -0.5 to 2.25" in text
     assert samples.digest[:16] in text
@@ -256,12 +265,12 @@ def test_the_page_is_self_contained_and_escapes_names() -> None:
     ],
 )
 def test_sizes_are_readable(count: int, text: str) -> None:
-    assert report.format_bytes(count) == text
+    assert format_bytes(count) == text
 
 
 def test_the_worst_layers_and_what_was_tried_are_explained() -> None:
     layer = LayerError("conv/Conv;add", "CONV_2D", 12.5, 9.25, module="features.3")
-    parity = {"stages": [{"stage": "tflite_int8", "worst_layers": [layer.to_dict()]}]}
+    parity = as_report({"stages": [{"stage": "tflite_int8", "worst_layers": [layer.to_dict()]}]})
     step = {"name": "equalize", "gain_db": 7.25, "kept": True}
     manifest = {"stages": [{"name": "tflite_int8", "recovery": [step]}]}
     text = report.explain(manifest, parity)

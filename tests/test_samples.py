@@ -21,6 +21,7 @@ from edgeconv.core.options import ConvertOptions
 from edgeconv.core.states import State
 from edgeconv.reports.headline import headline
 from edgeconv.sources.samples import Model, check_data, data_for
+from tests.reports.samples import as_report
 
 
 def model_of(tmp_path: Path, text: str) -> Artifact:
@@ -141,12 +142,7 @@ def test_the_first_line_says_that_data_differ() -> None:
         "model": "m", "status": "complete", "options": {"quantize": "int8"}, "calibrated": True,
         "data": {"differences": ["calibration and verification data differ: input x"]},
     }  # fmt: skip
-    parity: dict[str, Any] = {
-        "verdict": "pass",
-        "generated_samples": False,
-        "samples": 16,
-        "stages": [],
-    }
+    parity = as_report({"stages": [{"stage": "tflite_int8", "status": "pass"}]})
     assert "calibration and verification data differ" in headline(manifest, parity)
     manifest["data"] = {"differences": []}
     assert "differ" not in headline(manifest, parity)

@@ -111,7 +111,7 @@ def test_parity_is_measured_on_what_is_wanted(tmp_path: Path, *, exported: bool)
     assert [spec.name for spec in result.model.outputs] == ["joined"]
     assert all(
         [item["name"] for item in stage["outputs"]] in ([], ["joined"])
-        for stage in result.parity["stages"]
+        for stage in result.parity.to_dict()["stages"]
     )
     stored = np.load(result.path / "vectors.npz")
     assert any("joined" in name for name in stored.files)

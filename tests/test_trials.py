@@ -14,13 +14,15 @@ import edgeconv
 from edgeconv.core.bundle import MANIFEST
 from edgeconv.core.options import ConvertOptions
 from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.metrics.layers_report import LayersReport, Trial
 from edgeconv.parity import trials
 from edgeconv.parity.bundle import VerifyOptions, verify_bundle
-from edgeconv.parity.layers.measure import StageLayers, Trial
 from edgeconv.quantize.stage import Quantize
+from edgeconv.reports import notes
 from edgeconv.reports import text as report
 from edgeconv.reports.html import render_html
 from edgeconv.reports.markdown import render_markdown
+from tests.reports.samples import as_report
 
 
 def network(path: Path) -> None:
@@ -88,34 +90,33 @@ def test_the_step_to_take_is_the_first_that_passes_else_the_best() -> None:
     most = Trial(("--quantize", "int16x8"), 60.0, 52.0, passes=True)
     worse = Trial(("--calibrator", "minmax"), 7.0, -1.0)
     failed = Trial(("--keep-float", "c*"), failed="it cannot be run")
-    assert StageLayers(trials=(failed, few, more, most)).next_step is more
-    assert StageLayers(trials=(failed, few, worse)).next_step is few
-    assert StageLayers(trials=(failed, worse)).next_step is None
+    assert LayersReport(trials=(failed, few, more, most)).next_step is more
+    assert LayersReport(trials=(failed, few, worse)).next_step is few
+    assert LayersReport(trials=(failed, worse)).next_step is None
 
 
 def test_a_failing_stage_ends_with_the_command_that_cures_it() -> None:
     trial = Trial(("--keep-float", "mel*"), 40.2, 36.7, passes=True).to_dict()
-    stage = {
-        "stage": "tflite_int8", "status": "fail", "reasons": [], "trials": [trial],
-        "next_step": trial,
-    }  # fmt: skip
+    stage = {"stage": "tflite_int8", "status": "fail", "reasons": [], "trials": [trial]}
     manifest = {"command": ["edgeconv", "torch2tflite", "m.pt2", "--quantize", "int8", "--force"]}
-    (text,) = report._next_steps(manifest, {"stages": [stage]})
+    (text,) = notes._next_steps(manifest, as_report({"stages": [stage]}))
     assert text == (
         "next, tried for tflite_int8: --keep-float 'mel*' gives 40.2 dB on the worst output "
         "(+36.7 dB), and the gate holds: edgeconv torch2tflite m.pt2 --quantize int8 "
         "--keep-float 'mel*' --force"
     )
-    (text,) = report._next_steps(manifest, {"stages": [{**stage, "next_step": None}]})
+    worse = trial | {"gain_db": -1.0, "passes": False}
+    (text,) = notes._next_steps(manifest, as_report({"stages": [{**stage, "trials": [worse]}]}))
     assert text.endswith("nothing gains: --keep-float 'mel*'")
-    assert not report._next_steps(manifest, {"stages": [{**stage, "status": "pass"}]})
+    passed = as_report({"stages": [{**stage, "status": "pass"}]})
+    assert not notes._next_steps(manifest, passed)
 
 
 def test_what_was_tried_is_told_whatever_came_of_it() -> None:
     option = ("--keep-float", "a*")
-    assert report._trial(Trial(option, 11.0, 3.0).to_dict()).endswith("+3.0 dB, not enough")
-    assert report._trial(Trial(option).to_dict()).endswith("its outputs cannot be compared")
-    assert report._trial(Trial(option, failed="it crashed").to_dict()).endswith("it crashed")
+    assert report._trial(Trial(option, 11.0, 3.0)).endswith("+3.0 dB, not enough")
+    assert report._trial(Trial(option)).endswith("its outputs cannot be compared")
+    assert report._trial(Trial(option, failed="it crashed")).endswith("it crashed")
 
 
 @pytest.mark.slow
@@ -147,12 +148,12 @@ def test_a_module_that_int8_cannot_hold_is_found_without_being_asked(tmp_path: P
         calibration_data=samples,
         gates={"tflite_int8": {"sqnr_db": 30.0}},
     )
-    stage = result.parity["stages"][-1]
+    stage = result.parity.to_dict()["stages"][-1]
     assert stage["status"] == "fail"
     assert stage["trials"][0]["options"] == ["--keep-float", "level*"]
     assert stage["next_step"]["passes"]
     assert "next, tried for tflite_int8" in report.render_text(result.manifest, result.parity)
-    assert verify_bundle(result.path, VerifyOptions()).parity["stages"][-1]["trials"]
+    assert verify_bundle(result.path, VerifyOptions()).parity.to_dict()["stages"][-1]["trials"]
 
 
 @pytest.mark.slow
@@ -167,7 +168,7 @@ def test_what_is_advised_gains_what_was_measured(tmp_path: Path) -> None:
     result = edgeconv.convert(
         tmp_path / "m.onnx", output=tmp_path / "m.edgeconv", explain=True, **options
     )
-    stage = result.parity["stages"][-1]
+    stage = result.parity.to_dict()["stages"][-1]
     single = [layer for layer in stage["worst_layers"] if layer["gain_db"] is not None]
     assert 1 <= len(single) <= 3
     best = max(single, key=lambda layer: layer["gain_db"])
@@ -181,7 +182,7 @@ def test_what_is_advised_gains_what_was_measured(tmp_path: Path) -> None:
         **options,
     )
     before, after = (
-        min(output["sqnr_db"] for output in item.parity["stages"][-1]["outputs"])
+        min(output["sqnr_db"] for output in item.parity.to_dict()["stages"][-1]["outputs"])
         for item in (result, other)
     )
     assert after - before == pytest.approx(best["gain_db"], abs=0.05)

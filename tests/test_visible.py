@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from edgeconv.core.visible import visible
 from edgeconv.reports.junit import render_junit
 from edgeconv.reports.markdown import _code, _text
+from tests.reports.samples import as_report
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\u202egpj.exe\u200b\x9b31m"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -70,7 +71,7 @@ def test_words_of_the_call(tmp_path: Path) -> None:
 def test_junit_holds_what_xml_can() -> None:
     output = {"name": EVIL, "sqnr_db": 1.0}
     stage = {"stage": f"s{EVIL}", "status": "fail", "outputs": [output], "reasons": [EVIL]}
-    text = render_junit({"model": EVIL, "stages": [stage], "baseline": None})
+    text = render_junit(as_report({"model": EVIL, "stages": [stage]}))
     assert not OBEYED.search(text)
     assert "\\x1b" in ET.fromstring(text).attrib["name"]
 

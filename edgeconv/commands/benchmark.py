@@ -55,7 +55,7 @@ def benchmark(what: Path, as_json: bool, quiet: bool, verbose: bool, **values: A
 
 def _lines(where: str, entries: Sequence[dict[str, Any]]) -> Iterator[str]:
     from edgeconv import targets
-    from edgeconv.reports.text import format_bytes
+    from edgeconv.reports.words import format_bytes
 
     first = entries[0]
     yield f"{where}: {first['machine']}, {first['runtime']}, {first['latency_ms']['runs']} runs"

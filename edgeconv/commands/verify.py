@@ -17,6 +17,7 @@ from edgeconv.core.options import RuntimeName, parse_memory
 from edgeconv.parity.baseline import TOLERANCE_DB
 
 if TYPE_CHECKING:
+    from edgeconv.metrics.report import ParityReport
     from edgeconv.parity.verdict import Verification
 
 _PATH = click.Path(path_type=Path)
@@ -122,7 +123,7 @@ def verify(
             return
         _write_reports(found, what[0], values)
         if as_json:
-            show(json.dumps(found.parity, indent=2, ensure_ascii=False))
+            show(json.dumps(found.parity.to_dict(), indent=2, ensure_ascii=False))
         else:
             show(report.render_text(found.manifest, found.parity))
     if not found.passed:
@@ -197,7 +198,7 @@ def _pair(what: tuple[Path, ...], values: Mapping[str, Any]) -> Verification:
 
 
 def _write_reports(found: Verification, path: Path, values: Mapping[str, Any]) -> None:
-    from edgeconv.reports import update
+    from edgeconv.reports.bundle import update
     from edgeconv.reports.html import render_html
     from edgeconv.reports.junit import render_junit
     from edgeconv.reports.markdown import render_markdown
@@ -216,16 +217,16 @@ def _write_reports(found: Verification, path: Path, values: Mapping[str, Any]) -
             _write(values[option], render())
 
 
-def _node_data(parity: Mapping[str, Any], bundle: Path, file: Path) -> str:
+def _node_data(parity: ParityReport, bundle: Path, file: Path) -> str:
     """Return the node data of the stage that the file is named after, else of the last one."""
     from edgeconv.parity.layers.tensors import tensor_names
     from edgeconv.reports.model_explorer import render_node_data
 
-    stages = [stage for stage in parity["stages"] if stage.get("layers")]
+    stages = [stage for stage in parity.stages if stage.layers and stage.layers.layers]
     if not stages:
         raise UsageError("there are no layers to show", hint="leave --no-layers out")
-    stage = next((item for item in stages if item["stage"] in file.name), stages[-1])
-    data = render_node_data(stage, tensor_names(bundle, stage["stage"]))
+    stage = next((item for item in stages if item.stage in file.name), stages[-1])
+    data = render_node_data(stage, tensor_names(bundle, stage.stage))
     return json.dumps(data, indent=1)
 
 

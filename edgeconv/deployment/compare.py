@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,25 +13,11 @@ from edgeconv.metrics import parity
 from edgeconv.metrics.judging import row_tolerance
 from edgeconv.metrics.parts import Anatomy
 from edgeconv.metrics.report import FAIL, PASS, StageParity
+from edgeconv.metrics.report_parts import Steps
 from edgeconv.targets.gates import gate_for
 
 TOP1_AGREEMENT = 0.95
 """Share of rows whose top class must be that of the same model on this CPU."""
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """How far an integer output is from this CPU's, in steps of its quantization.
-
-    Attributes:
-        name: The output.
-        max: Largest difference.
-        mean: Mean difference.
-    """
-
-    name: str
-    max: int
-    mean: float
 
 
 def steps(
@@ -68,8 +53,8 @@ class Outcome:
 
 def judge(
     stage: str, file: str, previous: str, outcome: Outcome, gates: Gates, max_lsb: int
-) -> dict[str, Any]:
-    """Return the stage's entry for ``parity.json``, without what only the device knows.
+) -> StageParity:
+    """Return the stage's parity, without what only the device knows.
 
     An accelerator is not bit-exact with a CPU: an output may differ by a few steps of its
     quantization. Besides the gate against the reference, each integer output must stay within
@@ -93,7 +78,7 @@ def judge(
         for f in before
         for text in parity.failures(f, {"top1_agreement": TOP1_AGREEMENT})
     ]
-    entry = StageParity(
+    return StageParity(
         stage,
         file,
         FAIL if reasons else PASS,
@@ -104,8 +89,3 @@ def judge(
         before,
         tuple(reasons),
     )
-    return {
-        **entry.to_dict(),
-        "max_lsb": max_lsb,
-        "lsb": [asdict(item) for item in outcome.steps],
-    }

@@ -12,6 +12,7 @@ import numpy as np
 from edgeconv import targets
 from edgeconv.core.artifacts import Array, Arrays, Artifact
 from edgeconv.core.bundle import open_bundle
+from edgeconv.core.decode import decode
 from edgeconv.core.errors import ToolMissing
 from edgeconv.core.gates import Gates
 from edgeconv.core.scratch import scratch_directory
@@ -28,7 +29,8 @@ from edgeconv.deployment.model import (
 )
 from edgeconv.deployment.record import record
 from edgeconv.metrics import parity
-from edgeconv.metrics.report import FAIL
+from edgeconv.metrics.report import StageParity
+from edgeconv.metrics.report_parts import DeviceRun, Latency
 from edgeconv.parity.check import anatomy_of, run_artifact
 from edgeconv.sources.workers import worker_pool
 from edgeconv.targets.base import Target
@@ -70,19 +72,25 @@ class Deployment:
         bundle: The bundle's directory.
         where: The device.
         target: The target.
-        result: JSON-ready: the stage's entry of ``parity.json`` with what the device answered; of
-            an export, where it is.
+        stage: The stage's parity, with what the device answered; ``None`` of an export.
+        export: Where the export is; ``None`` where the model was run.
     """
 
     bundle: Path
     where: str
     target: Target
-    result: dict[str, Any]
+    stage: StageParity | None = None
+    export: Path | None = None
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """JSON-ready: the stage's entry of ``parity.json``; of an export, where it is."""
+        return {"export": str(self.export)} if self.stage is None else self.stage.to_dict()
 
     @property
     def passed(self) -> bool:
         """Whether no gate failed."""
-        return bool(self.result.get("status") != FAIL)
+        return self.stage is None or not self.stage.failed
 
 
 def deploy(
@@ -132,7 +140,7 @@ def deploy(
         if options.export is not None:
             results = _ends(model, inputs, here.outputs, Path(scratch), options.run.memory)
             export(bundle, model, job, Expected(here.outputs, results), options)
-            return Deployment(bundle.path, where, target, {"export": str(options.export)})
+            return Deployment(bundle.path, where, target, export=options.export)
         steps_seen.started("run")
         there = device(job, options.run)
         steps_seen.finished("run")
@@ -147,7 +155,7 @@ def deploy(
             anatomy_of(bundle),
         )
         entry = _entry(stage, target, model, outcome, there, where, options)
-        entry["notes"] = notes
+        entry = replace(entry, notes=tuple(notes))
         if target.compiles:
             record(bundle, target, model, compiled, entry, outcome.there)
     return Deployment(bundle.path, where, target, entry)
@@ -214,9 +222,21 @@ def _entry(
     ran: Ran,
     where: str,
     options: DeployOptions,
-) -> dict[str, Any]:
+) -> StageParity:
     on_device = ran.ran_on != CPU
     file = f"{model.path.stem}{target.suffix}" if on_device else model.path.name
     name = target.place if target.compiles else stage
     entry = judge(name, file, stage, outcome, options.gates, options.max_lsb)
-    return {**entry, **ran.to_dict(), "device": where}
+    run = DeviceRun(
+        device=where,
+        ran_on=ran.ran_on,
+        fallback=ran.fallback,
+        advice=ran.advice,
+        latency_ms=decode(Latency, ran.latency_ms),
+        memory_bytes=ran.memory_bytes,
+        python=ran.python,
+        machine=ran.machine,
+        max_lsb=options.max_lsb,
+        lsb=outcome.steps,
+    )
+    return replace(entry, runtime=ran.runtime, device=run)

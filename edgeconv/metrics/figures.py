@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from edgeconv.metrics.sums import MAX_DB
 
 FEW, MANY = 8, 64
 """Fewer values than the first are left of a part that is lost, which had more than the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorstSample:
+    """The sample with the lowest SQNR.
+
+    Attributes:
+        index: Its number.
+        sqnr_db: The figure.
+    """
+
+    index: int
+    sqnr_db: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +57,10 @@ class OutputFigures:
     levels: int | None = None
     reference_levels: int | None = None
     lost: bool = False
-    worst_sample: Mapping[str, float] | None = None
+    worst_sample: WorstSample | None = None
     note: str = ""
     within_db: float | None = None
-    slice: Mapping[str, Any] | None = None
+    slice: Mapping[str, object] | None = None
     parts: tuple[OutputFigures, ...] = ()
     no_scores: str = ""
     rows: float | None = None
@@ -63,6 +76,8 @@ class OutputFigures:
                 del data[name]
         if self.parts:
             data["parts"] = [part.to_dict() for part in self.parts]
+        if self.worst_sample is not None:
+            data["worst_sample"] = asdict(self.worst_sample)
         if self.together:
             data["together"] = list(self.together)
         if self.as_set is not None:

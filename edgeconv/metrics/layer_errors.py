@@ -6,7 +6,7 @@ Decibels are signal over noise, as ``sqnr_db`` in `edgeconv.metrics.parity`: low
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeconv.core.artifacts import Array
+from edgeconv.core.decode import decode
 from edgeconv.metrics.parity import MAX_DB
 
 # What stands for NaN and infinity where the reference has a number; its square is finite.
@@ -73,9 +74,9 @@ class LayerError:
         }
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LayerError:
+    def from_dict(cls, data: Mapping[str, Any]) -> LayerError:
         """Rebuild a layer's error from the form in ``parity.json``."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        return decode(cls, data)
 
 
 class Ratio:

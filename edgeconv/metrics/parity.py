@@ -49,15 +49,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeconv.core.artifacts import Array, Arrays, TensorSpec
-from edgeconv.metrics.figures import FEW, MANY, OutputFigures
+from edgeconv.metrics.figures import FEW, MANY, OutputFigures, WorstSample
 from edgeconv.metrics.judging import ROW_TOLERANCE, failures, reasons
 from edgeconv.metrics.parts import Anatomy, Part, RowSet, divide
+from edgeconv.metrics.report_parts import Histogram
 from edgeconv.metrics.row_matching import SideBySide, side_by_side
 from edgeconv.metrics.sums import (
     MAX_DB,
@@ -280,7 +280,7 @@ def _measure(name: str, reference: Array, candidate: Array) -> tuple[Sums, Outpu
         cosine=sums.cosine,
         sqnr_db=sums.sqnr_db,
         exact=None if _kind(reference) == "f" else _share(reference == candidate),
-        worst_sample=None if worst is None else {"index": worst[1], "sqnr_db": worst[0]},
+        worst_sample=None if worst is None else WorstSample(worst[1], worst[0]),
         note=_note(reference) if _kind(reference) == "f" else "",
     )
 
@@ -331,12 +331,11 @@ LOWEST_EXPONENT, HIGHEST_EXPONENT = -10, 3
 """Powers of ten that the first and the last bin of a `histogram` begin with."""
 
 
-def histogram(name: str, reference: Array, candidate: Array) -> dict[str, Any] | None:
+def histogram(name: str, reference: Array, candidate: Array) -> Histogram | None:
     """Count the absolute errors of one output by their power of ten.
 
     Returns:
-        ``exponents`` of the bins and their ``counts``; smaller errors, and none, are in the first
-        bin, larger ones in the last. ``None`` where the arrays cannot be subtracted.
+        The counts; ``None`` where the arrays cannot be subtracted.
     """
     if reference.shape != candidate.shape or reference.dtype.kind != "f":
         return None
@@ -347,8 +346,8 @@ def histogram(name: str, reference: Array, candidate: Array) -> dict[str, Any] |
         error = np.clip(error[np.isfinite(error)], 10.0**LOWEST_EXPONENT, 10.0**HIGHEST_EXPONENT)
         places = np.floor(np.log10(error)).astype(np.int64) - LOWEST_EXPONENT
         counts += np.bincount(np.clip(places, 0, len(counts) - 1), minlength=len(counts))
-    exponents = list(range(LOWEST_EXPONENT, HIGHEST_EXPONENT + 1))
-    return {"name": name, "exponents": exponents, "counts": counts.tolist()}
+    exponents = tuple(range(LOWEST_EXPONENT, HIGHEST_EXPONENT + 1))
+    return Histogram(name, exponents, tuple(counts.tolist()))
 
 
 def worst_sqnr(figures: Iterable[OutputFigures]) -> float | None:

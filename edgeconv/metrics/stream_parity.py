@@ -19,28 +19,28 @@ class StreamParity:
         steps: The number of steps.
         outputs: Figures over all of them.
         late: Figures over the last quarter, which the errors of all others have gone into.
-        reasons: What of the gate is missed.
     """
 
     steps: int
     outputs: tuple[OutputFigures, ...]
     late: tuple[OutputFigures, ...]
-    reasons: tuple[str, ...]
 
     @classmethod
-    def of(cls, reference: Reference, outputs: Arrays, gate: Mapping[str, float]) -> StreamParity:
+    def of(cls, reference: Reference, outputs: Arrays) -> StreamParity:
         """Compare a stage with the reference; both by output name, ``[step, ...]``."""
         steps = len(next(iter(outputs.values())))
-        first = steps - max(1, steps // 4)
+        first = steps - _last(steps)
         at_the_end = Reference(_from(reference.arrays, first), parts=reference.parts)
         whole, late = reference.compare(outputs), at_the_end.compare(_from(outputs, first))
-        missed = [
-            f"after {steps} steps of a stream, {text}" for text in parity.reasons(whole, gate)
-        ]
-        if not missed:
-            when = f"in the last {steps - first} of {steps} steps of a stream"
-            missed = [f"{when}, {text}" for text in parity.reasons(late, gate)]
-        return cls(steps, whole, late, tuple(missed))
+        return cls(steps, whole, late)
+
+    def reasons(self, gate: Mapping[str, float]) -> tuple[str, ...]:
+        """Return what of a gate is missed; of the end of the stream where all of it holds."""
+        missed = parity.reasons(self.outputs, gate)
+        if missed:
+            return tuple(f"after {self.steps} steps of a stream, {text}" for text in missed)
+        when = f"in the last {_last(self.steps)} of {self.steps} steps of a stream"
+        return tuple(f"{when}, {text}" for text in parity.reasons(self.late, gate))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``parity.json`` says of the stage's stream."""
@@ -49,6 +49,11 @@ class StreamParity:
             "outputs": [figures.to_dict() for figures in self.outputs],
             "late": [figures.to_dict() for figures in self.late],
         }
+
+
+def _last(steps: int) -> int:
+    """Return how many steps the last quarter has."""
+    return max(1, steps // 4)
 
 
 def _from(arrays: Arrays, first: int) -> Arrays:

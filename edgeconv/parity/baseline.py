@@ -12,8 +12,10 @@ more, the worst of both are compared.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+
+from edgeconv.metrics.figures import OutputFigures
+from edgeconv.metrics.report import ParityReport
+from edgeconv.metrics.report_parts import Regression
 
 ROUNDING_DB = 100.0
 """SQNR from which on float32 results are equal up to rounding."""
@@ -22,43 +24,9 @@ TOLERANCE_DB = 1.0
 TOLERANCE_SHARE = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Regression:
-    """One figure that has become worse.
-
-    Attributes:
-        before: The earlier figure.
-        after: The figure now; ``None`` where the stage or output is gone or cannot be measured.
-        part: The part of the output that it is of, in words; ``""`` for the whole.
-    """
-
-    stage: str
-    output: str
-    metric: str
-    before: float
-    after: float | None
-    part: str = ""
-
-    def __str__(self) -> str:
-        now = "cannot be measured any more" if self.after is None else f"is now {self.after:.4g}"
-        place = f"{self.output}, {self.part}" if self.part else self.output
-        return f"output {place}: {self.metric} was {self.before:.4g} and {now}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {
-            "stage": self.stage,
-            "output": self.output,
-            "metric": self.metric,
-            "before": self.before,
-            "after": self.after,
-            **({"part": self.part} if self.part else {}),
-        }
-
-
 def regressions(
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
+    before: ParityReport,
+    after: ParityReport,
     *,
     decibel: float = TOLERANCE_DB,
     share: float = TOLERANCE_SHARE,
@@ -66,8 +34,8 @@ def regressions(
     """Return what has become worse.
 
     Args:
-        before: Content of the earlier ``parity.json``.
-        after: Content of the present one.
+        before: The earlier report.
+        after: The present one.
         decibel: How much SQNR may be lost.
         share: How much agreement may be lost, as a share.
     """
@@ -75,7 +43,7 @@ def regressions(
     present = dict(_outputs(after))
     found: list[Regression] = []
     for key, earlier in _outputs(before):
-        now = present.get(key, {})
+        now = present.get(key, OutputFigures(earlier.name))
         whole = tuple(_worsened(key, earlier, now, tolerances))
         found += whole
         if not any(item.metric == "sqnr_db" for item in whole):
@@ -85,21 +53,21 @@ def regressions(
 
 def _worsened(
     key: tuple[str, str],
-    earlier: Mapping[str, Any],
-    now: Mapping[str, Any],
+    earlier: OutputFigures,
+    now: OutputFigures,
     tolerances: Mapping[str, float],
     part: str = "",
 ) -> Iterator[Regression]:
     for metric, tolerance in tolerances.items():
-        old, new = earlier.get(metric), now.get(metric)
+        old, new = getattr(earlier, metric), getattr(now, metric)
         if old is not None and _worse(metric, old, new, tolerance):
             yield Regression(*key, metric, old, new, part)
 
 
 def _of_parts(
     key: tuple[str, str],
-    earlier: Mapping[str, Any],
-    now: Mapping[str, Any],
+    earlier: OutputFigures,
+    now: OutputFigures,
     tolerances: Mapping[str, float],
 ) -> list[Regression]:
     """Return the part that has lost most, where one has become worse."""
@@ -107,7 +75,7 @@ def _of_parts(
     worse = [
         item
         for before, after in _same_parts(earlier, now)
-        for item in _worsened(key, before, after, limits, str(after["name"]))
+        for item in _worsened(key, before, after, limits, after.name)
     ]
     return [max(worse, key=_loss)] if worse else []
 
@@ -117,29 +85,31 @@ def _loss(item: Regression) -> float:
 
 
 def _same_parts(
-    earlier: Mapping[str, Any], now: Mapping[str, Any]
-) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    earlier: OutputFigures, now: OutputFigures
+) -> list[tuple[OutputFigures, OutputFigures]]:
     """Return the parts with a scale that are at the same place, else the worst of both."""
     old, new = _scaled(earlier), _scaled(now)
-    pairs = [(a, b) for a in old for b in new if a.get("slice") == b.get("slice")]
+    pairs = [(a, b) for a in old for b in new if a.slice == b.slice]
     if pairs or not old or not new:
         return pairs
-    return [
-        (min(old, key=lambda part: part["sqnr_db"]), min(new, key=lambda part: part["sqnr_db"]))
-    ]
+    return [(min(old, key=_decibels), min(new, key=_decibels))]
 
 
-def _scaled(output: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    parts = output.get("parts", ())
-    return [part for part in parts if not part.get("note") and part["sqnr_db"] is not None]
+def _scaled(output: OutputFigures) -> list[OutputFigures]:
+    return [part for part in output.parts if not part.note and part.sqnr_db is not None]
 
 
-def _outputs(parity: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], Mapping[str, Any]]]:
-    for stage in parity["stages"]:
-        if "device" in stage:
+def _decibels(part: OutputFigures) -> float:
+    assert part.sqnr_db is not None
+    return part.sqnr_db
+
+
+def _outputs(report: ParityReport) -> Iterator[tuple[tuple[str, str], OutputFigures]]:
+    for stage in report.stages:
+        if stage.device is not None:
             continue  # a deployment measured it; verifying the bundle does not
-        for output in stage["outputs"]:
-            yield (stage["stage"], output["name"]), output
+        for output in stage.outputs:
+            yield (stage.stage, output.name), output
 
 
 def _worse(metric: str, old: float, new: float | None, tolerance: float) -> bool:

@@ -6,12 +6,11 @@ outputs of a file are, the runtimes compare with the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from edgeconv.core.artifacts import Arrays, Artifact
 from edgeconv.core.bundle import Bundle, open_bundle
@@ -21,7 +20,7 @@ from edgeconv.core.scratch import scratch_directory
 from edgeconv.core.states import State
 from edgeconv.core.steps import Nobody, Observer, Steps
 from edgeconv.core.stream import Stream
-from edgeconv.metrics.report import ParityReport, with_converters
+from edgeconv.metrics.report import ParityReport, report_of, with_converters
 from edgeconv.parity.baseline import TOLERANCE_DB
 from edgeconv.parity.check import Verifier
 from edgeconv.parity.layers.entries import kept_from, with_layers, with_trials_of
@@ -90,10 +89,11 @@ def verify_bundle(
         WorkerError: The reference of a bundle made from ONNX cannot be run.
     """
     bundle = open_bundle(path, allow_failed=True)
+    before = report_of(bundle)
     baseline = read_baseline(options.baseline)
     kinds = WorkerKind.TENSORFLOW, WorkerKind.ONNXRUNTIME, WorkerKind.LITERT
     with at_work(options, observer, *kinds) as (workers, scratch, steps):
-        parity, outputs = _check(bundle, options, workers, scratch, steps)
+        parity, outputs = _check(bundle, before, options, workers, scratch, steps)
         if options.layers:
             found = steps.run(
                 "layers",
@@ -101,8 +101,8 @@ def verify_bundle(
             )
             if "onnx" in bundle.artifacts:
                 onnx = bundle.artifacts["onnx"].path
-                parity = kept_from(bundle.parity(), parity, "onnx", sha256_of(onnx))
-            parity = with_trials_of(bundle.parity(), with_layers(parity, found), _digests(bundle))
+                parity = kept_from(before, parity, "onnx", sha256_of(onnx))
+            parity = with_trials_of(before, with_layers(parity, found), _digests(bundle))
     parity = judged(parity, baseline, options.tolerance_db)
     return Verification(bundle.manifest, parity, (*bundle.vectors(), outputs))
 
@@ -113,12 +113,16 @@ def _digests(bundle: Bundle) -> dict[str, str]:
 
 
 def _check(
-    bundle: Bundle, options: VerifyOptions, workers: WorkerPool, scratch: Path, steps: Steps
-) -> tuple[dict[str, Any], Arrays]:
-    """Return the content of a ``parity.json``, and what the last stage computed."""
+    bundle: Bundle,
+    before: ParityReport,
+    options: VerifyOptions,
+    workers: WorkerPool,
+    scratch: Path,
+    steps: Steps,
+) -> tuple[ParityReport, Arrays]:
+    """Return the report, and what the last stage computed."""
     inputs, outputs = bundle.vectors()
-    before = bundle.parity()
-    reference = str(before["reference"])
+    reference = before.reference
     verifier = Verifier(
         workers, inputs, options.gates, scratch, reference, runtimes_with(options.runtime)
     )
@@ -145,16 +149,16 @@ def _check(
         reference,
         len(next(iter(inputs.values()))),
         bool(bundle.manifest["calibrated"]),
-        bool(before["generated_samples"]),
+        before.generated,
         tuple(verifier.stages),
-        before.get("calibration"),
+        before.calibration,
     )
-    return with_converters(report.to_dict(), bundle.manifest["stages"]), verifier.found
+    return with_converters(report, bundle.manifest["stages"]), verifier.found
 
 
-def _stream(bundle: Bundle, before: Mapping[str, Any]) -> Stream | None:
+def _stream(bundle: Bundle, before: ParityReport) -> Stream | None:
     """Return the stream that the stages were measured on; ``None`` where they were on none."""
-    steps = [stage["stream"]["steps"] for stage in before["stages"] if "stream" in stage]
+    steps = [stage.stream.steps for stage in before.stages if stage.stream is not None]
     states = [State.from_dict(state) for state in bundle.manifest.get("states", ())]
     known = bool(steps and states) and "onnx" in bundle.artifacts
     return Stream(tuple(states), max(steps)) if known else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from edgeconv.metrics.judging import row_tolerance
 from edgeconv.metrics.parity import OutputFigures
 from edgeconv.metrics.parts import Anatomy
 from edgeconv.metrics.report import FAIL, PASS, SKIPPED, StageParity
+from edgeconv.metrics.report_parts import Histogram
 from edgeconv.metrics.stream_parity import StreamParity
 from edgeconv.parity.streaming import Streaming, run_stream
 from edgeconv.targets.gates import gate_for
@@ -212,11 +213,11 @@ class Verifier:
         given = (self._workers, artifact, self.inputs, stream, self._scratch, self._runtimes)
         return run_stream(*given, run)
 
-    def _check_stream(self, artifact: Artifact, gate: Gate) -> StreamParity | None:
+    def _check_stream(self, artifact: Artifact) -> StreamParity | None:
         if self._streaming is None:
             return None
         return self._streaming.check(
-            lambda stream: self.run_stream(artifact, stream), gate, self._known_outputs()
+            lambda stream: self.run_stream(artifact, stream), self._known_outputs()
         )
 
     def run(self, artifact: Artifact, inputs: Arrays) -> Arrays:
@@ -255,7 +256,7 @@ class Verifier:
             _note_stand_in(artifact, runtime)
             self._look_at(artifact)
             gate = self._gate(stage)
-            stream = self._check_stream(artifact, gate)
+            stream = self._check_stream(artifact)
         except NoRuntime as error:
             self.skip(stage, artifact, _one_line(error))
             return
@@ -268,7 +269,7 @@ class Verifier:
             return
         expected = self._known_reference()
         figures = expected.compare(outputs, row_tolerance(gate))
-        reasons = (*parity.reasons(figures, gate), *(stream.reasons if stream else ()))
+        reasons = (*parity.reasons(figures, gate), *(stream.reasons(gate) if stream else ()))
         self.stages.append(
             StageParity(
                 stage,
@@ -304,9 +305,9 @@ class Verifier:
             InvalidModel: The file is not what the artifact says.
         """
         outputs = self.run(artifact, self.inputs)
-        stream = self._check_stream(artifact, gate)
+        stream = self._check_stream(artifact)
         figures = self._known_reference().compare(outputs, row_tolerance(gate))
-        return figures, (*parity.reasons(figures, gate), *(stream.reasons if stream else ()))
+        return figures, (*parity.reasons(figures, gate), *(stream.reasons(gate) if stream else ()))
 
     def _known_reference(self) -> parity.Reference:
         """Return the reference with its parts, which are looked for once."""
@@ -370,7 +371,7 @@ def _note_stand_in(artifact: Artifact, runtime: str) -> None:
         _log.warning("onnxruntime cannot run %s; %s did", artifact.path.name, runtime)
 
 
-def _histograms(reference: Arrays, outputs: Arrays) -> tuple[Mapping[str, Any], ...]:
+def _histograms(reference: Arrays, outputs: Arrays) -> tuple[Histogram, ...]:
     found = (
         parity.histogram(name, array, outputs[name])
         for name, array in reference.items()

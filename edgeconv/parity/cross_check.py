@@ -16,7 +16,8 @@ from edgeconv.core.bundle import COMPLETE, Bundle, describe_artifact, open_bundl
 from edgeconv.core.options import ConverterName, ConvertOptions
 from edgeconv.core.steps import Observer, Steps
 from edgeconv.metrics import parity
-from edgeconv.metrics.report import FAIL, ParityReport, StageParity, with_converters
+from edgeconv.metrics.report import FAIL, ParityReport, StageParity, report_of, with_converters
+from edgeconv.metrics.report_parts import Against
 from edgeconv.parity.bundle import VerifyOptions, at_work
 from edgeconv.parity.check import Verifier
 from edgeconv.parity.verdict import Verification, judged, read_baseline
@@ -118,22 +119,19 @@ class _CrossCheck:
         )
         self._steps.run(f"verify {stage}", lambda: self._verifier.check(stage, artifact))
 
-    def parity(self, converter: str) -> dict[str, Any]:
-        """Return the content of a ``parity.json``."""
+    def parity(self, converter: str) -> ParityReport:
+        """Return the report."""
         ours, other = self._verifier.stages
         report = ParityReport(
             str(self._bundle.manifest["model"]),
             REFERENCE,
             len(next(iter(self._verifier.inputs.values()))),
             bool(self._bundle.manifest["calibrated"]),
-            bool(self._bundle.parity()["generated_samples"]),
+            report_of(self._bundle).generated,
             (ours, held_to_previous(other)),
         )
         versions = self._entries[-1]["converter"].get("versions", {})
-        return {
-            **with_converters(report.to_dict(), self._entries),
-            "against": {"converter": converter, "versions": versions},
-        }
+        return replace(with_converters(report, self._entries), against=Against(converter, versions))
 
     def vectors(self) -> tuple[Arrays, Arrays, Arrays]:
         """Return inputs, the ONNX file's outputs, and the other converter's."""

@@ -20,6 +20,7 @@ from edgeconv.core.scratch import scratch_directory
 from edgeconv.core.streams import SampleReader
 from edgeconv.metrics import parity
 from edgeconv.metrics.layer_errors import LayerError, Ratio
+from edgeconv.metrics.report import report_of
 from edgeconv.parity.layers.extract import between, extract
 from edgeconv.parity.layers.hops import MEASURE
 from edgeconv.parity.layers.measure import bases, is_direct
@@ -113,7 +114,7 @@ def isolate(
         found = [layer for layer in run.layers(value or wanted) if only in ("", layer.stage)]
         if not found:
             raise _unknown(wanted, only, run, known=bool(value))
-        gates = {entry["stage"]: entry["gate"] for entry in bundle.parity()["stages"]}
+        gates = {entry.stage: entry.gate for entry in report_of(bundle).stages}
         layer = min(found, key=lambda item: item.sqnr_db - _limit(item.stage, gates))
         directory.mkdir(parents=True, exist_ok=True)
         layer.write(directory)

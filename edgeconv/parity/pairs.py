@@ -15,7 +15,8 @@ from edgeconv.core.errors import InvalidModel, UsageError
 from edgeconv.core.gates import Gates
 from edgeconv.core.scratch import scratch_directory
 from edgeconv.metrics.parts import Anatomy
-from edgeconv.metrics.report import ParityReport
+from edgeconv.metrics.report import ParityReport, report_of
+from edgeconv.metrics.report_parts import Match
 from edgeconv.parity.baseline import TOLERANCE_DB
 from edgeconv.parity.candidates import Candidate, open_candidate
 from edgeconv.parity.check import Verifier, anatomy_of, run_artifact
@@ -27,27 +28,6 @@ from edgeconv.sources.workers import worker_pool
 from edgeconv.toolchain.worker.pool import WorkerPool
 
 _ORDERS = {"nhwc": (0, 2, 3, 1), "nchw": (0, 3, 1, 2)}
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """Two tensors that correspond.
-
-    Attributes:
-        kind: ``input`` or ``output``.
-        first: Name in the first model.
-        second: Name in the second model.
-        why: What makes them correspond, names and layout.
-    """
-
-    kind: str
-    first: str
-    second: str
-    why: str
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the JSON form."""
-        return {"kind": self.kind, "a": self.first, "b": self.second, "why": self.why}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +110,9 @@ def verify_pair(first: Path, second: Path, options: PairOptions) -> Verification
         calibrated=True,
         generated=samples.generated,
         stages=tuple(verifier.stages),
+        correspondence=tuple(matches),
     )
-    parity = with_layers(report.to_dict(), layers)
-    parity["correspondence"] = [item.to_dict() for item in matches]
+    parity = with_layers(report, layers)
     manifest = _manifest(stage, second, samples)
     vectors = verifier.inputs, verifier.reference, verifier.found
     return Verification(manifest, judged(parity, baseline, options.tolerance_db), vectors)
@@ -277,7 +257,7 @@ def _samples(model: Candidate, other: Candidate, options: PairOptions) -> Sample
     for bundle in filter(None, (model.bundle, other.bundle)):
         vectors = _in_order(bundle.vectors()[0], model.artifact)
         if all(_fits(vectors[spec.name].shape[1:], spec.source_shape) for spec in inputs):
-            generated = bool(bundle.parity()["generated_samples"])
+            generated = report_of(bundle).generated
             return Samples(vectors, "the bundle's vectors", generated).select(0, options.samples)
     if any(None in spec.source_shape[1:] for spec in model.artifact.inputs):
         raise UsageError("the model's inputs have open dimensions", hint="give inputs with --data")

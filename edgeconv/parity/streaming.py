@@ -6,7 +6,7 @@ tells nothing of that. Reference and stage each run with their own states, on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,14 +102,11 @@ class Streaming:
         self._reference = _until(reference, steps)
         self._known: Reference | None = None
 
-    def check(
-        self, run: Callable[[Stream], Arrays], gate: Mapping[str, float], anatomy: Anatomy
-    ) -> StreamParity | None:
+    def check(self, run: Callable[[Stream], Arrays], anatomy: Anatomy) -> StreamParity | None:
         """Compare a stage with the reference.
 
         Args:
             run: Runs the stage; it may take fewer steps than the stream has.
-            gate: The limits of the stage.
             anatomy: What the graph tells of the outputs.
 
         Returns:
@@ -121,7 +118,7 @@ class Streaming:
         steps = len(next(iter(outputs.values())))
         if self._known is None or len(next(iter(self._known.arrays.values()))) != steps:
             self._known = Reference(_until(self._reference, steps), anatomy)
-        return StreamParity.of(self._known, outputs, gate)
+        return StreamParity.of(self._known, outputs)
 
 
 def _finite(array: Array) -> int:

@@ -20,10 +20,11 @@ from edgeconv.core.disk import sha256_of
 from edgeconv.core.errors import EdgeconvError
 from edgeconv.core.options import CALIBRATED_MODES, ConvertOptions
 from edgeconv.metrics.layer_errors import LayerError, ranked
+from edgeconv.metrics.layers_report import Trial
 from edgeconv.metrics.parity import OutputFigures, worst_sqnr
 from edgeconv.metrics.report import FAIL, StageParity
 from edgeconv.parity.check import Verifier
-from edgeconv.parity.layers.measure import StageLayers, Trial
+from edgeconv.parity.layers.measure import StageLayers
 from edgeconv.quantize.rules.precision import Rule, keep
 from edgeconv.quantize.stage import Quantize
 from edgeconv.toolchain.worker.stage import StageContext

@@ -15,7 +15,8 @@ from edgeconv.core.bundle import artifact_of
 from edgeconv.core.disk import sha256_of
 from edgeconv.core.errors import EdgeconvError
 from edgeconv.core.job import Job
-from edgeconv.reports.text import is_uncalibrated
+from edgeconv.metrics.report import ParityReport
+from edgeconv.reports.headline import is_uncalibrated
 from edgeconv.toolchain.runtimes.samples import core_count
 
 _TOOLS = (
@@ -50,17 +51,17 @@ class Result:
     Attributes:
         path: The bundle directory.
         manifest: The content of ``manifest.json``.
-        parity: The content of ``parity.json``.
+        parity: How every stage compares with the model, as ``parity.json`` says it.
     """
 
     path: Path
     manifest: Mapping[str, Any]
-    parity: Mapping[str, Any]
+    parity: ParityReport
 
     @property
     def passed(self) -> bool:
         """Whether no parity gate failed; also true of a bundle that was not verified."""
-        return bool(self.parity["verdict"] != "fail")
+        return self.parity.passed
 
     @property
     def verified(self) -> bool:

@@ -41,7 +41,7 @@ from edgeconv.pipeline.plan import plan, require_outputs
 from edgeconv.pipeline.result import Failure, Result, describe_job, environment
 from edgeconv.quantize.rules.recipe import rules_of
 from edgeconv.quantize.stage import Quantize
-from edgeconv.reports.html import render_html
+from edgeconv.reports.bundle import write_reports
 from edgeconv.sources.folding import folded
 from edgeconv.sources.load import Source, load
 from edgeconv.sources.samples import (
@@ -342,28 +342,27 @@ class _Conversion:
         shutil.rmtree(self._scratch)
         vectors = bundle.vectors_of(verifier.inputs, verifier.reference)
         write_npz(self._directory / bundle.VECTORS, vectors)
-        parity = ParityReport(
+        report = ParityReport(
             self._job.name,
             verifier.reference_name,
             data.verification.count,
             data.calibrated,
             data.verification.generated,
             tuple(verifier.stages),
-            data.calibration.to_dict() if self._job.options.quantize in CALIBRATED_MODES else None,
+            data.calibration.summary() if self._job.options.quantize in CALIBRATED_MODES else None,
         )
-        content = with_layers(with_converters(parity.to_dict(), self._entries), self._layers)
-        bundle.write_json(self._directory / bundle.PARITY, content)
+        parity = with_layers(with_converters(report, self._entries), self._layers)
         manifest = self._manifest(data, parity, failure)
-        page = render_html(manifest, content, verifier.inputs, verifier.reference, verifier.found)
-        (self._directory / bundle.REPORT).write_text(page)
-        manifest["files"] = [
-            bundle.describe_file(self._directory / name, self._directory)
-            for name in (bundle.VECTORS, bundle.PARITY, bundle.REPORT)
-        ]
+        manifest["files"] = write_reports(
+            self._directory,
+            manifest,
+            parity,
+            (verifier.inputs, verifier.reference, verifier.found),
+        )
         placed = self._writer.finish(manifest)
         if failure is not None:
             raise _with_bundle(failure.error, str(self._writer.target), placed=placed)
-        return Result(self._writer.target, manifest, content)
+        return Result(self._writer.target, manifest, parity)
 
     def _manifest(
         self, data: Data, parity: ParityReport, failure: Failure | None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+
+from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.metrics.report_parts import Histogram
 
 _WIDTH, _HEIGHT = 1000, 200
 _HIGHEST_DB = 150.0
@@ -19,26 +21,24 @@ Place = Callable[[float, float], tuple[float, float]]
 """Returns where a layer, by its number, and a figure in dB are in the drawing."""
 
 
-def layer_chart(
-    layers: Sequence[Mapping[str, Any]], limit: float | None, *, passed: bool = False
-) -> str:
+def layer_chart(layers: Sequence[LayerError], limit: float | None, *, passed: bool = False) -> str:
     """Return the error along the depth of the network, both figures; ``""`` without layers.
 
     The drawing is stretched to the width that there is, in both directions by itself; dots and
     words keep their size, so that a phone shows them as a desktop does.
 
     Args:
-        layers: Entries of ``layers`` in ``parity.json``.
+        layers: The layers, in the order of the network.
         limit: SQNR that the stage's outputs must have, drawn as a line; ``None`` for none.
         passed: Whether the stage passed; then no layer is marked.
     """
-    shown = [item for item in layers if _db(item, "carried_db") is not None]
+    shown = [item for item in layers if item.carried_db is not None]
     if not shown:
         return ""
     values = [
         value
         for item in shown
-        for value in (_db(item, "here_db"), _db(item, "carried_db"), limit)
+        for value in (_shown(item.here_db), _shown(item.carried_db), limit)
         if value is not None
     ]
     low, high = _bounds(values)
@@ -50,7 +50,7 @@ def layer_chart(
         return round(across, 1), round(_HEIGHT * (high - value) / (high - low), 1)
 
     lines, words = _axis(low, high, step, limit, place)
-    carried = (place(i, _known(item, "carried_db")) for i, item in enumerate(shown))
+    carried = (place(i, _within(item.carried_db or 0.0)) for i, item in enumerate(shown))
     lines.append(
         '<polyline class="carried" points="' + " ".join(f"{x},{y}" for x, y in carried) + '"/>'
     )
@@ -84,10 +84,10 @@ def _axis(
     return lines, words
 
 
-def _dots(shown: Sequence[Mapping[str, Any]], bad: float, place: Place) -> list[str]:
+def _dots(shown: Sequence[LayerError], bad: float, place: Place) -> list[str]:
     dots = []
     for index, item in enumerate(shown):
-        value = _db(item, "here_db")
+        value = _shown(item.here_db)
         if value is not None:
             x, y = place(index, value)
             kind = "here bad" if value < bad else "here"
@@ -96,9 +96,9 @@ def _dots(shown: Sequence[Mapping[str, Any]], bad: float, place: Place) -> list[
     return dots
 
 
-def _worst(shown: Sequence[Mapping[str, Any]], bad: float, place: Place) -> str:
+def _worst(shown: Sequence[LayerError], bad: float, place: Place) -> str:
     """Return the name of the worst layer beside its dot, where it is marked."""
-    figures = [(_db(item, "here_db"), index) for index, item in enumerate(shown)]
+    figures = [(_shown(item.here_db), index) for index, item in enumerate(shown)]
     known = [(value, index) for value, index in figures if value is not None]
     value, index = min(known, default=(bad, 0))
     if value >= bad:
@@ -106,7 +106,7 @@ def _worst(shown: Sequence[Mapping[str, Any]], bad: float, place: Place) -> str:
     x, y = place(index, value)
     far = x > _WIDTH / 2
     side = f"right:{_share(_WIDTH - x, _WIDTH)}%" if far else f"left:{_share(x, _WIDTH)}%"
-    name = escape(str(shown[index]["name"]))
+    name = escape(shown[index].name)
     return f'<span class="worst" style="top:{_share(y)}%;{side}">{name}</span>'
 
 
@@ -114,13 +114,13 @@ def _share(place: float, whole: float = _HEIGHT) -> str:
     return f"{100 * place / whole:.1f}"
 
 
-def histogram_chart(histogram: Mapping[str, Any]) -> str:
+def histogram_chart(histogram: Histogram) -> str:
     """Return the absolute errors of one output by their power of ten."""
-    counts = histogram["counts"]
+    counts = histogram.counts
     largest = max(counts, default=0) or 1
     width = 300 / len(counts)
     parts = []
-    for number, (exponent, count) in enumerate(zip(histogram["exponents"], counts, strict=True)):
+    for number, (exponent, count) in enumerate(zip(histogram.exponents, counts, strict=True)):
         height = 0 if count == 0 else max(2.0, 90 * count / largest)
         x = number * width
         parts.append(
@@ -131,7 +131,7 @@ def histogram_chart(histogram: Mapping[str, Any]) -> str:
             parts.append(
                 f'<text x="{x + width / 2:.1f}" y="112" text-anchor="middle">1e{exponent}</text>'
             )
-    label = escape(f"Absolute errors of {histogram['name']}")
+    label = escape(f"Absolute errors of {histogram.name}")
     return f'<svg viewBox="0 0 300 118" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
@@ -172,18 +172,18 @@ def _bounds(values: Sequence[float]) -> tuple[float, float]:
     return max(-60.0, low - margin), high + margin
 
 
-def _db(item: Mapping[str, Any], name: str) -> float | None:
-    value = item.get(name)
-    return None if value is None else max(-60.0, min(_HIGHEST_DB, float(value)))
+def _shown(value: float | None) -> float | None:
+    return None if value is None else _within(value)
 
 
-def _known(item: Mapping[str, Any], name: str) -> float:
-    value = _db(item, name)
-    assert value is not None
-    return value
+def _within(value: float) -> float:
+    """Return decibels that the drawing has room for."""
+    return max(-60.0, min(_HIGHEST_DB, float(value)))
 
 
-def _words(item: Mapping[str, Any]) -> str:
-    here = "-" if item["here_db"] is None else f"{item['here_db']:.1f}"
-    text = f"{item['name']} ({item['op']}): here {here} dB, carried {item['carried_db']:.1f} dB"
-    return escape(f"{text}, {item['module']}" if item.get("module") else text)
+def _words(item: LayerError) -> str:
+    here, carried = (
+        "-" if value is None else f"{value:.1f}" for value in (item.here_db, item.carried_db)
+    )
+    text = f"{item.name} ({item.op}): here {here} dB, carried {carried} dB"
+    return escape(f"{text}, {item.module}" if item.module else text)

@@ -8,23 +8,20 @@ from typing import Any
 
 from edgeconv.core.artifacts import Arrays
 from edgeconv.core.visible import visible
-from edgeconv.metrics.layer_errors import LayerError
-from edgeconv.metrics.worst import set_words, worst_part
+from edgeconv.metrics.figures import OutputFigures, counted
+from edgeconv.metrics.layers_report import LayersReport
+from edgeconv.metrics.report import PASS, ParityReport, StageParity
 from edgeconv.reports.charts import histogram_chart, layer_chart
+from edgeconv.reports.headline import verdict_line
+from edgeconv.reports.notes import notes
 from edgeconv.reports.pictures import sample_rows
-from edgeconv.reports.text import (
-    advice,
-    format_bytes,
-    format_db,
-    notes,
-    stage_rows,
-    verdict_line,
-)
+from edgeconv.reports.rows import stage_rows
+from edgeconv.reports.words import advice, format_bytes, format_db, set_words, worst_part
 
 
 def render_html(
     manifest: Mapping[str, Any],
-    parity: Mapping[str, Any],
+    parity: ParityReport,
     inputs: Arrays | None = None,
     outputs: Arrays | None = None,
     found: Arrays | None = None,
@@ -33,7 +30,7 @@ def render_html(
 
     Args:
         manifest: Content of ``manifest.json``.
-        parity: Content of ``parity.json``.
+        parity: The report.
         inputs: Samples by input name, for the pictures.
         outputs: The reference's outputs for them.
         found: Those of the last stage that could be run.
@@ -56,8 +53,8 @@ def render_html(
     )
     rows = stage_rows(manifest, parity)
     samples = sample_rows(inputs or {}, outputs or {}, found or {}, _last(parity))
-    checked = {stage["stage"]: stage for stage in parity["stages"]}
-    good = manifest["status"] == "complete" and parity["verdict"] == "pass"
+    checked = {stage.stage: stage for stage in parity.stages}
+    good = manifest["status"] == "complete" and parity.verdict == PASS
     page: str = environment.from_string(template).render(
         manifest=manifest,
         parity=parity,
@@ -67,14 +64,14 @@ def render_html(
         cards=[{**row, **_extra(checked.get(row["stage"]))} for row in rows],
         good=good,
         hops=[
-            _hop(stage)
-            for stage in parity["stages"]
-            if stage.get("layers") or stage["worst_layers"] or stage.get("layers_note")
+            _hop(stage, stage.layers)
+            for stage in parity.stages
+            if stage.layers and (stage.layers.layers or stage.layers.worst or stage.layers.note)
         ],
         histograms=[
-            (stage["stage"], item["name"], histogram_chart(item))
-            for stage in parity["stages"]
-            for item in stage.get("histograms", ())[:4]
+            (stage.stage, item.name, histogram_chart(item))
+            for stage in parity.stages
+            for item in stage.histograms[:4]
         ],
         samples=samples,
         has_scores=any(figure.chart for _, figures in samples for figure in figures),
@@ -88,44 +85,44 @@ def render_html(
     return visible(page)
 
 
-def _last(parity: Mapping[str, Any]) -> str:
+def _last(parity: ParityReport) -> str:
     """Return the last stage that could be run."""
-    names = [str(stage["stage"]) for stage in parity["stages"] if stage["outputs"]]
+    names = [stage.stage for stage in parity.stages if stage.outputs]
     return names[-1] if names else ""
 
 
-def _verdict(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+def _verdict(manifest: Mapping[str, Any], parity: ParityReport) -> str:
     if manifest["status"] != "complete":
         return "FAILED"
-    return {"pass": "PASS", "fail": "FAIL", "skipped": "NOT VERIFIED"}[parity["verdict"]]
+    return {"pass": "PASS", "fail": "FAIL", "skipped": "NOT VERIFIED"}[parity.verdict]
 
 
-def _extra(stage: Mapping[str, Any] | None) -> dict[str, Any]:
+def _extra(stage: StageParity | None) -> dict[str, Any]:
     """Return what a stage's card has beside the table's cells."""
-    milliseconds = stage.get("milliseconds") if stage else None
+    milliseconds = stage.milliseconds if stage else None
     return {
         "latency": "-" if milliseconds is None else f"{milliseconds:.3g} ms",
-        "gate": ", ".join(f"{name} {limit:g}" for name, limit in stage["gate"].items())
+        "gate": ", ".join(f"{name} {limit:g}" for name, limit in stage.gate.items())
         if stage
         else "",
-        "runtime": (stage.get("runtime") if stage else None) or "",
-        "reasons": stage["reasons"] if stage else [],
+        "runtime": (stage.runtime if stage else None) or "",
+        "reasons": stage.reasons if stage else (),
     }
 
 
-def _hop(stage: Mapping[str, Any]) -> dict[str, Any]:
-    limit = stage["gate"].get("sqnr_db")
+def _hop(stage: StageParity, layers: LayersReport) -> dict[str, Any]:
+    limit = stage.gate.get("sqnr_db")
     return {
-        "stage": stage["stage"],
-        "status": stage["status"],
-        "note": stage.get("layers_note", ""),
-        "chart": layer_chart(stage.get("layers", ()), limit, passed=stage["status"] == "pass"),
-        "samples": stage.get("layer_samples"),
-        "count": len(stage.get("layers", ())),
-        "first": stage.get("first_layer"),
-        "worst": [LayerError.from_dict(item).to_dict() for item in stage["worst_layers"]],
-        "sources": any(item.get("source") for item in stage["worst_layers"]),
-        "unmatched": stage.get("unmatched_layers", ()),
+        "stage": stage.stage,
+        "status": stage.status,
+        "note": layers.note,
+        "chart": layer_chart(layers.layers, limit, passed=stage.status == PASS),
+        "samples": layers.samples,
+        "count": len(layers.layers),
+        "first": layers.first,
+        "worst": layers.worst,
+        "sources": any(item.source for item in layers.worst),
+        "unmatched": layers.unmatched,
     }
 
 
@@ -133,11 +130,9 @@ def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _values(output: Mapping[str, Any]) -> str:
+def _values(output: OutputFigures) -> str:
     """Return how many distinct values are left, where that was counted."""
-    if output.get("levels") is None:
-        return "-"
-    return f"{output['levels']:,} of {output['reference_levels']:,}"
+    return counted(output).removesuffix(" values") or "-"
 
 
 def _percent(value: float | None) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edgeconv.core.visible import visible
-from edgeconv.metrics.layer_errors import LayerError
-from edgeconv.metrics.worst import set_words, worst_part
-from edgeconv.reports.text import advice, format_db, notes, stage_rows, verdict_line
+from edgeconv.metrics.report import ParityReport, StageParity
+from edgeconv.reports.headline import verdict_line
+from edgeconv.reports.notes import notes
+from edgeconv.reports.rows import COLUMNS, stage_rows
+from edgeconv.reports.words import advice, format_db, set_words, worst_part
 
 _MOST_LAYERS = 5
-_COLUMNS = ("stage", "size", "SQNR dB", "vs prev.", "max abs", "top-1", "parity")
 # An option, with its value if that is quoted or no plain word.
 _OPTION = re.compile(
     r"((?<!\S)--[a-z][a-z0-9-]*(?:[ =](?:'[^']*'|[^\s,;()']*[^\s,;:()'a-z-][^\s,;()']*))?)"
@@ -20,38 +21,38 @@ _OPTION = re.compile(
 _MARKS = {"pass": "✅ pass", "fail": "❌ fail", "skipped": "⚪ skipped"}
 
 
-def render_markdown(manifest: Mapping[str, Any], parity: Mapping[str, Any]) -> str:
+def render_markdown(manifest: Mapping[str, Any], parity: ParityReport) -> str:
     """Return the report as GitHub's Markdown; what comes from the model is escaped."""
     lines = [f"### {_text(verdict_line(manifest, parity))}", ""]
     rows = [
-        [_code(row["stage"]), *(row[name] for name in _COLUMNS[1:-1]), _mark(row["parity"])]
+        [_code(row["stage"]), *(row[name] for name in COLUMNS[1:-1]), _mark(row["parity"])]
         for row in stage_rows(manifest, parity)
     ]
-    lines += _table(_COLUMNS, rows)
+    lines += _table(COLUMNS, rows)
     lines += _outputs(parity)
-    for stage in parity["stages"]:
+    for stage in parity.stages:
         lines += [*_layers(stage), *_advice(stage)]
     found = notes(manifest, parity)
     if found:
         lines += ["", *(f"- {_text(note)}" for note in found)]
-    kind = "generated" if parity["generated_samples"] else "given"
-    lines += ["", f"Reference: {_text(parity['reference'])}, {parity['samples']} {kind} samples."]
+    kind = "generated" if parity.generated else "given"
+    lines += ["", f"Reference: {_text(parity.reference)}, {parity.samples} {kind} samples."]
     return visible("\n".join(lines) + "\n")
 
 
-def _outputs(parity: Mapping[str, Any]) -> list[str]:
+def _outputs(parity: ParityReport) -> list[str]:
     """Return the worst part of each stage, and how its sets of rows agree."""
     lines = []
-    for stage in parity["stages"]:
-        worst = worst_part(stage["outputs"])
-        lines += [f"- Worst part of {_code(stage['stage'])}: {_text(worst)}"] * bool(worst)
-        lines += [f"- {_code(stage['stage'])}: {_text(w)}" for w in set_words(stage["outputs"])]
+    for stage in parity.stages:
+        worst = worst_part(stage.outputs)
+        lines += [f"- Worst part of {_code(stage.stage)}: {_text(worst)}"] * bool(worst)
+        lines += [f"- {_code(stage.stage)}: {_text(w)}" for w in set_words(stage.outputs)]
     return ["", *lines] if lines else []
 
 
-def _layers(stage: Mapping[str, Any]) -> list[str]:
-    layers = [LayerError.from_dict(item) for item in stage["worst_layers"]]
-    if stage["status"] != "fail" or not layers:
+def _layers(stage: StageParity) -> list[str]:
+    layers = stage.layers.worst if stage.layers else ()
+    if not stage.failed or not layers:
         return []
     rows = [
         [
@@ -65,15 +66,15 @@ def _layers(stage: Mapping[str, Any]) -> list[str]:
         for layer in layers[:_MOST_LAYERS]
     ]
     head = ("layer", "op", "made here, dB", "carried, dB", "module", "source")
-    return ["", f"Worst layers of {_code(stage['stage'])}:", "", *_table(head, rows)]
+    return ["", f"Worst layers of {_code(stage.stage)}:", "", *_table(head, rows)]
 
 
-def _advice(stage: Mapping[str, Any]) -> list[str]:
+def _advice(stage: StageParity) -> list[str]:
     """Return the next steps that were tried."""
     lines = [
-        f"- {_code(layer['name'])} in {_code(stage['stage'])}: {_text(advice(layer))}"
-        for layer in stage["worst_layers"]
-        if layer.get("gain_db") is not None
+        f"- {_code(layer.name)} in {_code(stage.stage)}: {_text(advice(layer))}"
+        for layer in (stage.layers.worst if stage.layers else ())
+        if layer.gain_db is not None
     ]
     return ["", *lines] if lines else []
 

@@ -6,8 +6,10 @@ The form is that of https://github.com/google-ai-edge/model-explorer/wiki, "node
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from edgeconv.metrics.report import StageParity
 
 _THRESHOLDS = (
     (15.0, "#b3202a"),
@@ -18,25 +20,29 @@ _THRESHOLDS = (
 )
 
 
-def render_node_data(stage: Mapping[str, Any], tensors: Mapping[str, str]) -> dict[str, Any]:
+def render_node_data(stage: StageParity, tensors: Mapping[str, str]) -> dict[str, Any]:
     """Return the node data of one stage.
 
     Args:
-        stage: The stage's entry in ``parity.json``.
+        stage: The stage.
         tensors: Name in the file of each layer whose name is another one.
     """
-    layers: Sequence[Mapping[str, Any]] = stage.get("layers", ())
+    layers = stage.layers.layers if stage.layers else ()
+    values = {
+        "made here, dB": {layer.name: layer.here_db for layer in layers},
+        "carried, dB": {layer.name: layer.carried_db for layer in layers},
+    }
     return {
-        f"{stage['stage']} {label}": {
+        f"{stage.stage} {label}": {
             "results": {
-                tensors.get(item["name"], item["name"]): {"value": item[key]}
-                for item in layers
-                if item[key] is not None
+                tensors.get(name, name): {"value": value}
+                for name, value in found.items()
+                if value is not None
             },
             "thresholds": [
                 {"value": limit, "bgColor": color, "labelColor": "#ffffff"}
                 for limit, color in _THRESHOLDS
             ],
         }
-        for label, key in (("made here, dB", "here_db"), ("carried, dB", "carried_db"))
+        for label, found in values.items()
     }

@@ -15,6 +15,7 @@ from edgeconv.core.artifacts import Array, Arrays, TensorSpec
 from edgeconv.core.errors import InvalidData
 from edgeconv.core.roles import Role, role_of
 from edgeconv.core.user_code import import_function, is_reference
+from edgeconv.metrics.report_parts import SamplesSummary
 from edgeconv.samples.conform import conform, shape_text
 from edgeconv.samples.files import check_npz, read_npy, read_npz_inputs, require_same_counts
 from edgeconv.samples.generate import generate_arrays
@@ -78,16 +79,20 @@ class Samples:
         """Write the arrays, by input name, into an ``.npz`` file."""
         write_npz(path, self.arrays)
 
-    def to_dict(self) -> dict[str, Any]:
+    def summary(self) -> SamplesSummary:
         """Return what reports say of the samples."""
-        return {
-            "source": self.source,
-            "samples": self.count,
-            "generated": self.generated,
-            "sha256": self.digest,
-            "ranges": {name: list(limits) for name, limits in self.ranges.items()},
-            **({"kinds": dict(self.kinds)} if self.kinds else {}),
-        }
+        return SamplesSummary(
+            source=self.source,
+            samples=self.count,
+            generated=self.generated,
+            sha256=self.digest,
+            ranges=self.ranges,
+            kinds=dict(self.kinds),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the manifest says of the samples."""
+        return self.summary().to_dict()
 
 
 def load_samples(

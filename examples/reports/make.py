@@ -30,7 +30,7 @@ from edgeconv.parity.layers.onnx_graph import origins
 from edgeconv.quantize import engine
 from edgeconv.quantize.params.qparams import Range
 from edgeconv.quantize.rewrite import static
-from edgeconv.reports import update
+from edgeconv.reports.bundle import update
 from edgeconv.reports.markdown import render_markdown
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 

@@ -177,7 +177,7 @@ def test_the_python_api_does_the_same(tmp_path: Path) -> None:
     assert isinstance(result, edgeconv.Result)
     assert result.passed
     assert result.model.path.name == "network_fp16.tflite"
-    assert result.parity["samples"] == 3
+    assert result.parity.to_dict()["samples"] == 3
     assert result.manifest == open_bundle(tmp_path / "n").manifest
 
 

@@ -232,7 +232,7 @@ def test_tflite_computes_what_torch_does(first: int, tmp_path: Path) -> None:
         module, ConvertOptions(), example_inputs=inputs, verify_data=verify, output=tmp_path / "out"
     )
     result = convert(job)
-    assert result.passed, [stage["reasons"] for stage in result.parity["stages"]]
+    assert result.passed, [stage["reasons"] for stage in result.parity.to_dict()["stages"]]
 
 
 @pytest.mark.slow
@@ -249,4 +249,4 @@ def test_recurrent_layers_in_int8(name: str, target: str, tmp_path: Path) -> Non
         output=tmp_path / "out",
     )
     result = convert(job)
-    assert result.passed, [stage["reasons"] for stage in result.parity["stages"]]
+    assert result.passed, [stage["reasons"] for stage in result.parity.to_dict()["stages"]]

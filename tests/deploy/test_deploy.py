@@ -23,6 +23,8 @@ from edgeconv.core.seal import sealed
 from edgeconv.deployment.compare import Outcome, judge, steps
 from edgeconv.deployment.run import DeployOptions, deploy
 from edgeconv.metrics import parity
+from edgeconv.metrics.report import ParityReport, StageParity
+from edgeconv.metrics.report_parts import Steps
 from edgeconv.parity.baseline import regressions
 from edgeconv.parity.candidates import describe_tflite
 from edgeconv.tflite import file as tflite
@@ -74,7 +76,8 @@ def test_the_newest_bundle_falls_back_to_the_cpu(bundle: Path) -> None:
     # What was deployed is a baseline like any other: verifying does not run it on the device again.
     baseline = open_bundle(bundle).parity()
     computed = {**baseline, "stages": baseline["stages"][:-1]}
-    assert regressions(baseline, computed) == ()
+    reports = (ParityReport.from_dict(content) for content in (baseline, computed))
+    assert regressions(*reports) == ()
 
 
 def test_no_cpu_fallback(bundle: Path) -> None:
@@ -158,27 +161,30 @@ def test_a_device_that_computes_something_else_fails(bundle: Path) -> None:
     assert after.parity()["verdict"] == after.manifest["verdict"] == "fail"
 
 
-def _entry(distance: int, max_lsb: int) -> dict[str, Any]:
+def _outcome(distance: int) -> Outcome:
     spec = TensorSpec.plain("y", (1, 2), "int8")
     ours = np.array([[[0, 100]], [[100, 0]]], np.int8)
     theirs = (ours + distance).astype(np.int8)
     arrays = {"y": ours.astype(np.float32)}
     moved = {"y": theirs.astype(np.float32)}
-    outcome = Outcome(arrays, arrays, moved, steps([spec], [ours], [theirs]))
-    return judge("edgetpu", "y.tflite", "tflite_int8", outcome, {}, max_lsb)
+    return Outcome(arrays, arrays, moved, steps([spec], [ours], [theirs]))
+
+
+def _entry(distance: int, max_lsb: int) -> StageParity:
+    return judge("edgetpu", "y.tflite", "tflite_int8", _outcome(distance), {}, max_lsb)
 
 
 def test_the_gate_counts_steps() -> None:
-    assert _entry(3, 3)["status"] == "pass"
-    assert _entry(3, 3)["lsb"] == [{"name": "y", "max": 3, "mean": 3.0}]
-    assert _entry(4, 3)["status"] == "fail"
+    assert _entry(3, 3).status == "pass"
+    assert _outcome(3).steps == (Steps("y", 3, 3.0),)
+    assert _entry(4, 3).status == "fail"
 
 
 def test_classes_must_be_the_same() -> None:
     ours = {"y": np.array([[[0.0, 1.0]], [[1.0, 0.0]]], np.float32)}
     theirs = {"y": np.array([[[0.0, 1.0]], [[0.0, 1.0]]], np.float32)}
     entry = judge("edgetpu", "y", "tflite_int8", Outcome(ours, ours, theirs, ()), {}, 8)
-    assert any("top1_agreement 0.5 is below 0.95" in text for text in entry["reasons"])
+    assert any("top1_agreement 0.5 is below 0.95" in text for text in entry.reasons)
 
 
 def test_an_exported_folder_runs_by_itself(

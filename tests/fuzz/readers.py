@@ -318,46 +318,37 @@ def _read_answer(path: Path) -> None:
         read_answer(found["stdout"], found["stderr"], results, "board")
 
 
-def _baselines() -> list[bytes]:
-    parity = {
-        "stages": [
-            {
-                "stage": "tflite",
-                "outputs": [
-                    {
-                        "name": "y",
-                        "sqnr_db": 30.0,
-                        "top1_agreement": 1.0,
-                        "parts": [{"name": "p", "slice": [0, 1], "sqnr_db": 3.0}],
-                    }
-                ],
-            }
-        ]
+def _report(sqnr_db: float, part: float) -> dict[str, Any]:
+    parts = [{"name": "p", "slice": {"axis": 0, "start": 0, "stop": 1}, "sqnr_db": part}]
+    output = {"name": "y", "sqnr_db": sqnr_db, "top1_agreement": 1.0, "parts": parts}
+    gate = {"sqnr_db": 12.0}
+    stage = {"stage": "tflite", "file": "m", "status": "pass", "gate": gate, "outputs": [output]}
+    return {
+        "model": "m",
+        "reference": "onnx",
+        "samples": 3,
+        "calibrated": True,
+        "generated_samples": False,
+        "stages": [stage],
+        "verdict": "pass",
     }
-    return [json.dumps(parity).encode()]
+
+
+def _baselines() -> list[bytes]:
+    return [json.dumps(_report(30.0, 3.0)).encode()]
 
 
 def _read_baseline(path: Path) -> None:
+    from edgeconv.metrics.report import ParityReport
     from edgeconv.parity.verdict import judged, read_baseline
+    from edgeconv.reports.junit import render_junit
 
-    now = {
-        "stages": [
-            {
-                "stage": "tflite",
-                "status": "pass",
-                "reasons": [],
-                "outputs": [
-                    {
-                        "name": "y",
-                        "sqnr_db": 20.0,
-                        "parts": [{"name": "p", "slice": [0, 1], "sqnr_db": 1.0}],
-                    }
-                ],
-            }
-        ],
-        "verdict": "pass",
-    }
-    judged(now, read_baseline(path), 1.0)
+    baseline = read_baseline(path)
+    found = judged(ParityReport.from_dict(_report(20.0, 1.0)), baseline, 1.0)
+    render_junit(found)
+    if baseline is not None:
+        json.dumps(baseline.to_dict(), allow_nan=False)
+        render_junit(baseline)
 
 
 def _saved_models() -> list[bytes]:

@@ -15,11 +15,13 @@ from edgeconv.convert.onnx.file import describe_onnx
 from edgeconv.convert.torch import export as torch_to_onnx
 from edgeconv.convert.torch.model import from_module
 from edgeconv.convert.torch.values import TorchValues
-from edgeconv.parity.layers.entries import entries, kept_from
+from edgeconv.metrics.report import FAIL, StageParity
+from edgeconv.parity.layers.entries import kept_from, layers_of
 from edgeconv.parity.layers.measure import layers_of_onnx
 from edgeconv.toolchain.worker.pool import WorkerPool
+from tests.reports.samples import as_report
 
-STAGE = {"stage": "onnx", "gate": {"sqnr_db": 80.0}}
+STAGE = StageParity("onnx", "m.onnx", FAIL, {"sqnr_db": 80.0})
 
 
 class Network(torch.nn.Module):
@@ -88,7 +90,7 @@ def test_every_layer_agrees_and_a_wrong_weight_is_blamed_alone(
     right = layers_of_onnx(workers, describe_onnx(path), values, vectors(), tmp_path)
     assert right.samples == 3
     assert all((layer.here_db or 0) > 110 for layer in right.layers)
-    assert entries(right, STAGE)["first_layer"] is None
+    assert layers_of(right, STAGE).first is None
     model = onnx.load(path)
     conv = next(node for node in model.graph.node if node.op_type == "Conv")
     weight = next(item for item in model.graph.initializer if item.name == conv.input[1])
@@ -98,21 +100,24 @@ def test_every_layer_agrees_and_a_wrong_weight_is_blamed_alone(
     wrong = tmp_path / "wrong.onnx"
     onnx.save(model, wrong)
     found = layers_of_onnx(workers, describe_onnx(wrong), values, vectors(), tmp_path)
-    first = entries(found, STAGE)["first_layer"]
-    assert first["name"] == "getitem"
-    assert first["module"] == "norm"
-    assert first["source"].rpartition(":")[0].endswith(Path(__file__).name)
+    first = layers_of(found, STAGE).first
+    assert first is not None
+    assert first.name == "getitem"
+    assert first.module == "norm"
+    assert first.source.rpartition(":")[0].endswith(Path(__file__).name)
     others = [layer for layer in found.layers if layer.name != "getitem"]
     assert all((layer.here_db or 0) > 110 for layer in others)
     assert any((layer.carried_db or 0) < 60 for layer in others)
 
 
 def test_layers_of_another_file_are_not_kept() -> None:
-    before = {"stages": [{"stage": "onnx", "layers_of": "a", "layers": [1], "worst_layers": [2]}]}
-    parity = {"stages": [{"stage": "onnx", "worst_layers": []}]}
-    kept = kept_from(before, parity, "onnx", "a")["stages"][0]
-    assert kept["layers"] == [1]
+    layer = {"name": "x", "op": "Conv"}
+    stage = {"stage": "onnx", "layers_of": "a", "layer_samples": 1, "layers": [layer]}
+    before = as_report({"stages": [stage]})
+    report = as_report({"stages": [{"stage": "onnx", "worst_layers": []}]})
+    kept = kept_from(before, report, "onnx", "a").to_dict()["stages"][0]
+    assert [item["name"] for item in kept["layers"]] == ["x"]
     assert kept["layers_note"].startswith("measured when the bundle was made, not now")
-    other = kept_from(before, parity, "onnx", "b")["stages"][0]
+    other = kept_from(before, report, "onnx", "b").to_dict()["stages"][0]
     assert "layers" not in other
     assert other["layers_note"].startswith("not measured")

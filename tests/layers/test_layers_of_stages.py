@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from edgeconv.core.artifacts import Artifact
 from edgeconv.core.options import ConvertOptions
 from edgeconv.metrics.layer_errors import LayerError
 from edgeconv.metrics.parity import store
-from edgeconv.parity.layers.entries import entries
+from edgeconv.metrics.report import FAIL, PASS, StageParity
+from edgeconv.parity.layers.entries import layers_of
 from edgeconv.parity.layers.measure import StageLayers, _some, measure_layers
 from edgeconv.reports.charts import layer_chart
 from edgeconv.toolchain.worker.pool import WorkerPool
@@ -87,11 +89,11 @@ def test_every_value_is_measured_or_accounted_for(workers: WorkerPool, tmp_path:
     values = ["pad", "act", "turned", "back", "sum", "pool", "flat", "score"]
     for stage in ("saved_model", "tflite_fp32"):
         names = [layer.name for layer in found[stage].layers]
-        others = [name for name, _, _ in found[stage].unmatched]
+        others = [item.name for item in found[stage].unmatched]
         assert sorted(names + others) == sorted(values)
         assert all((layer.here_db or 0) > 120 for layer in found[stage].layers)
         assert all((layer.carried_db or 0) > 120 for layer in found[stage].layers)
-    reasons = {name: why for name, _, why in found["tflite_fp32"].unmatched}
+    reasons = {item.name: item.why for item in found["tflite_fp32"].unmatched}
     assert reasons["pad"] == "part of act"
     assert reasons["turned"] == "the same tensor as act"
     layer = {layer.name: layer for layer in found["tflite_fp32"].layers}["act"]
@@ -132,12 +134,13 @@ def test_each_output_of_an_operator_is_matched_to_its_own_tensor(
 
 def test_a_stage_that_passes_blames_nobody() -> None:
     layers = StageLayers((LayerError("x", "CONV_2D", here_db=3.0, carried_db=2.0),), samples=1)
-    stage = {"stage": "tflite_int8", "gate": {"sqnr_db": 12.0}}
-    assert entries(layers, {**stage, "status": "pass"})["first_layer"] is None
-    assert entries(layers, {**stage, "status": "fail"})["first_layer"]["name"] == "x"
-    drawn = {"name": "x", "op": "CONV_2D", "here_db": 3.0, "carried_db": 2.0}
-    assert "bad" not in layer_chart([drawn], 12.0, passed=True)
-    assert "bad" in layer_chart([drawn], 12.0)
+    stage = StageParity("tflite_int8", "m.tflite", PASS, {"sqnr_db": 12.0})
+    assert layers_of(layers, stage).first is None
+    blamed = layers_of(layers, replace(stage, status=FAIL)).first
+    assert blamed is not None
+    assert blamed.name == "x"
+    assert "bad" not in layer_chart(layers.layers, 12.0, passed=True)
+    assert "bad" in layer_chart(layers.layers, 12.0)
 
 
 @pytest.mark.slow
@@ -146,10 +149,11 @@ def test_a_wrong_weight_is_blamed_on_its_layer_alone(workers: WorkerPool, tmp_pa
     wrong = model(tmp_path / "wrong.onnx", factor=1.5)
     found = measure_layers(workers, stages(workers, tmp_path, right, wrong), vectors(), tmp_path)
     for stage in ("saved_model", "tflite_fp32"):
-        said = entries(found[stage], {"stage": stage, "gate": {"sqnr_db": 80.0}})
-        assert said["first_layer"]["name"] == said["worst_layers"][0]["name"] == "score"
-        assert "--isolate" in said["first_layer"]["advice"]
-        assert said["worst_layers"][1]["here_db"] > 120
+        said = layers_of(found[stage], StageParity(stage, "m", FAIL, {"sqnr_db": 80.0}))
+        assert said.first is not None
+        assert said.first.name == said.worst[0].name == "score"
+        assert "--isolate" in said.first.advice
+        assert (said.worst[1].here_db or 0) > 120
 
 
 @pytest.mark.slow
@@ -240,6 +244,8 @@ def test_a_saved_model_without_a_map_is_not_guessed_at(workers: WorkerPool, tmp_
     found = measure_layers(workers, made, vectors(), tmp_path)
     assert not found["saved_model"].layers
     assert "onnx_values.json" in found["saved_model"].note
-    said = entries(found["saved_model"], {"stage": "saved_model", "gate": {}})
+    stage = StageParity("saved_model", "m", FAIL, {})
+    said = layers_of(found["saved_model"], stage).to_dict()
     assert json.dumps(said)
-    assert list(said) == ["layers_note"]
+    assert list(said) == ["worst_layers", "layers_note"]
+    assert not said["worst_layers"]

@@ -14,7 +14,7 @@ from edgeconv.reports.markdown import render_markdown
 from edgeconv.reports.model_explorer import render_node_data
 from edgeconv.reports.schema import parity_schema
 from tests.reports.json_schema import violations
-from tests.reports.samples import reports_with_layers
+from tests.reports.samples import as_report, reports_with_layers
 
 
 def test_the_first_line_of_each_form_names_the_layer() -> None:
@@ -37,7 +37,7 @@ def test_an_offender_comes_with_its_origin_and_advice() -> None:
 
 def test_parity_with_layers_fits_the_schema_and_its_violations_are_seen() -> None:
     schema = parity_schema()
-    parity = json.loads(json.dumps(reports_with_layers(5)[1], allow_nan=False))
+    parity = json.loads(json.dumps(reports_with_layers(5)[1].to_dict(), allow_nan=False))
     assert not list(violations(parity, schema, schema))
     parity["stages"][0]["outputs"][0]["cosine"] = 2
     del parity["verdict"]
@@ -55,10 +55,11 @@ def test_a_thousand_layers_make_a_page_below_three_megabytes() -> None:
 
 def test_explanations_fit_the_terminal_whatever_the_names() -> None:
     manifest, parity = reports_with_layers(20)
-    for layer in parity["stages"][0]["worst_layers"]:
+    content = parity.to_dict()
+    for layer in content["stages"][0]["worst_layers"]:
         layer |= {"onnx_node": "n" * 90 + "_end", "module": "m." * 60 + "last", "op": "O" * 30}
         layer |= {"gain_db": 3.25, "advice": "keep it in float: --keep-float '*n_end'"}
-    text = report.explain(manifest, parity)
+    text = report.explain(manifest, as_report(content))
     assert max(map(len, text.splitlines())) <= report.WIDTH
     assert "n_end" in text
     assert ".last" in text
@@ -66,13 +67,13 @@ def test_explanations_fit_the_terminal_whatever_the_names() -> None:
 
 
 def test_junit_has_a_case_for_each_stage_and_output() -> None:
-    parity = reports_with_layers(2)[1]
+    parity = reports_with_layers(2)[1].to_dict()
     parity["stages"][1]["outputs"] = []
     parity["stages"][1] |= {"status": "skipped", "reasons": ["\x00 not run <now>"]}
     parity["regressions"] = [
         {"stage": "gone", "output": "y", "metric": "sqnr_db", "before": 3.0, "after": None}
     ]
-    root = ET.fromstring(render_junit(parity))
+    root = ET.fromstring(render_junit(as_report(parity)))
     assert [len(suite) for suite in root] == [1, 1, 1, 1]
     assert root.get("failures") == "2"
     assert root.get("skipped") == "1"
@@ -80,7 +81,7 @@ def test_junit_has_a_case_for_each_stage_and_output() -> None:
 
 
 def test_node_data_holds_a_value_for_each_tensor() -> None:
-    stage = reports_with_layers(3)[1]["stages"][0]
+    stage = reports_with_layers(3)[1].stages[0]
     data = render_node_data(stage, {"node_convolution_0": "conv;bias"})
     assert list(data) == ["saved_model made here, dB", "saved_model carried, dB"]
     results = data["saved_model made here, dB"]["results"]

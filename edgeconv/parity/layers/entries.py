@@ -1,14 +1,15 @@
-"""What ``parity.json`` says of the layers of each stage."""
+"""What the parity report says of the layers of each stage."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from edgeconv.core.options import CALIBRATED_MODES
 from edgeconv.metrics.layer_errors import LayerError, ranked
+from edgeconv.metrics.layers_report import LayersReport
+from edgeconv.metrics.report import PASS, ParityReport, StageParity
 from edgeconv.parity.layers.measure import StageLayers
 from edgeconv.targets.gates import float_stages
 
@@ -18,124 +19,120 @@ WORST = 10
 # A layer is to blame where it makes, alone, nearly as much error as all of them together may.
 _MARGIN_DB = 10.0
 
-_ENTRIES = (
-    "worst_layers",
-    "first_layer",
-    "layer_samples",
-    "layers",
-    "layers_of",
-    "unmatched_layers",
-)
-_TRIALS = ("trials", "next_step", "layers_of")
 _NO_PROGRAM = (
     "the bundle does not hold the PyTorch program; edgeconv verify MODEL.pt2 BUNDLE/MODEL.onnx "
     "compares it with the ONNX file"
 )
 
 
-def with_layers(parity: dict[str, Any], found: Mapping[str, StageLayers]) -> dict[str, Any]:
-    """Return the content of ``parity.json`` with the layers of its stages."""
-    stages = [
-        {**stage, **entries(found[stage["stage"]], stage)} if stage["stage"] in found else stage
-        for stage in parity["stages"]
-    ]
-    return {**parity, "stages": stages}
+def with_layers(report: ParityReport, found: Mapping[str, StageLayers]) -> ParityReport:
+    """Return the report with the layers of its stages."""
+
+    def told(stage: StageParity) -> LayersReport | None:
+        return layers_of(found[stage.stage], stage) if stage.stage in found else stage.layers
+
+    return _each(report, told)
 
 
-def kept_from(
-    before: Mapping[str, Any], parity: dict[str, Any], stage: str, digest: str
-) -> dict[str, Any]:
-    """Return the parity with a stage's layers as an earlier one has them, and a note that says so.
+def _each(
+    report: ParityReport, layers: Callable[[StageParity], LayersReport | None]
+) -> ParityReport:
+    """Return the report with other layers of each stage."""
+    stages = (replace(stage, layers=layers(stage)) for stage in report.stages)
+    return replace(report, stages=tuple(stages))
+
+
+def kept_from(before: ParityReport, report: ParityReport, stage: str, digest: str) -> ParityReport:
+    """Return the report with a stage's layers as an earlier one has them, and a note that says so.
 
     Args:
-        before: The earlier content of ``parity.json``.
-        parity: The content without them.
+        before: The earlier report.
+        report: The report without them.
         stage: The stage, which cannot be measured again without the PyTorch program.
         digest: SHA-256 of its file. Layers of a file with another one are not taken.
     """
-    old: Mapping[str, Any] = next((item for item in before["stages"] if item["stage"] == stage), {})
-    taken: dict[str, Any] = {"layers_note": f"not measured: {_NO_PROGRAM}"}
-    if old.get("layers_of") == digest:
-        taken = {name: old[name] for name in _ENTRIES if name in old}
-        taken["layers_note"] = f"measured when the bundle was made, not now: {_NO_PROGRAM}"
-    stages = [{**item, **taken} if item["stage"] == stage else item for item in parity["stages"]]
-    return {**parity, "stages": stages}
+    entry = before.stage(stage)
+    old = None if entry is None else entry.layers
+    if old is not None and old.digest == digest:
+        note = f"measured when the bundle was made, not now: {_NO_PROGRAM}"
+        kept = replace(old, note=note, trials=())
+    else:
+        kept = LayersReport(note=f"not measured: {_NO_PROGRAM}")
+    return _each(report, lambda item: kept if item.stage == stage else item.layers)
 
 
 def with_trials_of(
-    before: Mapping[str, Any], parity: dict[str, Any], digests: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return the parity with the next steps that were tried when an earlier one was written.
+    before: ParityReport, report: ParityReport, digests: Mapping[str, str]
+) -> ParityReport:
+    """Return the report with the next steps that were tried when an earlier one was written.
 
     Args:
-        before: The earlier content of ``parity.json``.
-        parity: The content.
+        before: The earlier report.
+        report: The report.
         digests: SHA-256 of each stage's file. What was tried on another file is not taken.
     """
-    unchanged = [
-        stage
-        for stage in before["stages"]
-        if stage.get("layers_of") == digests.get(stage["stage"], "")
-    ]
-    steps = {
-        stage["stage"]: {name: stage[name] for name in _TRIALS if name in stage}
-        for stage in unchanged
-    }
-    known = {
-        stage["stage"]: {
-            layer["name"]: {name: layer[name] for name in ("advice", "gain_db")}
-            for layer in stage["worst_layers"]
-            if layer.get("gain_db") is not None
-        }
-        for stage in unchanged
-    }
-    stages = []
-    for stage in parity["stages"]:
-        stage = {**stage, **steps.get(stage["stage"], {})}  # noqa: PLW2901 - with what was tried
-        tried = known.get(stage["stage"])
-        if tried and stage["worst_layers"]:
-            layers = [{**layer, **tried.get(layer["name"], {})} for layer in stage["worst_layers"]]
-            stage = {  # noqa: PLW2901 - the same stage, with more
-                **stage, "worst_layers": layers, "layers_of": digests[stage["stage"]]
-            }  # fmt: skip
-        stages.append(stage)
-    return {**parity, "stages": stages}
+
+    def tried(stage: StageParity) -> LayersReport | None:
+        entry = before.stage(stage.stage)
+        old = None if entry is None else entry.layers
+        if old is None or not old.digest or old.digest != digests.get(stage.stage):
+            return stage.layers
+        now = stage.layers or LayersReport()
+        return replace(
+            now,
+            worst=_as_tried(now.worst, old.worst),
+            digest=old.digest,
+            trials=old.trials or now.trials,
+        )
+
+    return _each(report, tried)
 
 
-def entries(found: StageLayers, stage: Mapping[str, Any]) -> dict[str, Any]:
+def _as_tried(
+    layers: tuple[LayerError, ...], before: tuple[LayerError, ...]
+) -> tuple[LayerError, ...]:
+    """Return the layers with what was tried for them before."""
+    known = {layer.name: layer for layer in before if layer.gain_db is not None}
+    return tuple(
+        replace(layer, advice=known[layer.name].advice, gain_db=known[layer.name].gain_db)
+        if layer.name in known
+        else layer
+        for layer in layers
+    )
+
+
+def layers_of(found: StageLayers, stage: StageParity) -> LayersReport:
     """Return what is said of one stage: all layers, the worst ones, and the first to blame.
 
     A stage that passes blames nobody.
     """
     if found.note:
-        return {"layers_note": found.note}
-    passed = stage.get("status") == "pass"
-    limit = -math.inf if passed else stage["gate"].get("sqnr_db", 0.0) + _MARGIN_DB
+        return LayersReport(note=found.note)
+    limit = -math.inf if stage.status == PASS else stage.gate.get("sqnr_db", 0.0) + _MARGIN_DB
     blamed = [layer for layer in found.layers if _blamed(layer, limit)]
-    name = str(stage["stage"])
-    worst = [_advised(layer, limit, name) for layer in ranked(found.layers, WORST)]
-    first = _advised(blamed[0], limit, name).to_dict() if blamed else None
-    return {
-        "worst_layers": [layer.to_dict() for layer in worst],
-        "first_layer": first,
-        "layer_samples": found.samples,
-        **({"layers_of": found.digest} if found.digest else {}),
-        "layers": [_short(layer) for layer in found.layers],
-        "unmatched_layers": [
-            {"name": name, "op": op, "why": why} for name, op, why in found.unmatched
-        ],
-        **_tried(found),
-    }
+    return LayersReport(
+        worst=tuple(_advised(layer, limit, stage.stage) for layer in ranked(found.layers, WORST)),
+        first=_advised(blamed[0], limit, stage.stage) if blamed else None,
+        samples=found.samples,
+        digest=found.digest,
+        layers=tuple(map(_rounded, found.layers)),
+        unmatched=found.unmatched,
+        trials=found.trials,
+    )
 
 
-def _tried(found: StageLayers) -> dict[str, Any]:
-    if not found.trials:
-        return {}
-    best = found.next_step
-    return {
-        "trials": [trial.to_dict() for trial in found.trials],
-        "next_step": None if best is None else best.to_dict(),
-    }
+def _rounded(layer: LayerError) -> LayerError:
+    """Return a layer with as many digits as one of thousands needs."""
+    return replace(
+        layer,
+        here_db=_hundredths(layer.here_db),
+        carried_db=_hundredths(layer.carried_db),
+        gain_db=_hundredths(layer.gain_db),
+    )
+
+
+def _hundredths(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def _blamed(layer: LayerError, limit: float) -> bool:
@@ -159,14 +156,3 @@ def _advised(layer: LayerError, limit: float, stage: str) -> LayerError:
     else:
         advice = f"its weights have too few bits: keep the layer at higher precision; {alone}"
     return replace(layer, advice=advice)
-
-
-def _short(layer: LayerError) -> dict[str, Any]:
-    """Return a layer without what is unknown; a model may have thousands."""
-    data = layer.to_dict()
-    kept = ("name", "op", "sqnr_db", "here_db", "carried_db")
-    return {
-        name: round(value, 2) if isinstance(value, float) else value
-        for name, value in data.items()
-        if name in kept or value not in ("", None)
-    }

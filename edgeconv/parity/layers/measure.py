@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from edgeconv.convert.onnx.value_map import PLACE, HeldValue, read_map
 from edgeconv.convert.torch.values import Values
@@ -20,6 +19,7 @@ from edgeconv.core.disk import sha256_of
 from edgeconv.core.errors import EdgeconvError
 from edgeconv.metrics import parity
 from edgeconv.metrics.layer_errors import LayerError
+from edgeconv.metrics.layers_report import Trial, Unmatched
 from edgeconv.parity.layers.hops import (
     Hop,
     HopResult,
@@ -46,37 +46,12 @@ _UNKNOWN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
-    """A next step that was tried against a stage's loss.
-
-    Attributes:
-        options: What a user writes for it, ``("--keep-float", "mel*")``.
-        reached_db: SQNR of the worst output with it; ``None`` where it failed.
-        gain_db: How much that is more than without it.
-        passes: Whether the stage's gate holds with it.
-        layer: The layer that it is about, where it is one.
-        failed: Why it cannot be done, ``""`` where it can.
-    """
-
-    options: tuple[str, ...]
-    reached_db: float | None = None
-    gain_db: float | None = None
-    passes: bool = False
-    layer: str = ""
-    failed: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the entry in ``trials`` of ``parity.json``."""
-        return asdict(self) | {"options": list(self.options)}
-
-
-@dataclass(frozen=True, slots=True)
 class StageLayers:
     """The layers of one stage.
 
     Attributes:
         layers: Every layer that could be matched, in the order of the network.
-        unmatched: The others of both graphs: name, operator, why.
+        unmatched: The others of both graphs.
         note: Why layers could not be measured, ``""`` where they were.
         samples: How many samples they were measured on.
         digest: SHA-256 of the file, where it cannot be measured again from the bundle.
@@ -84,20 +59,11 @@ class StageLayers:
     """
 
     layers: tuple[LayerError, ...] = ()
-    unmatched: tuple[tuple[str, str, str], ...] = ()
+    unmatched: tuple[Unmatched, ...] = ()
     note: str = ""
     samples: int = 0
     digest: str = ""
     trials: tuple[Trial, ...] = ()
-
-    @property
-    def next_step(self) -> Trial | None:
-        """The trial to take: the first that passes, else that which gains most, if any does."""
-        passing = [trial for trial in self.trials if trial.passes]
-        gaining = [trial for trial in self.trials if (trial.gain_db or 0.0) > 0]
-        return next(
-            iter(passing), max(gaining, key=lambda trial: trial.gain_db or 0.0, default=None)
-        )
 
 
 NOT_RECORDED = StageLayers(
@@ -155,7 +121,7 @@ def layers_of_onnx(
     result = measure_hop(workers, hop, inputs, folder)
     names = _Names(origins(onnx.path))
     found = names.layers("onnx", result, len(next(iter(inputs.values()))))
-    unmatched = (*match.unmatched, *found.unmatched)
+    unmatched = (*(Unmatched(*item) for item in match.unmatched), *found.unmatched)
     return replace(found, unmatched=unmatched, digest=sha256_of(onnx.path))
 
 
@@ -285,10 +251,10 @@ class _Names:
             return layer
         return replace(layer, onnx_node=origin.node, module=origin.module, source=origin.source)
 
-    def unmatched(self, matched: Mapping[str, object]) -> tuple[tuple[str, str, str], ...]:
-        """Return the values that no tensor of a stage holds: name, operator, why."""
+    def unmatched(self, matched: Mapping[str, object]) -> tuple[Unmatched, ...]:
+        """Return the values that no tensor of a stage holds."""
         return tuple(
-            (name, origin.op, self._why(name, matched))
+            Unmatched(name, origin.op, self._why(name, matched))
             for name, origin in self._graph.items()
             if name not in matched
         )

@@ -107,6 +107,6 @@ def test_the_pipeline_ends_with_the_compiled_model(
     assert last["file"].endswith("_int8_edgetpu.tflite")
     assert last["compiled"]["compiler"] == "16.0.384591198"
     assert (tmp_path / "b" / last["file"]).is_file()
-    checked = {stage["stage"]: stage["status"] for stage in result.parity["stages"]}
+    checked = {stage["stage"]: stage["status"] for stage in result.parity.to_dict()["stages"]}
     assert checked["tflite_int8"] == "pass"
     assert checked["edgetpu"] == "skipped"

@@ -107,7 +107,7 @@ def test_a_model_is_legalised_and_quantized_with_parity(tmp_path: Path) -> None:
         output=tmp_path / "out",
     )
     assert result.passed
-    names = [stage["stage"] for stage in result.parity["stages"]]
+    names = [stage["stage"] for stage in result.parity.to_dict()["stages"]]
     assert names == ["onnx", "saved_model", "tflite_fp32", "tflite_legalised", "tflite_int8"]
     assert result.model.inputs[0].dtype == "int8"
     entry = next(e for e in result.manifest["stages"] if e["name"] == "tflite_legalised")
@@ -152,7 +152,7 @@ def test_the_end_is_cut_off_and_checked_with_the_rest(tmp_path: Path) -> None:
         output=tmp_path / "out",
         gates={"tflite_int8": {"exact": 0.5}},
     )
-    assert result.passed, [stage["reasons"] for stage in result.parity["stages"]]
+    assert result.passed, [stage["reasons"] for stage in result.parity.to_dict()["stages"]]
     tail = result.model.tail
     assert tail is not None
     assert tail.path.exists()
@@ -165,7 +165,7 @@ def test_the_end_is_cut_off_and_checked_with_the_rest(tmp_path: Path) -> None:
     assert "CONV_2D" not in kinds["tail"]
     names = [spec.name for spec in result.artifacts["tflite_fp32"].outputs]
     assert [spec.name for spec in result.model.results] == names
-    last = result.parity["stages"][-1]
+    last = result.parity.to_dict()["stages"][-1]
     assert len(last["outputs"]) == 3
     assert "left to the CPU as a model of its own" in " ".join(
         result.manifest["stages"][3]["notes"]
