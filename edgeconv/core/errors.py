@@ -215,6 +215,12 @@ class NoRuntime(WorkerError):
     """No runtime here has what a valid model needs; all else can go on without running it."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return what went wrong in one line; the class's name where the error has no words."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def meant(text: str, known: Iterable[str]) -> str:
     """Return the next step after a name that is not known: what is close, and all that are."""
     names = list(known)

@@ -20,7 +20,7 @@ from typing import IO
 import numpy as np
 
 from edgeconv.core.artifacts import Array
-from edgeconv.core.errors import InvalidData
+from edgeconv.core.errors import InvalidData, first_line
 
 DAMAGE = (
     OSError,
@@ -141,7 +141,7 @@ def open_npz(path: Path) -> Iterator[Npz]:
 
 def damaged(path: Path, error: BaseException) -> InvalidData:
     """Return the error for a file of arrays that cannot be read."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if "allow_pickle" in text or "Python objects" in text:
         return InvalidData(
             "the file holds Python objects, and loading those runs code from it",

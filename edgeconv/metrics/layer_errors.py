@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from edgeconv.core.artifacts import Array
 from edgeconv.core.decode import decode
-from edgeconv.metrics.parity import MAX_DB
+from edgeconv.metrics.sums import decibel
 
 # What stands for NaN and infinity where the reference has a number; its square is finite.
 _HUGE = 1e100
@@ -102,11 +102,9 @@ class Ratio:
     @property
     def decibels(self) -> float | None:
         """Signal over noise; ``None`` where there is no signal to compare with."""
-        if self.noise == 0:
-            return MAX_DB
-        if self.signal == 0:
+        if self.signal == 0 and self.noise != 0:
             return None
-        return max(-MAX_DB, min(MAX_DB, 10 * (math.log10(self.signal) - math.log10(self.noise))))
+        return decibel(self.signal, self.noise)
 
 
 def _sums(

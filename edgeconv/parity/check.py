@@ -16,12 +16,12 @@ from edgeconv.core.arrays import read_npz, write_npz
 from edgeconv.core.artifacts import Arrays, Artifact, Format
 from edgeconv.core.bundle import Bundle
 from edgeconv.core.errors import (
-    EdgeconvError,
     InvalidModel,
     LimitExceeded,
     NoRuntime,
     WorkerCrashed,
     WorkerError,
+    first_line,
 )
 from edgeconv.core.gates import Gate, Gates
 from edgeconv.core.stream import Stream
@@ -195,8 +195,8 @@ class Verifier:
         try:
             self.reference = self._previous = compute(self.inputs)
         except NoRuntime as error:
-            self._no_reference = f"there is no reference: {_one_line(error)}"
-            _log.warning("parity is not measured: %s", _one_line(error))
+            self._no_reference = f"there is no reference: {first_line(error)}"
+            _log.warning("parity is not measured: %s", first_line(error))
 
     def compute_stream(self, stream: Stream | None, compute: Callable[[Stream], Arrays]) -> None:
         """Run the reference as a stream, where the model has states; so are all stages then."""
@@ -258,13 +258,13 @@ class Verifier:
             gate = self._gate(stage)
             stream = self._check_stream(artifact)
         except NoRuntime as error:
-            self.skip(stage, artifact, _one_line(error))
+            self.skip(stage, artifact, first_line(error))
             return
         except LimitExceeded:
             # It says nothing of the stage, only of this machine.
             raise
         except (WorkerError, InvalidModel) as error:
-            reasons: tuple[str, ...] = (f"it could not be run: {_one_line(error)}",)
+            reasons: tuple[str, ...] = (f"it could not be run: {first_line(error)}",)
             self.stages.append(StageParity(stage, artifact.path.name, FAIL, gate, reasons=reasons))
             return
         expected = self._known_reference()
@@ -378,7 +378,3 @@ def _histograms(reference: Arrays, outputs: Arrays) -> tuple[Histogram, ...]:
         if name in outputs
     )
     return tuple(item for item in found if item is not None)
-
-
-def _one_line(error: EdgeconvError) -> str:
-    return str(error).splitlines()[0]

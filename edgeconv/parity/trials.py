@@ -17,7 +17,7 @@ from typing import Any
 
 from edgeconv.core.artifacts import Artifact
 from edgeconv.core.disk import sha256_of
-from edgeconv.core.errors import EdgeconvError
+from edgeconv.core.errors import EdgeconvError, first_line
 from edgeconv.core.options import CALIBRATED_MODES, ConvertOptions
 from edgeconv.metrics.layer_errors import LayerError, ranked
 from edgeconv.metrics.layers_report import Trial
@@ -194,7 +194,7 @@ class _Bench:
         try:
             figures, reasons = self._judged(candidate, self._path)
         except EdgeconvError as error:
-            failed = str(error).splitlines()[0]
+            failed = first_line(error)
             return Trial(candidate.options, layer=candidate.layer, failed=failed)
         finally:
             self._path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeconv.core.artifacts import Array, TensorSpec
-from edgeconv.core.errors import InvalidData, UsageError
+from edgeconv.core.errors import InvalidData, UsageError, first_line
 
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"})
 _MODES = {1: "L", 3: "RGB"}
@@ -157,7 +157,7 @@ def _read(file: Path, geometry: _Geometry) -> npt.NDArray[np.uint8]:
         raise InvalidData(
             "the image cannot be read",
             where=str(file),
-            why=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            why=first_line(error),
             hint="remove or replace it",
         ) from error
     size = (geometry.width, geometry.height)

@@ -16,7 +16,7 @@ from edgeconv.convert.onnx.value_map import HeldValue
 from edgeconv.convert.torch.values import Values
 from edgeconv.core.arrays import write_npz
 from edgeconv.core.artifacts import Arrays, Artifact, Format
-from edgeconv.core.errors import EdgeconvError
+from edgeconv.core.errors import EdgeconvError, first_line
 from edgeconv.core.streams import remove
 from edgeconv.metrics import parity
 from edgeconv.metrics.layer_errors import Ratio
@@ -165,8 +165,3 @@ def from_torch(torch: Values, held: Sequence[HeldValue], inputs: Arrays) -> Reco
         return names
 
     return record
-
-
-def first_line(error: EdgeconvError) -> str:
-    """Return what went wrong, in one line."""
-    return str(error).splitlines()[0]

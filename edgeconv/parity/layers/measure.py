@@ -16,14 +16,13 @@ from edgeconv.convert.torch.values import Values
 from edgeconv.core.arrays import write_npz
 from edgeconv.core.artifacts import Arrays, Artifact, Format
 from edgeconv.core.disk import sha256_of
-from edgeconv.core.errors import EdgeconvError
+from edgeconv.core.errors import EdgeconvError, first_line
 from edgeconv.metrics import parity
 from edgeconv.metrics.layer_errors import LayerError
 from edgeconv.metrics.layers_report import Trial, Unmatched
 from edgeconv.parity.layers.hops import (
     Hop,
     HopResult,
-    first_line,
     from_onnx,
     from_torch,
     measure_hop,
