@@ -99,16 +99,11 @@ def _convert(
     """
     from edgeconv.core.job import Job
     from edgeconv.pipeline import run as pipeline
+    from edgeconv.targets.options import options_of
 
-    unknown = sorted(set(options) - set(ConvertOptions.__dataclass_fields__))
-    if unknown:
-        raise UsageError(
-            f"convert() has no option {', '.join(unknown)}",
-            hint="its options are " + ", ".join(ConvertOptions.__dataclass_fields__),
-        )
     job = Job(
         source=model,
-        options=ConvertOptions(**options),
+        options=options_of(options),
         example_inputs=example_inputs,
         factory=factory,
         input_shapes=input_shapes,
@@ -127,9 +122,11 @@ def _convert(
 def _signature() -> inspect.Signature:
     """Return the signature of `_convert` with the fields of `ConvertOptions` one by one."""
     bare = inspect.signature(_convert)
+    from edgeconv.targets.options import every_option
+
     options = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for parameter in inspect.signature(ConvertOptions).parameters.values()
+        inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=spec.default)
+        for spec in every_option()
     ]
     own = [one for one in bare.parameters.values() if one.kind is not one.VAR_KEYWORD]
     return bare.replace(parameters=[*own, *options])

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from edgeconv.core.amounts import MaxDrop
 from edgeconv.core.artifacts import Array, Artifact
 from edgeconv.core.errors import UsageError
-from edgeconv.core.options import MaxDrop, SplitOutputs
+from edgeconv.core.options import SplitOutputs
 from edgeconv.core.states import State
+from edgeconv.core.wording import named
 from edgeconv.quantize import remarks
 from edgeconv.quantize.islands import index_path, islands
 from edgeconv.quantize.islands.index_path import IndexPath
@@ -174,7 +176,7 @@ class _Static:
         graph, imported = self.graph, self.imported
         if imported.affine and self.max_drop is not None:
             raise UsageError(
-                "--max-drop does not fit a model that brings its own scales",
+                f"{named('max_drop')} does not fit a model that brings its own scales",
                 why=f"{len(imported.affine)} activations have a QuantizeLinear",
                 hint="leave one of them out",
             )
@@ -298,7 +300,8 @@ def _disabled(names: Sequence[str]) -> set[str]:
     for name in names:
         if name not in (*known, *RETIRED, "all"):
             raise UsageError(
-                f"--disable-recovery {name} is not known", hint="use " + ", ".join((*known, "all"))
+                f"{named('disable_recovery')} {name} is not known",
+                hint="use " + ", ".join((*known, "all")),
             )
     return set(known) if "all" in names else set(names)
 

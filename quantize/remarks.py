@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from edgeconv.core.options import MaxDrop
+from edgeconv.core.amounts import MaxDrop
 from edgeconv.quantize.islands.index_path import IndexPath
 from edgeconv.quantize.mixed.search import Found
 from edgeconv.quantize.params.qparams import Range

@@ -17,6 +17,7 @@ from typing import Any
 
 from edgeconv.core.artifacts import Artifact, Format
 from edgeconv.core.errors import UsageError, meant
+from edgeconv.core.wording import named
 from edgeconv.targets.base import Target
 
 GROUP = "edgeconv.targets"
@@ -47,7 +48,7 @@ def find(name: str) -> Target:
         return _loaded(others[name])
     known = {other: target.name for target in own.values() for other in target.also_called}
     hint = f"did you mean {known[name]}?" if name in known else meant(name, names())
-    raise UsageError(f"--target {name} is not known", hint=hint)
+    raise UsageError(f"{named('target')} {name} is not known", hint=hint)
 
 
 def every() -> Iterator[Target]:
@@ -137,14 +138,14 @@ def _loaded(point: EntryPoint) -> Target:
     except Exception as error:
         package = point.dist.name if point.dist else point.value
         raise UsageError(
-            f"--target {point.name} cannot be loaded",
+            f"{named('target')} {point.name} cannot be loaded",
             where=package,
             why=f"{type(error).__name__}: {error}",
             hint="mend or uninstall that package",
         ) from error
     if target.name != point.name:
         raise UsageError(
-            f"--target {point.name} cannot be loaded",
+            f"{named('target')} {point.name} cannot be loaded",
             where=point.value,
             why=f"the target calls itself {target.name}",
             hint="give the entry point and the target the same name",

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from edgeconv.core.artifacts import Artifact, Format
 from edgeconv.core.errors import EdgeconvError, NotOffered, ToolMissing, UsageError
 from edgeconv.core.gates import Gates
-from edgeconv.core.options import ConvertOptions
+from edgeconv.core.options import ConvertOptions, TargetOptions
+from edgeconv.core.wording import named
 from edgeconv.quantize.rules.precision import Rule
 from edgeconv.targets.compile_stage import CompileStage, run_of
 from edgeconv.targets.compiling import CompilerResult, CompilerRun, Setting
@@ -62,6 +63,7 @@ class Target(Protocol):
             name of the compiled stage in reports and gates.
         suffix: What the names of compiled files end with.
         word: What manifests call the format of compiled files.
+        options: The options that it adds to a conversion; see `edgeconv.core.declare`.
         compiles: Whether it has a compiler.
         settings: What its compiler can be told.
         gates: Default limits of the stages that it adds.
@@ -78,6 +80,8 @@ class Target(Protocol):
     def also_called(self) -> Sequence[str]: ...  # noqa: D102
     @property
     def label(self) -> str: ...  # noqa: D102
+    @property
+    def options(self) -> type[TargetOptions]: ...  # noqa: D102
     @property
     def place(self) -> str: ...  # noqa: D102
     @property
@@ -195,6 +199,7 @@ class BaseTarget:
     name = ""
     also_called: Sequence[str] = ()
     word = Format.COMPILED.value
+    options: type[TargetOptions] = TargetOptions
     compiles = False
     settings: Sequence[Setting] = ()
     gates: Gates = MappingProxyType({})
@@ -252,7 +257,7 @@ class BaseTarget:
             NotOffered: Always.
         """
         raise NotOffered(
-            f"--target {self.name} predicts nothing",
+            f"{named('target', self.name)} predicts nothing",
             where=str(model),
             why="it does not say which operators its device runs",
             hint=f"compile the model: edgeconv compile --target {self.name} {model.name}"
@@ -272,7 +277,7 @@ class BaseTarget:
         """
         if not self.compiles:
             raise NotOffered(
-                f"--target {self.name} has no compiler",
+                f"{named('target', self.name)} has no compiler",
                 why="its device runs .tflite models as they are",
                 hint="deploy the model: edgeconv deploy",
             )
@@ -289,7 +294,7 @@ class BaseTarget:
             NotOffered: Always.
         """
         self.require_compiler(run)
-        raise NotOffered(f"--target {self.name} does not say how it compiles")
+        raise NotOffered(f"{named('target', self.name)} does not say how it compiles")
 
     def describe(self, path: Path) -> Mapping[str, Any] | None:  # noqa: ARG002
         """Know no file."""

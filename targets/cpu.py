@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeconv.core.errors import UsageError
-from edgeconv.core.options import ConvertOptions
 from edgeconv.targets.base import BaseTarget
 from edgeconv.targets.placement import CPU, OpPlacement, Placement
 from edgeconv.tflite import view
@@ -17,27 +15,6 @@ class Cpu(BaseTarget):
     name = "cpu"
     label = "the CPU"
     also_called = ("litert", "tflite", "xnnpack")
-
-    def adapt(self, options: ConvertOptions) -> ConvertOptions:
-        """Accept every option but a cut and those of a compiler: there is neither.
-
-        Raises:
-            UsageError: One of these is given.
-        """
-        if options.cut:
-            raise UsageError(
-                "--cut needs a target other than cpu",
-                why="it leaves the end of a model to the CPU",
-                hint="add --target coral, or leave --cut out",
-            )
-        for name in ("min_runtime_version", "compiler_image", "search_delegate", "bisect"):
-            if getattr(options, name):
-                raise UsageError(
-                    f"--{name.replace('_', '-')} needs a target with a compiler",
-                    why="--target is cpu",
-                    hint="add --target coral, or leave it out",
-                )
-        return options
 
     def placement(self, model: Path, *, converted: bool) -> Placement:  # noqa: ARG002
         """Say that every operator runs here."""

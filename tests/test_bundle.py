@@ -80,7 +80,7 @@ def test_leaving_without_finish_leaves_nothing(tmp_path: Path) -> None:
 
 def test_an_existing_bundle_needs_force(tmp_path: Path) -> None:
     make(tmp_path / "m", content="old")
-    with pytest.raises(UsageError, match="--force"):
+    with pytest.raises(UsageError, match="force=True"):
         make(tmp_path / "m")
     assert content(tmp_path / "m") == "old"
     assert make(tmp_path / "m", force=True, content="new")

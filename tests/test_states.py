@@ -129,7 +129,7 @@ def test_a_state_that_is_not_understood(text: str) -> None:
 
 @pytest.mark.parametrize("texts", [("a=b", "none"), ("a=b", "a=c")])
 def test_states_that_contradict_each_other(texts: tuple[str, ...]) -> None:
-    with pytest.raises(UsageError, match="--state"):
+    with pytest.raises(UsageError, match="states"):
         ConvertOptions(states=texts)
 
 

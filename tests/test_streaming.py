@@ -135,7 +135,7 @@ def test_no_states_no_stream(tmp_path: Path) -> None:
     result = edgeconv.convert(module, inputs, output=tmp_path / "m", layers=False, states=["none"])
     assert result.manifest["states"] == []
     assert all("stream" not in stage for stage in result.parity.to_dict()["stages"])
-    with pytest.raises(UsageError, match="--state names the input frame_, which"):
+    with pytest.raises(UsageError, match="states names the input frame_, which"):
         edgeconv.convert(module, inputs, output=tmp_path / "n", states=["frame_=sigmoid"])
 
 

@@ -21,6 +21,7 @@ from edgeconv.convert.onnx.folded_layers import absorb_batch_norm, absorb_conv, 
 from edgeconv.core.artifacts import Array, Artifact
 from edgeconv.core.errors import ConversionError
 from edgeconv.core.preprocess import Preprocessing
+from edgeconv.core.wording import named
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -36,7 +37,7 @@ _MEANS = frozenset(("AveragePool", "GlobalAveragePool", "MaxPool", "Resize", "Up
 
 _ARITHMETIC = frozenset(("Add", "Div", "Mul", "Sub"))
 
-_HINT = "leave --preprocess fold out, and give samples as they are preprocessed"
+_HINT = f"leave {named('preprocess', 'fold')} out, and give samples as they are preprocessed"
 
 
 @dataclass(frozen=True, slots=True)

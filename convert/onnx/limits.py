@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from edgeconv.core.errors import InvalidModel
 from edgeconv.core.sniff import truncated
+from edgeconv.core.wording import named
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TypeProto
@@ -183,7 +184,7 @@ def require_room(model: ModelProto, given: int, where: str) -> None:
                 where=f"{where}, {name}",
                 why=f"its shape is {shape}, and at most {limit / 2**30:.1f} GiB are plausible",
                 hint="check the constants that this shape comes from, or give a smaller "
-                "--input-shape",
+                f"{named('input_shapes')}",
             )
 
 
@@ -199,7 +200,7 @@ def require_small_inputs(sizes: Mapping[str, int], where: str) -> None:
                 f"the input {name!r} would take {size / 2**30:,.1f} GiB",
                 where=where,
                 why="a tensor of TFLite has less than 2 GiB",
-                hint="give a smaller --input-shape",
+                hint=f"give a smaller {named('input_shapes')}",
             )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgeconv.convert.onnx.file import describe_onnx
 from edgeconv.core.artifacts import Artifact
 from edgeconv.core.errors import UsageError
+from edgeconv.core.wording import named
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,18 +32,22 @@ def chosen_outputs(known: Sequence[str], choices: Sequence[str]) -> dict[str, st
             name = known[int(name)]
         if name not in known:
             raise UsageError(
-                f"--outputs {choice} names no output of the model",
+                f"{named('outputs')} {choice} names no output of the model",
                 why="its outputs are " + ", ".join(known),
                 hint="write it as NAME, NAME=NEW, or with the place of the output: 0=NEW",
             )
         if equals and not new:
-            raise UsageError(f"--outputs {choice} has no new name", hint=f"write {name}=NEW")
+            raise UsageError(
+                f"{named('outputs')} {choice} has no new name", hint=f"write {name}=NEW"
+            )
         if name in found:
-            raise UsageError(f"--outputs names {name} twice")
+            raise UsageError(f"{named('outputs')} names {name} twice")
         found[name] = new or name
     twice = {new for new in found.values() if list(found.values()).count(new) > 1}
     if twice:
-        raise UsageError("--outputs gives two outputs one name", why=", ".join(sorted(twice)))
+        raise UsageError(
+            f"{named('outputs')} gives two outputs one name", why=", ".join(sorted(twice))
+        )
     return found
 
 
@@ -66,7 +71,7 @@ def select_outputs(path: Path, names: Mapping[str, str]) -> Artifact:
     values = {str(value.name): value for value in graph.outputs}
     for new in names.values():
         if any(value.name == new for value in graph.inputs) and names.get(new) != new:
-            raise UsageError(f"--outputs gives the name {new}, which an input has")
+            raise UsageError(f"{named('outputs')} gives the name {new}, which an input has")
     _make_room(graph, values, names)
     graph.outputs[:] = [_renamed(graph, values[name], new) for name, new in names.items()]
     RemoveUnusedNodesPass()(model)

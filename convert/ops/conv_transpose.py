@@ -13,6 +13,7 @@ from edgeconv.convert.translate.padding import Pads, Window, pad_spatial
 from edgeconv.convert.translate.registry import Unsupported, op
 from edgeconv.convert.translate.value import Tensor, Value, arranged, channels_last, shape_of
 from edgeconv.convert.translate.view import DYNAMIC, Shape
+from edgeconv.core.wording import named
 
 _FEW_GROUPS = 4  # up to here one TRANSPOSE_CONV a group is cheaper than spreading the image
 
@@ -38,7 +39,7 @@ def conv_transpose(
     if rank > 3:
         raise Unsupported(f"{rank} spatial axes", "TFLite convolves over 1, 2 or 3")
     if DYNAMIC in x.shape[2:]:
-        raise Unsupported("a spatial size known at run time only", "give --input-shape")
+        raise Unsupported("a spatial size known at run time only", f"give {named('input_shapes')}")
     window = Window.of(kernel_shape or w.shape[2:], strides, dilations)
     extra = tuple(output_padding or (0,) * rank)
     cut = _cut(auto_pad, pads, x.shape[2:], window, extra, output_shape)

@@ -14,13 +14,14 @@ from edgeconv.convert.translate.registry import Unsupported, op
 from edgeconv.convert.translate.value import Tensor, Value, arranged
 from edgeconv.convert.translate.view import DYNAMIC
 from edgeconv.core.artifacts import Array
+from edgeconv.core.wording import named
 
 
 @op("EyeLike", since=9)
 def eye_like(g: Context, x: Value, *, dtype: int | None = None, k: int = 0) -> Value:
     """EyeLike: ones on a diagonal of a matrix of x's shape."""
     if DYNAMIC in x.shape:
-        raise Unsupported("a shape known at run time only", "give --input-shape")
+        raise Unsupported("a shape known at run time only", f"give {named('input_shapes')}")
     kind = x.dtype if dtype is None else onnx.helper.tensor_dtype_to_np_dtype(dtype)
     rows, columns = x.shape
     return Value.of(np.eye(rows, columns, k, dtype=kind))

@@ -10,6 +10,7 @@ from edgeconv.convert.translate.context import Context
 from edgeconv.convert.translate.registry import Unsupported, op
 from edgeconv.convert.translate.value import Tensor, Value, arranged
 from edgeconv.convert.translate.view import DYNAMIC
+from edgeconv.core.wording import named
 
 
 @op("RoiAlign", since=10)
@@ -49,7 +50,7 @@ def roi_align(
 ) -> Value:
     """RoiAlign: x [N, C, H, W], rois [R, 4] as x1, y1, x2, y2."""
     if DYNAMIC in x.shape or DYNAMIC in rois.shape:
-        raise Unsupported("a shape known at run time only", "give --input-shape")
+        raise Unsupported("a shape known at run time only", f"give {named('input_shapes')}")
     if sampling_ratio <= 0:
         raise Unsupported(
             "sampling_ratio=0 samples each region as its size demands, which is known at run time",

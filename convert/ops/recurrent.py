@@ -25,6 +25,7 @@ from edgeconv.convert.translate.context import Context
 from edgeconv.convert.translate.registry import Unsupported, op
 from edgeconv.convert.translate.value import Tensor, Value, arranged, reshaped, shape_of
 from edgeconv.convert.translate.view import DYNAMIC, product
+from edgeconv.core.wording import named
 
 State = tuple[Tensor | None, ...]
 Step = Callable[[Sequence[Tensor], State], State]
@@ -57,7 +58,9 @@ class Layer:
         """
         sequence = x.transpose((1, 0, 2)) if layout else x
         if sequence.shape[0] == DYNAMIC:
-            raise Unsupported("a number of steps known at run time only", "give --input-shape")
+            raise Unsupported(
+                "a number of steps known at run time only", f"give {named('input_shapes')}"
+            )
         fixed = None if lens is None else lens.constant
         if fixed is not None and np.all(fixed == sequence.shape[0]):
             lens = None

@@ -31,6 +31,7 @@ from edgeconv.convert.translate.value import (
 )
 from edgeconv.convert.translate.view import DYNAMIC, product
 from edgeconv.core.artifacts import Array
+from edgeconv.core.wording import named
 
 _SAME_WEIGHT = 1e-6  # interpolation weights that agree this well are the same in float32
 
@@ -303,7 +304,7 @@ def _with_fill(y: Tensor, stored: Sequence[Resizing], how: Interpolation, fill: 
     if how.coordinates != "tf_crop_and_resize":
         return y
     if any(axis.size == DYNAMIC for axis in stored):
-        raise Unsupported("tf_crop_and_resize with an open batch", "give --input-shape")
+        raise Unsupported("tf_crop_and_resize with an open batch", f"give {named('input_shapes')}")
     masks = [outside(axis, how) for axis in stored]
     if not any(mask.any() for mask in masks):
         return y

@@ -26,6 +26,7 @@ from edgeconv.convert.translate.registry import Unsupported, op
 from edgeconv.convert.translate.value import Tensor, Value, arranged, channels_last
 from edgeconv.convert.translate.view import DYNAMIC
 from edgeconv.core.artifacts import Array
+from edgeconv.core.wording import named
 
 
 @op("GridSample", since=16)
@@ -57,7 +58,7 @@ def grid_sample(
 
 def _static(*values: Value) -> None:
     if any(DYNAMIC in value.shape for value in values):
-        raise Unsupported("a shape known at run time only", "give --input-shape")
+        raise Unsupported("a shape known at run time only", f"give {named('input_shapes')}")
 
 
 def _taps(

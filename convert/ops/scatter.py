@@ -32,6 +32,7 @@ from edgeconv.convert.translate.value import (
 )
 from edgeconv.convert.translate.view import DYNAMIC, Shape
 from edgeconv.core.artifacts import Array
+from edgeconv.core.wording import named
 
 _SELECT = dtypes("float32", "int32", "int64", "int8", "bool")
 _FEW = 4  # updates of one line that are written one by one
@@ -169,7 +170,7 @@ def _row_numbers(indices: Value, lead: Shape) -> Tensor:
 
 def _static(data: Value) -> None:
     if DYNAMIC in data.shape:
-        raise Unsupported("a shape known at run time only", "give --input-shape")
+        raise Unsupported("a shape known at run time only", f"give {named('input_shapes')}")
 
 
 def _result(y: Value, data: Value, updates: Value, reduction: str) -> Value:

@@ -14,6 +14,7 @@ from edgeconv.convert.translate.registry import Unsupported, op
 from edgeconv.convert.translate.value import Value, arranged
 from edgeconv.convert.translate.view import DYNAMIC, product
 from edgeconv.core.artifacts import Array
+from edgeconv.core.wording import named
 
 
 @op("DFT", since=17)
@@ -126,7 +127,7 @@ def stft(
         raise Unsupported("neither window nor frame_length are given")
     batch, size, parts = signal.shape
     if DYNAMIC in signal.shape:
-        raise Unsupported("a shape known at run time only", "give --input-shape")
+        raise Unsupported("a shape known at run time only", f"give {named('input_shapes')}")
     waves = _forward(length, length, parts == 2, bool(onesided)).reshape(1, length, parts, -1)
     if window is None:
         kernel = waves

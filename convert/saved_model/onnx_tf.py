@@ -20,6 +20,7 @@ from edgeconv.convert.saved_model.write import SIGNATURE, write_saved_model
 from edgeconv.core.artifacts import Artifact, Format, TensorSpec
 from edgeconv.core.errors import ConversionError
 from edgeconv.core.scratch import scratch_directory
+from edgeconv.core.wording import named
 from edgeconv.toolchain.environments import onnx_tf
 from edgeconv.toolchain.runtimes import saved_model
 
@@ -74,7 +75,7 @@ def at_known_opset(model: onnx.ModelProto) -> onnx.ModelProto:
                 f"onnx cannot take the model from opset {opset} to {_NEWEST_OPSET}, the newest "
                 "that onnx-tf knows",
                 why=lines[0],
-                hint="use --converter native, or export the model with that opset",
+                hint=f"use {named('converter', 'native')}, or export the model with that opset",
             ) from error
         _drop_newer_attributes(model.graph)
     model.ir_version = min(model.ir_version, _NEWEST_IR)
@@ -100,7 +101,7 @@ def _drop_newer_attributes(graph: onnx.GraphProto) -> None:
                     f"{node.op_type} has no {item.name} in opset {_NEWEST_OPSET}, the newest "
                     "that onnx-tf knows",
                     where=node.name,
-                    hint="use --converter native",
+                    hint=f"use {named('converter', 'native')}",
                 )
             node.attribute.remove(item)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from edgeconv.convert.onnx.origin import shown_path
 from edgeconv.convert.torch.data_dependent import depends_on_data, innermost
 from edgeconv.convert.torch.model import TorchModel
+from edgeconv.core import wording
 from edgeconv.core.errors import ConversionError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -23,7 +24,7 @@ _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 DATA_DEPENDENT = "post-processing with a number of results that depends on data"
 _INSTEAD = (
     "convert the network without it: a module that returns what enters it, with "
-    "--model package:factory{parts}; do the rest in the application"
+    f"{wording.named('factory')} package:factory{{parts}}; do the rest in the application"
 )
 
 

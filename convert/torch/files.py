@@ -16,6 +16,7 @@ from edgeconv.convert.torch.pickle_guard import imported_by_file
 from edgeconv.convert.torch.quiet import quiet
 from edgeconv.core.errors import EdgeconvError, InvalidModel, UsageError
 from edgeconv.core.sniff import Kind, kind_of, truncated
+from edgeconv.core.wording import named
 from edgeconv.toolchain.worker.limits import reading
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def load_exported_program(path: Path, *, trust_pickle: bool) -> torch.export.Exp
             "loading this file would run code from it",
             where=str(path),
             why=str(refused),
-            hint="if you trust its origin, give --trust-pickle",
+            hint=f"if you trust its origin, give {named('trust_pickle', True)}",
         ) from refused
     except EdgeconvError:
         raise
@@ -175,7 +176,8 @@ def _needs_trust(path: Path, imported: list[str]) -> UsageError:
         "this is a pickle, and loading it runs code from the file",
         where=str(path),
         why=f"it imports {', '.join(foreign[:_LISTED])}" if foreign else "",
-        hint="if you trust its origin, give --trust-pickle; better, save the model with "
+        hint=f"if you trust its origin, give {named('trust_pickle', True)}; better, save the "
+        "model with "
         "torch.export.save",
     )
 
@@ -222,7 +224,7 @@ def load_state_dict(
     if problems:
         more = f" and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
         raise UsageError(
-            f"the state dict does not fit the model of --model {factory}",
+            f"the state dict does not fit the model of {named('factory')} {factory}",
             where=where,
             why=", ".join(problems[:_LISTED]) + more,
             hint="the factory must build the very architecture that was saved",

@@ -30,6 +30,7 @@ from edgeconv.core.input_shapes import (
 )
 from edgeconv.core.sniff import Kind, kind_of, require_checksums
 from edgeconv.core.user_code import failed, import_function, importable_from_here
+from edgeconv.core.wording import named
 
 if TYPE_CHECKING:
     import torch
@@ -69,10 +70,12 @@ def load_model(
     shapes = as_input_shapes(input_shapes)
     if source is None:
         if factory is None:
-            raise UsageError("there is no model", hint="name a model file, or give --model")
+            raise UsageError(
+                "there is no model", hint=f"name a model file, or give {named('factory')}"
+            )
         module = build(factory)
         name = factory.rpartition(":")[2]
-        return _shaped(module, shapes, name, f"--model {factory}", "factory", seed)
+        return _shaped(module, shapes, name, f"{named('factory')} {factory}", "factory", seed)
     path = Path(source)
     kind = kind_of(path)
     if kind is Kind.EXPORTED_PROGRAM:
@@ -81,10 +84,10 @@ def load_model(
         require_checksums(path)
     if factory is not None and kind not in (Kind.TORCH_SAVE, Kind.PICKLE, Kind.SAFETENSORS):
         raise UsageError(
-            f"--model {factory} makes no sense here",
+            f"{named('factory')} {factory} makes no sense here",
             where=str(path),
             why=f"the file is a {kind.value}, which holds its model",
-            hint="leave --model out",
+            hint=f"leave {named('factory')} out",
         )
     if kind is Kind.ONNX:
         return open_onnx(path, shapes, open_batch=open_batch)
@@ -114,10 +117,10 @@ def _module_of(
     if isinstance(content, torch.nn.Module):
         if factory is not None:
             raise UsageError(
-                f"--model {factory} makes no sense here",
+                f"{named('factory')} {factory} makes no sense here",
                 where=str(path),
                 why="the file holds a whole module",
-                hint="leave --model out",
+                hint=f"leave {named('factory')} out",
             )
         return content
     if factory is None:
@@ -125,7 +128,8 @@ def _module_of(
             "this is a state dict: weights without a model",
             where=str(path),
             why=f"it is a {kind.value}",
-            hint="name the function that builds the model: --model package.module:factory",
+            hint=f"name the function that builds the model: {named('factory')} "
+            "package.module:factory",
         )
     module = build(factory)
     load_state_dict(module, content, str(path), factory)
@@ -143,8 +147,8 @@ def build(factory: str) -> torch.nn.Module:
     """
     import torch
 
-    function: Callable[[], Any] = import_function(factory, "--model")
-    where = f"--model {factory}"
+    function: Callable[[], Any] = import_function(factory, named("factory"))
+    where = f"{named('factory')} {factory}"
     if isinstance(function, torch.nn.Module):
         return function
     with importable_from_here():

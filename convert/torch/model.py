@@ -16,6 +16,7 @@ from edgeconv.convert.torch.single_precision import as_float32, in_float32
 from edgeconv.core.artifacts import Array, Arrays, TensorSpec
 from edgeconv.core.errors import InvalidData, InvalidModel, UsageError
 from edgeconv.core.input_shapes import format_shape
+from edgeconv.core.wording import named
 
 if TYPE_CHECKING:
     import torch
@@ -215,7 +216,7 @@ def _run_failed(model: TorchModel, error: Exception) -> InvalidModel:
         "the model fails when it runs",
         where=model.where,
         why=f"{type(error).__name__}: {lines[-1] if lines else 'no message'}",
-        hint=f"it was called with {shapes}; if a shape is wrong, give --input-shape",
+        hint=f"it was called with {shapes}; if a shape is wrong, give {named('input_shapes')}",
         details="".join(traceback.format_exception(error)),
     )
 

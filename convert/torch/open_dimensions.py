@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeconv.core.input_shapes import Shape, format_shape
+from edgeconv.core.wording import named
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,9 @@ def advice(program: ExportedProgram, inputs: Inputs, given: Mapping[str, Shape])
             for size in value.shape
         ]
         if any(not isinstance(size, int) for size in value.shape):
-            options.append(f"--input-shape {label}={format_shape(given.get(label, shape))}")
+            options.append(
+                f"{named('input_shapes')} {label}={format_shape(given.get(label, shape))}"
+            )
     return " ".join(options)
 
 

@@ -20,6 +20,7 @@ from edgeconv.core.input_shapes import (
     require_fit,
     shape_dynamic,
 )
+from edgeconv.core.wording import named
 
 if TYPE_CHECKING:
     import torch
@@ -182,7 +183,8 @@ def _export_again(
             "the program does not take inputs of these shapes",
             where=where,
             why=lines[0] if lines else type(error).__name__,
-            hint="--input-shape has to respect the ranges that the model was exported with "
+            hint=f"{named('input_shapes')} has to respect the ranges that the model was "
+            "exported with "
             f"({limits(program, inputs)}), for example {advice(program, inputs, {})}",
         ) from error
 

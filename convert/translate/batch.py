@@ -14,11 +14,12 @@ from edgeconv.convert.translate.registry import Unsupported
 from edgeconv.convert.translate.value import Value
 from edgeconv.convert.translate.view import DYNAMIC, Shape, product
 from edgeconv.core.artifacts import Array
+from edgeconv.core.wording import named
 
 BATCH = 10_000_000_019
 """The size of the batch; its products with sizes of tensors fit into 64 bits."""
 
-HINT = "fix the batch: --input-shape"
+HINT = f"fix the batch: {named('input_shapes')}"
 
 _ARITHMETIC = frozenset(
     {
@@ -45,7 +46,7 @@ def sizes_of(value: Value, multiple: int) -> Shape:
         Unsupported: Data decides the shape.
     """
     if DYNAMIC in value.shape and not multiple:
-        raise Unsupported("a shape known at run time only", "give --input-shape")
+        raise Unsupported("a shape known at run time only", f"give {named('input_shapes')}")
     return tuple(multiple * BATCH if size == DYNAMIC else size for size in value.shape)
 
 

@@ -10,10 +10,11 @@ from edgeconv.convert.translate.registry import Unsupported
 from edgeconv.convert.translate.value import Value
 from edgeconv.convert.translate.view import Shape
 from edgeconv.core.artifacts import Array
+from edgeconv.core.wording import named
 
 
 def _no_batch() -> Any:
-    raise Unsupported("a size known at run time only", "give --input-shape")
+    raise Unsupported("a size known at run time only", f"give {named('input_shapes')}")
 
 
 @dataclass(frozen=True, slots=True)

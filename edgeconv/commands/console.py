@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 import click
 
+from edgeconv.core.declare import flags, specs
 from edgeconv.core.errors import (
     ConversionError,
     EdgeconvError,
@@ -31,7 +32,10 @@ from edgeconv.core.errors import (
     UsageError,
     WorkerError,
 )
+from edgeconv.core.job import Job
+from edgeconv.core.options import ConvertOptions
 from edgeconv.core.visible import visible
+from edgeconv.core.wording import Wording, in_flags
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -198,12 +202,18 @@ def reported(*, as_json: bool, verbose: bool) -> Iterator[None]:
 
 def _fail(error: EdgeconvError, *, as_json: bool, verbose: bool) -> NoReturn:
     code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), EXIT_MODEL)
-    say(f"error: {error}")
+    in_words = _wording()
+    say(f"error: {error.text(in_words)}")
     if verbose:
         say(error.details or traceback.format_exc())
     if as_json:
-        show(json.dumps({**error.to_dict(), "exit_code": code}, indent=2))
+        show(json.dumps({**error.to_dict(in_words), "exit_code": code}, indent=2))
     raise click.exceptions.Exit(code)
+
+
+def _wording() -> Wording:
+    """Return how the command line calls options; those not listed are called like in Python."""
+    return in_flags(flags((*specs(Job), *specs(ConvertOptions))))
 
 
 def say(what: str | click.ClickException) -> None:

@@ -35,6 +35,7 @@ from edgeconv.core.errors import InvalidModel, UsageError
 from edgeconv.core.json_files import read_json as read_json
 from edgeconv.core.seal import check_files, check_seal, require_inside, sealed
 from edgeconv.core.vectors import require_vectors
+from edgeconv.core.wording import named
 
 SCHEMA_VERSION = 1
 
@@ -139,13 +140,15 @@ class BundleWriter:
             raise UsageError(
                 "the output directory exists and is not a bundle",
                 where=str(self.target),
-                hint="choose another --output; it is not overwritten, even with --force",
+                hint=f"choose another {named('output')}; it is not overwritten, even with "
+                f"{named('force', True)}",
             )
         if status == COMPLETE and not self._force:
             raise UsageError(
                 "the bundle exists already",
                 where=str(self.target),
-                hint="add --force to replace it, or choose another --output",
+                hint=f"add {named('force', True)} to replace it, or choose another "
+                f"{named('output')}",
             )
 
     def _sibling(self, purpose: str, suffix: str) -> Path:
@@ -382,5 +385,5 @@ def _writable(target: Path) -> Iterator[None]:
             "cannot write the output directory",
             where=str(target),
             why=error.strerror or str(error),
-            hint="choose another --output",
+            hint=f"choose another {named('output')}",
         ) from error

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgeconv.core.errors import UsageError
+from edgeconv.core.wording import named
 
 _LARGE = 1 << 28
 """Bytes from which memory is worth more than what is gained by doing two things at a time."""
@@ -21,7 +22,7 @@ def disk_full(details: str = "") -> UsageError:
     """Return the error for a disk without space."""
     return UsageError(
         "the disk is full, or a limit on file sizes was reached",
-        hint="free some space, or choose another place with --output; TMPDIR counts too",
+        hint=f"free some space, or choose another place with {named('output')}; TMPDIR counts too",
         details=details,
     )
 

@@ -22,7 +22,9 @@
         └── NoRuntime         it does not have what a valid model needs
 
 A message has up to four parts, always in this order: what went wrong, where (file, node, op,
-module), why, and what to do next. `EdgeconvError` builds the text; callers give the parts.
+module), why, and what to do next. `EdgeconvError` builds the text; callers give the parts, in which
+`edgeconv.core.wording.named` stands for an option: an error that is raised in Python speaks of
+parameters, the command line has it speak of flags.
 The command line alone turns the classes into exit codes.
 """
 
@@ -30,9 +32,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any
+
+from edgeconv.core.wording import Wording, as_it_is, in_python
 
 
 class EdgeconvError(Exception):
@@ -55,30 +59,58 @@ class EdgeconvError(Exception):
         hint: str = "",
         details: str = "",
     ) -> None:
-        self.what = what
-        self.where = where
-        self.why = why
-        self.hint = hint
-        self.details = details
+        self._parts = {"what": what, "where": where, "why": why, "hint": hint, "details": details}
         super().__init__(str(self))
 
-    def __str__(self) -> str:
-        head = f"{self.where}: {self.what}" if self.where else self.what
-        lines = [f"{head}: {self.why}" if self.why else head]
-        if self.hint:
-            lines.append(f"  next: {self.hint}")
-        return "\n".join(lines)
+    @property
+    def what(self) -> str:
+        """What went wrong."""
+        return in_python(self._parts["what"])
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the class name and the parts, for ``--json`` and for crossing processes."""
-        return {
-            "error": type(self).__name__,
-            "what": self.what,
-            "where": self.where,
-            "why": self.why,
-            "hint": self.hint,
-            "details": self.details,
-        }
+    @property
+    def where(self) -> str:
+        """The file, node, op or module concerned, or ``""``."""
+        return in_python(self._parts["where"])
+
+    @property
+    def why(self) -> str:
+        """The cause, or ``""``."""
+        return in_python(self._parts["why"])
+
+    @property
+    def hint(self) -> str:
+        """What to do next, or ``""``."""
+        return in_python(self._parts["hint"])
+
+    @property
+    def details(self) -> str:
+        """Long technical text, or ``""``."""
+        return self._parts["details"]
+
+    def __str__(self) -> str:
+        return self.text(in_python)
+
+    def text(self, wording: Wording) -> str:
+        """Return the message.
+
+        Args:
+            wording: How options are called where it is shown.
+        """
+        what, where, why, hint, _ = self._parts.values()
+        head = f"{where}: {what}" if where else what
+        lines = [f"{head}: {why}" if why else head]
+        if hint:
+            lines.append(f"  next: {hint}")
+        return wording("\n".join(lines))
+
+    def to_dict(self, wording: Wording = in_python) -> dict[str, Any]:
+        """Return the class name and the parts, for ``--json`` and for crossing processes.
+
+        Args:
+            wording: How options are called where it is read; `as_it_is` for `error_from_dict`.
+        """
+        parts = {name: wording(text) for name, text in self._parts.items()}
+        return {"error": type(self).__name__, **parts}
 
 
 class UsageError(EdgeconvError):
@@ -133,6 +165,10 @@ class UnsupportedNode:
         return f"{text}; {self.hint}" if self.hint else text
 
 
+def _worded(node: UnsupportedNode, wording: Wording) -> UnsupportedNode:
+    return replace(node, reason=wording(node.reason), hint=wording(node.hint))
+
+
 class UnsupportedModel(ConversionError):
     """The model holds nodes that a stage does not cover; all of them are listed.
 
@@ -146,24 +182,27 @@ class UnsupportedModel(ConversionError):
 
     def __init__(self, stage: str, nodes: Sequence[UnsupportedNode], hint: str = "") -> None:
         self.stage = stage
-        self.nodes = tuple(nodes)
-        noun = "node is" if len(self.nodes) == 1 else "nodes are"
-        alike = Counter((node.module, node.op, node.reason, node.hint) for node in self.nodes)
-        firsts = {(node.module, node.op, node.reason, node.hint): node for node in self.nodes[::-1]}
+        self._nodes = tuple(nodes)
+        noun = "node is" if len(nodes) == 1 else "nodes are"
+        alike = Counter((node.module, node.op, node.reason, node.hint) for node in nodes)
+        firsts = {(node.module, node.op, node.reason, node.hint): node for node in nodes[::-1]}
         listing = "".join(
             f"\n  - {firsts[kind].of_several(count)}" for kind, count in alike.items()
         )
-        super().__init__(
-            f"{len(self.nodes)} {noun} not supported", where=stage, why=listing, hint=hint
-        )
+        super().__init__(f"{len(nodes)} {noun} not supported", where=stage, why=listing, hint=hint)
 
-    def to_dict(self) -> dict[str, Any]:
+    @property
+    def nodes(self) -> tuple[UnsupportedNode, ...]:
+        """Every node concerned."""
+        return tuple(_worded(node, in_python) for node in self._nodes)
+
+    def to_dict(self, wording: Wording = in_python) -> dict[str, Any]:
         """Return the parts with the list of nodes."""
         return {
             "error": type(self).__name__,
             "stage": self.stage,
-            "nodes": [asdict(node) for node in self.nodes],
-            "hint": self.hint,
+            "nodes": [asdict(_worded(node, wording)) for node in self._nodes],
+            "hint": wording(self._parts["hint"]),
         }
 
 
@@ -273,6 +312,6 @@ def at_stage(stage: str, error: EdgeconvError) -> EdgeconvError:
     """Return the error with the name of the stage that raised it."""
     if isinstance(error, UnsupportedModel):
         return error
-    parts = error.to_dict()
-    parts["where"] = f"stage {stage}, {error.where}" if error.where else f"stage {stage}"
+    parts = error.to_dict(as_it_is)
+    parts["where"] = f"stage {stage}, {parts['where']}" if parts["where"] else f"stage {stage}"
     return error_from_dict(parts)

@@ -14,7 +14,6 @@ it those of one stage::
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,7 @@ from edgeconv.core.gates import (
     check_gate,
     parse_gate,
 )
-
-OWN_FILE = "edgeconv.toml"
-PROJECT_FILE = "pyproject.toml"
+from edgeconv.core.project_file import check_names, find_table
 
 
 def gates_from(
@@ -72,41 +69,27 @@ def read_gates(directory: Path, stages: Collection[str] = DEFAULT_GATES) -> dict
     Raises:
         UsageError: The file is damaged, or names an unknown stage or metric.
     """
-    for place in (directory.resolve(), *directory.resolve().parents):
-        for name in (OWN_FILE, PROJECT_FILE):
-            path = place / name
-            table = _table(path) if path.is_file() else None
-            if table is not None:
-                return _gates(table, path, stages)
-    return {}
+    found = find_table(directory)
+    return {} if found is None else gates_of(*found, stages)
 
 
-def _table(path: Path) -> Mapping[str, Any] | None:
-    """Return the table of gates; ``None`` where the file does not speak of edgeconv."""
-    try:
-        content: Any = tomllib.loads(path.read_text())
-    except RecursionError as error:
-        why = "its values are nested too deeply"
-        raise UsageError("cannot read this file", where=str(path), why=why) from error
-    except (OSError, ValueError) as error:
-        raise UsageError("cannot read this file", where=str(path), why=str(error)) from error
-    if path.name == PROJECT_FILE:
-        tools = content.get("tool")
-        content = tools.get("edgeconv") if isinstance(tools, dict) else None
-        if content is None:
-            return None
-    if not isinstance(content, dict):
-        raise UsageError("the file has no table of edgeconv", where=str(path))
-    unknown = sorted(set(content) - {"gates"})
-    if unknown or not isinstance(content.get("gates", {}), dict):
+def gates_of(
+    content: Mapping[str, Any], path: Path, stages: Collection[str] = DEFAULT_GATES
+) -> dict[str, Gate]:
+    """Return the gates of a project's table.
+
+    Raises:
+        UsageError: It names an unknown option, stage or metric.
+    """
+    check_names(content, path)
+    table = content.get("gates", {})
+    if not isinstance(table, dict):
         raise UsageError(
-            "the file has something else than a table of gates",
+            "the gates must be a table",
             where=str(path),
-            why=", ".join(unknown),
             hint="write limits under [gates] or [gates.STAGE]",
         )
-    table: Mapping[str, Any] = content.get("gates", {})
-    return table
+    return _gates(table, path, stages)
 
 
 def _gates(table: Mapping[str, Any], path: Path, stages: Collection[str]) -> dict[str, Gate]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from edgeconv.core.errors import UsageError, meant
+from edgeconv.core.wording import named
 
 Gate = dict[str, float]
 """Limits by metric."""
@@ -110,7 +111,7 @@ def parse_gate(text: str, stages: Collection[str] | None = DEFAULT_GATES) -> tup
         equals, limit = "", math.nan
     if not equals or (colon and not stage):
         raise UsageError(
-            f"--gate {text} is not understood",
+            f"{named('gates')} {text} is not understood",
             hint="write it as [STAGE:]METRIC=VALUE, for example tflite_int8:sqnr_db=20",
         )
     check_gate(stage or EVERY_STAGE, metric, limit, stages)
@@ -135,11 +136,11 @@ def check_gate(
         check_stage(stage, stages)
     if metric not in (*AT_LEAST, *AT_MOST):
         raise UsageError(
-            f"--gate names the metric {metric}, which is not known",
+            f"{named('gates')} names the metric {metric}, which is not known",
             hint=meant(metric, (*SHORT_NAMES, *AT_LEAST, *AT_MOST)),
         )
     if math.isnan(limit):
-        raise UsageError(f"--gate {stage}:{metric} must be a number, not {limit}")
+        raise UsageError(f"{named('gates')} {stage}:{metric} must be a number, not {limit}")
 
 
 def check_stage(stage: str, stages: Collection[str]) -> None:
@@ -150,6 +151,6 @@ def check_stage(stage: str, stages: Collection[str]) -> None:
     """
     if stage != EVERY_STAGE and stage not in stages:
         raise UsageError(
-            f"--gate names the stage {stage}, which is not known",
+            f"{named('gates')} names the stage {stage}, which is not known",
             hint=meant(stage, (*stages, EVERY_STAGE)),
         )

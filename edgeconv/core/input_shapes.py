@@ -10,12 +10,16 @@ from typing import Any
 
 from edgeconv.core.artifacts import TensorSpec
 from edgeconv.core.errors import UsageError
+from edgeconv.core.wording import named
 
 _log = logging.getLogger(__name__)
 
 Shape = tuple[int, ...]
 _DIMENSIONS = re.compile(r"\d+(?:[,x]\d+)*")
-_EXAMPLE = "--input-shape 1,3,224,224, or with the input's name --input-shape image=1,3,224,224"
+_EXAMPLE = (
+    f"{named('input_shapes')} 1,3,224,224, or with the input's name "
+    f"{named('input_shapes')} image=1,3,224,224"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +57,18 @@ class InputShapes:
         listed = ", ".join(names)
         if len(self.positional) > len(names):
             raise UsageError(
-                f"--input-shape is given {len(self.positional)} times",
+                f"{named('input_shapes')} is given {len(self.positional)} times",
                 why=f"the model has {len(names)} input(s): {listed}",
             )
         shapes = dict(zip(names, self.positional, strict=False))
         for name, shape in self.named.items():
             if name not in names:
                 raise UsageError(
-                    f"--input-shape names an input {name!r} that the model does not have",
+                    f"{named('input_shapes')} names an input {name!r} that the model does not have",
                     hint=f"its inputs are {listed}",
                 )
             if name in shapes:
-                raise UsageError(f"--input-shape gives two shapes for the input {name!r}")
+                raise UsageError(f"{named('input_shapes')} gives two shapes for the input {name!r}")
             shapes[name] = shape
         return shapes
 
@@ -93,26 +97,28 @@ def parse_input_shapes(values: Sequence[str]) -> InputShapes:
         UsageError: A text is not of this form.
     """
     positional = []
-    named: dict[str, Shape] = {}
+    by_name: dict[str, Shape] = {}
     for value in values:
         name, equals, dimensions = value.rpartition("=")
         dimensions = dimensions.strip().strip("()[]").replace(" ", "")
         if not _DIMENSIONS.fullmatch(dimensions) or (equals and not name):
-            raise UsageError(f"--input-shape {value} is not a shape", hint=f"write {_EXAMPLE}")
+            raise UsageError(
+                f"{named('input_shapes')} {value} is not a shape", hint=f"write {_EXAMPLE}"
+            )
         shape = _checked([int(size) for size in re.split("[,x]", dimensions)])
-        if name in named:
-            raise UsageError(f"--input-shape gives two shapes for the input {name!r}")
+        if name in by_name:
+            raise UsageError(f"{named('input_shapes')} gives two shapes for the input {name!r}")
         if name:
-            named[name] = shape
+            by_name[name] = shape
         else:
             positional.append(shape)
-    return InputShapes(tuple(positional), named)
+    return InputShapes(tuple(positional), by_name)
 
 
 def _checked(shape: Sequence[int]) -> Shape:
     if any(int(size) < 1 for size in shape):
         raise UsageError(
-            f"--input-shape {format_shape(shape)} has a dimension below 1",
+            f"{named('input_shapes')} {format_shape(shape)} has a dimension below 1",
             hint="models are converted for fixed shapes; give every dimension its size",
         )
     return tuple(int(size) for size in shape)
@@ -126,7 +132,7 @@ def format_shape(shape: Sequence[int | str | None]) -> str:
 def shapes_missing(where: str, kind: str, names: Sequence[str]) -> UsageError:
     """Return the error for a model file that carries no shapes."""
     listed = ", ".join(names)
-    example = " ".join(f"--input-shape {name}=1,3,224,224" for name in names[:2])
+    example = " ".join(f"{named('input_shapes')} {name}=1,3,224,224" for name in names[:2])
     return UsageError(
         "the shapes of the inputs are not known",
         where=where,
@@ -183,11 +189,12 @@ def shape_dynamic(
     """
     sizes = ",".join(str(size) if isinstance(size, int) else "1" for size in shape)
     why = "only a batch that is the first dimension of every input can stay open"
+    example = advice or f"{named('input_shapes')} {name}={sizes}"
     return UsageError(
         f"the input {name!r} has open dimensions: {format_shape(shape)}",
         where=where,
         why=f"{why}; {limits}" if limits else why,
-        hint=f"fix them, for example {advice or f'--input-shape {name}={sizes}'}",
+        hint=f"fix them, for example {example}",
     )
 
 
@@ -211,7 +218,7 @@ def require_fit(where: str, name: str, declared: Sequence[int | str | None], giv
         return
     what = "rank" if len(declared) != len(given) else "shape"
     raise UsageError(
-        f"--input-shape gives the input {name!r} another {what} than the model has",
+        f"{named('input_shapes')} gives the input {name!r} another {what} than the model has",
         where=where,
         why=f"expected {format_shape(declared)}, got {format_shape(given)}",
         hint="leave the option out to use the model's own shape, or correct it",

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edgeconv.core.declare import FIRST, MODEL, OUTPUT, PORTS, VERIFICATION, About, option
 from edgeconv.core.errors import UsageError
 from edgeconv.core.options import ConvertOptions
+from edgeconv.core.wording import named
+
+
+def _shapes(texts: Sequence[str]) -> object:
+    # It works on arrays' specs, and numpy takes most of the time that a command's start would.
+    from edgeconv.core.input_shapes import parse_input_shapes
+
+    return parse_input_shapes(texts)
+
+
+def _numbers(option_name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"{named(option_name)} {text} is not understood",
+            hint=f"write it as {named(option_name)} 0.485,0.456,0.406",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,30 +40,100 @@ class Job:
         source: Path of a model file, an `nn.Module`, or ``None`` with `factory` alone.
         options: How to convert.
         example_inputs: Example inputs of an `nn.Module`.
-        factory: ``package.module:function`` that builds the module.
-        input_shapes: Shapes of inputs, as `edgeconv.convert.torch.load.load_model` takes them.
-        trust_pickle: Whether a pickled module may be loaded, which runs code from the file.
-        calibration_data: Calibration inputs: a path, ``package.module:function``, or arrays.
-        verify_data: Inputs that parity is measured on, likewise.
-        image_mean: Per channel, subtracted from images in 0..1.
-        image_std: Per channel, what they are divided by then.
-        output: The bundle directory; ``<model>.edgeconv`` where ``None``.
-        force: Whether an existing bundle may be replaced.
         command: The call, for the manifest.
+
+    The others are options, which say themselves what they are.
     """
 
     source: Any
     options: ConvertOptions = field(default_factory=ConvertOptions)
     example_inputs: Any = None
-    factory: str | None = None
-    input_shapes: Any = ()
-    trust_pickle: bool = False
-    calibration_data: Any = None
-    verify_data: Any = None
-    image_mean: tuple[float, ...] | None = None
-    image_std: tuple[float, ...] | None = None
-    output: Path | None = None
-    force: bool = False
+    output: Path | None = option(
+        None,
+        About(
+            FIRST,
+            "Bundle directory.",
+            flag="--output",
+            short="-o",
+            metavar="PATH",
+            shown="./<model>.edgeconv",
+            is_path=True,
+            place=6,
+        ),
+    )
+    calibration_data: Any = option(
+        None,
+        About(
+            FIRST,
+            ".npz, .npy, a directory of images, or module:function; the int8 ranges come from it.",
+            "As a parameter also arrays by input name with a leading sample axis, or what yields"
+            " samples or batches of them, such as a DataLoader.",
+            metavar="DATA",
+            parse=str,
+            is_path=True,
+            place=4,
+        ),
+    )
+    input_shapes: Any = option(
+        (),
+        About(
+            FIRST,
+            "Shape of an input, where the file has none.",
+            "As a parameter: shapes by input name, or in order.",
+            flag="--input-shape",
+            metavar="[NAME=]1,3,224,224",
+            parse=_shapes,
+            repeatable=True,
+            place=2,
+        ),
+    )
+    factory: str | None = option(
+        None,
+        About(
+            FIRST,
+            "Function that builds the module, for a state dict or without any file.",
+            "package.module:function, or path/to/file.py:function.",
+            flag="--model",
+            metavar="MODULE:FACTORY",
+            place=1,
+        ),
+    )
+    trust_pickle: bool = option(
+        default=False,
+        about=About(MODEL, "Load pickled modules: this runs code from the file.", in_file=False),
+    )
+    image_mean: tuple[float, ...] | None = option(
+        None,
+        About(
+            PORTS,
+            "Subtracted from images in 0..1, per channel.",
+            metavar="M,M,M",
+            parse=partial(_numbers, "image_mean"),
+        ),
+    )
+    image_std: tuple[float, ...] | None = option(
+        None,
+        About(
+            PORTS,
+            "What they are divided by then.",
+            metavar="S,S,S",
+            parse=partial(_numbers, "image_std"),
+        ),
+    )
+    verify_data: Any = option(
+        None,
+        About(
+            VERIFICATION,
+            "Inputs to measure parity on; calibration data by default.",
+            metavar="DATA",
+            parse=str,
+            is_path=True,
+        ),
+    )
+    force: bool = option(
+        default=False,
+        about=About(OUTPUT, "Replace an existing bundle."),
+    )
     command: tuple[str, ...] = ()
 
     @property
@@ -75,5 +166,6 @@ class Job:
         """
         if self.source is None and self.factory is None:
             raise UsageError(
-                "no model is given", hint="name a model file, or --model package.module:function"
+                "no model is given",
+                hint=f"name a model file, or {named('factory', 'package.module:function')}",
             )

@@ -11,11 +11,15 @@ import numpy as np
 
 from edgeconv.core.artifacts import Array, TensorSpec
 from edgeconv.core.errors import UsageError
+from edgeconv.core.wording import named
 
 OFF = "none"
 """What ``--state`` says where nothing is to be taken for a state."""
 
-_HINT = "write it as --state IN=OUT, or IN=OUT[0:1] for a part of an output; none for no states"
+_HINT = (
+    f"write it as {named('states')} IN=OUT, or IN=OUT[0:1] for a part of an output; none "
+    "for no states"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +89,13 @@ def parse_states(texts: Iterable[str]) -> tuple[State, ...] | None:
         return None
     if OFF in texts:
         if len(texts) > 1:
-            raise UsageError("--state none does not go with other states", hint=_HINT)
+            raise UsageError(f"{named('states')} none does not go with other states", hint=_HINT)
         return ()
     found = tuple(map(_parsed, texts))
     names = [state.input for state in found]
     for name in names:
         if names.count(name) > 1:
-            raise UsageError(f"--state names the input {name} twice", hint=_HINT)
+            raise UsageError(f"{named('states')} names the input {name} twice", hint=_HINT)
     return found
 
 
@@ -118,13 +122,13 @@ def check_states(
 def _parsed(text: str) -> State:
     found = re.fullmatch(r"([^=]+)=([^\[\]]+)(?:\[((?::,)*)(\d+)(?::(\d+))?\])?", text.strip())
     if found is None:
-        raise UsageError(f"--state {text} is not understood", hint=_HINT)
+        raise UsageError(f"{named('states')} {text} is not understood", hint=_HINT)
     given, output, axes, start, stop = found.groups()
     if start is None:
         return State(given, output, "--state")
     part = Part(axes.count(","), int(start), int(start) + 1 if stop is None else int(stop))
     if part.stop <= part.start:
-        raise UsageError(f"--state {text} names a part without elements", hint=_HINT)
+        raise UsageError(f"{named('states')} {text} names a part without elements", hint=_HINT)
     return State(given, output, "--state", part)
 
 
@@ -133,7 +137,7 @@ def _spec(kind: str, name: str, specs: Sequence[TensorSpec]) -> TensorSpec:
         if spec.name == name:
             return spec
     raise UsageError(
-        f"--state names the {kind} {name}, which the model does not have",
+        f"{named('states')} names the {kind} {name}, which the model does not have",
         why=f"its {kind}s are {', '.join(spec.name for spec in specs)}",
         hint=_HINT,
     )
@@ -141,7 +145,9 @@ def _spec(kind: str, name: str, specs: Sequence[TensorSpec]) -> TensorSpec:
 
 def _misfit(state: State, why: str) -> UsageError:
     return UsageError(
-        f"--state {state.input}={state.source}: these do not fit each other", why=why, hint=_HINT
+        f"{named('states')} {state.input}={state.source}: these do not fit each other",
+        why=why,
+        hint=_HINT,
     )
 
 

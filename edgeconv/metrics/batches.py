@@ -8,6 +8,7 @@ import numpy as np
 
 from edgeconv.core.artifacts import Array, Arrays, TensorSpec
 from edgeconv.core.errors import InvalidModel
+from edgeconv.core.wording import named
 
 _BATCH = 4
 """Samples that run together."""
@@ -46,6 +47,6 @@ def _joined(name: str, single: Array, batch: Array, together: int) -> Array:
             f"the output {name!r} of {together} samples together has the shape "
             f"{list(batch.shape[1:])}",
             why="its first dimension does not count the samples",
-            hint="fix the batch: --input-shape",
+            hint=f"fix the batch: {named('input_shapes')}",
         )
     return np.concatenate([single, batch.swapaxes(0, 1)])

@@ -32,6 +32,7 @@ from edgeconv.core.options import CALIBRATED_MODES, parse_memory
 from edgeconv.core.states import State
 from edgeconv.core.steps import Nobody, Observer, Steps, collected_warnings
 from edgeconv.core.stream import Stream
+from edgeconv.core.wording import as_it_is
 from edgeconv.metrics.report import FAIL, SKIPPED, ParityReport, with_converters
 from edgeconv.parity.check import Verifier, run_artifact
 from edgeconv.parity.layers.entries import with_layers
@@ -393,6 +394,6 @@ class _Conversion:
 def _with_bundle(error: EdgeconvError, path: str, *, placed: bool) -> EdgeconvError:
     """Return the error with a word on what became of the finished stages."""
     kept = f"the finished stages are in {path}" if placed else f"the earlier {path} was kept"
-    parts = error.to_dict()
-    parts["hint"] = f"{error.hint}; {kept}" if error.hint else kept
+    parts = error.to_dict(as_it_is)
+    parts["hint"] = f"{parts['hint']}; {kept}" if parts["hint"] else kept
     return error_from_dict(parts)

@@ -15,6 +15,7 @@ from edgeconv.core.artifacts import Array, Arrays, TensorSpec
 from edgeconv.core.errors import InvalidData
 from edgeconv.core.roles import Role, role_of
 from edgeconv.core.user_code import import_function, is_reference
+from edgeconv.core.wording import named
 from edgeconv.metrics.report_parts import SamplesSummary
 from edgeconv.samples.conform import conform, shape_text
 from edgeconv.samples.files import check_npz, read_npy, read_npz_inputs, require_same_counts
@@ -102,7 +103,7 @@ def load_samples(
     limit: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    option: str = "--calibration-data",
+    option: str = named("calibration_data"),
 ) -> Samples:
     """Read samples and check that they fit the model.
 

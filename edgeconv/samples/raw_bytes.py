@@ -10,6 +10,7 @@ from edgeconv.core.artifacts import Array, Arrays, TensorSpec
 from edgeconv.core.errors import InvalidData, UsageError
 from edgeconv.core.preprocess import BYTE, Preprocessing
 from edgeconv.core.roles import channel_axis
+from edgeconv.core.wording import named
 from edgeconv.samples.byte_grid import LAST, WHOLE, Grid, channel_grids
 from edgeconv.samples.images import Normalisation
 
@@ -35,7 +36,8 @@ def preprocessing_of(
     if not images and len(reals) != 1:
         listed = ", ".join(f"{one.name} {list(one.source_shape)}" for one in inputs)
         raise UsageError(
-            "--preprocess fold needs an input of images", why=f"the inputs are {listed}"
+            f"{named('preprocess', 'fold')} needs an input of images",
+            why=f"the inputs are {listed}",
         )
     return {spec.name: _one(spec, arrays.get(spec.name), given) for spec in images or reals}
 
@@ -46,7 +48,7 @@ def _one(spec: TensorSpec, array: Array | None, given: Normalisation) -> Preproc
         count = 1 if axis is None else spec.source_shape[axis]
         if {len(given.mean or (0.0,)), len(given.std or (1.0,))} - {1, count}:
             raise UsageError(
-                "--image-mean and --image-std do not fit the input",
+                f"{named('image_mean')} and {named('image_std')} do not fit the input",
                 where=spec.name,
                 why=f"it has {count} channels",
             )
@@ -59,10 +61,10 @@ def _one(spec: TensorSpec, array: Array | None, given: Normalisation) -> Preproc
     grids = [grid for grid in channel_grids(channels) if grid is not None and grid.anchored]
     if len(grids) != len(channels):
         raise UsageError(
-            "--preprocess fold does not know how the samples were made of bytes",
+            f"{named('preprocess', 'fold')} does not know how the samples were made of bytes",
             where=spec.name,
             why="they are not on the grid that (x/255 - mean)/std has",
-            hint="say so with --image-mean and --image-std",
+            hint=f"say so with {named('image_mean')} and {named('image_std')}",
         )
     return _of_grids(grids, axis)
 
@@ -101,7 +103,8 @@ def raw_bytes(spec: TensorSpec, array: Array, preprocessing: Preprocessing) -> A
             "the samples are not what the mean and standard deviation make of bytes",
             where=spec.name,
             why=f"as bytes they would range over {raw.min():.4g} to {raw.max():.4g}",
-            hint="correct --image-mean and --image-std, or give the samples as they are normalised",
+            hint=f"correct {named('image_mean')} and {named('image_std')}, or give the samples "
+            "as they are normalised",
         )
     return np.rint(raw).clip(0, BYTE).astype(spec.dtype)
 

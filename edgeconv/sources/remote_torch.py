@@ -15,6 +15,7 @@ from edgeconv.core.errors import LimitExceeded
 from edgeconv.core.input_shapes import InputShapes
 from edgeconv.core.scratch import scratch_directory
 from edgeconv.core.stream import Stream
+from edgeconv.core.wording import named
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 from edgeconv.toolchain.worker.stage import StageContext
 
@@ -155,7 +156,7 @@ def _too_much(arguments: Mapping[str, Any], error: LimitExceeded) -> LimitExceed
         return error
     return LimitExceeded(
         "the model does not load and run once within its limits",
-        where=arguments["source"] or f"--model {arguments['factory']}",
+        where=arguments["source"] or f"{named('factory')} {arguments['factory']}",
         why=f"{error.where}: {error.what}" if error.where else error.what,
         hint=error.hint,
         details=error.details,

@@ -20,6 +20,7 @@ from edgeconv.core.options import CALIBRATED_MODES
 from edgeconv.core.preprocess import BYTE, Preprocessing
 from edgeconv.core.roles import Kind, Role, channel_axis, role_of
 from edgeconv.core.states import State
+from edgeconv.core.wording import named
 from edgeconv.quantize.params.input_scales import InputScale, input_scales, stated_ranges
 from edgeconv.samples.differences import differences
 from edgeconv.samples.images import Normalisation
@@ -121,8 +122,8 @@ def check_data(job: Job) -> None:
     """
     names = program_inputs(Path(job.source)) if job.is_file else None
     for option, source in (
-        ("--calibration-data", job.calibration_data),
-        ("--verify-data", job.verify_data),
+        (named("calibration_data"), job.calibration_data),
+        (named("verify_data"), job.verify_data),
     ):
         if isinstance(source, str | Path):
             check_source(str(source), names, option)
@@ -153,8 +154,8 @@ def data_for(job: Job, inputs: tuple[TensorSpec, ...], model: Model | None = Non
     inputs = tuple(spec.of_one for spec in inputs)
     wanted = options.calibration_samples + options.parity_samples
     few = options.parity_samples if options.verify else min(options.parity_samples, _UNVERIFIED)
-    pool = _given(job, "--calibration-data", job.calibration_data, inputs, wanted)
-    given = _given(job, "--verify-data", job.verify_data, inputs, options.parity_samples)
+    pool = _given(job, named("calibration_data"), job.calibration_data, inputs, wanted)
+    given = _given(job, named("verify_data"), job.verify_data, inputs, options.parity_samples)
     preprocessing = preprocessing_for(job, inputs, pool)
     pool, given = (
         None if one is None else _as_bytes(one, inputs, preprocessing) for one in (pool, given)

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeconv.core.amounts import MaxDrop
 from edgeconv.core.artifacts import Array
 from edgeconv.core.errors import UsageError
-from edgeconv.core.options import MaxDrop
+from edgeconv.core.wording import named
 from edgeconv.metrics.parity import compare_output
 from edgeconv.metrics.parts import Part, divide
 from edgeconv.quantize.params.input_scales import Held
@@ -91,7 +92,7 @@ class Search:
         self._best = self._figures(self._with(range(len(self._layers))))
         if limit.unit == "points" and not self._best:
             raise UsageError(
-                "--max-drop in points needs an output of class scores",
+                f"{named('max_drop')} in points needs an output of class scores",
                 why="no output has the shape [1, C]",
                 hint="give it in decibels, such as 3dB",
             )

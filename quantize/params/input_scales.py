@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from edgeconv.core.amounts import parse_range
 from edgeconv.core.artifacts import Array, TensorSpec
 from edgeconv.core.errors import UsageError
-from edgeconv.core.options import parse_range
 from edgeconv.core.roles import channel_axis
+from edgeconv.core.wording import named
 from edgeconv.quantize.params.qparams import INT8_MAX, INT8_MIN, QuantParams, Range
 from edgeconv.quantize.rules.table import RULES, Scaling
 from edgeconv.samples.byte_grid import (
@@ -147,9 +148,9 @@ def stated_ranges(
         meant = [name] if name else (list(reals) if len(reals) == 1 else images)
         if not meant or (name and name not in reals):
             raise UsageError(
-                f"--input-range {name or f'{low:g},{high:g}'} fits no input",
+                f"{named('input_range')} {name or f'{low:g},{high:g}'} fits no input",
                 why=f"the inputs of real numbers are {', '.join(reals) or 'none'}",
-                hint="name one of them: --input-range NAME=LO,HI",
+                hint=f"name one of them: {named('input_range')} NAME=LO,HI",
             )
         found |= dict.fromkeys(meant, (low, high))
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgeconv.core.errors import ConversionError, InvalidModel, UnsupportedModel, UnsupportedNode
+from edgeconv.core.wording import named
 from edgeconv.quantize.rewrite import tables
 from edgeconv.quantize.rewrite.int8 import CROSSINGS
 from edgeconv.quantize.rules.precision import BITS, Chosen
@@ -53,7 +54,7 @@ def fixed_shapes(graph: Graph, where: str) -> None:
                 f"input {graph.name(index)} has no fixed shape",
                 where=where,
                 why=f"its shape is {[int(size) for size in signature]}, -1 being dynamic",
-                hint="convert the model again with --input-shape",
+                hint=f"convert the model again with {named('input_shapes')}",
             )
 
 
@@ -85,14 +86,15 @@ def supported(graph: Graph, precisions: Sequence[str], *, mixed: bool = True) ->
 def _advice(nodes: Sequence[UnsupportedNode], *, mixed: bool) -> str:
     kinds = list(dict.fromkeys(node.op for node in nodes if node.op in BUILTIN_CODES))
     if mixed and kinds:
-        kept = " ".join(f"--keep-float {kind}" for kind in kinds)
+        kept = " ".join(f"{named('keep_float')} {kind}" for kind in kinds)
         return f"keep these operators in float32: {kept}; or replace them"
     if not mixed:
         return (
-            "leave these operators, and what follows them, to the CPU with --cut NODE, convert "
-            "with --target cpu and --keep-float, or replace them"
+            f"leave these operators, and what follows them, to the CPU with {named('cut')} "
+            "NODE, convert "
+            f"with {named('target', 'cpu')} and {named('keep_float')}, or replace them"
         )
-    return "quantize with --quantize dynamic or fp16, or replace these operators"
+    return f"quantize with {named('quantize', 'dynamic')} or fp16, or replace these operators"
 
 
 def runs(path: Path) -> None:

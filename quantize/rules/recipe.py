@@ -22,6 +22,7 @@ from typing import Any
 
 from edgeconv.core.errors import InvalidData
 from edgeconv.core.options import ConvertOptions
+from edgeconv.core.wording import named
 from edgeconv.quantize.rules.precision import Precision, Rule, keep
 
 _KEYS = {"op", "name", "precision"}
@@ -102,7 +103,9 @@ def _foreign(path: Path, entries: list[Any]) -> list[Rule]:
             raise _wrong(where, f"{type(error).__name__}: {error}") from error
         if operation in _EDGES:
             if precision != "float":
-                raise _wrong(where, f"{operation} is not an operator here", "use --io-dtype")
+                raise _wrong(
+                    where, f"{operation} is not an operator here", f"use {named('io_dtype')}"
+                )
             continue
         op = _OTHER_NAMES.get(operation, operation)
         # A list of operators for any model names more than one has.

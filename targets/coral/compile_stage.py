@@ -9,6 +9,7 @@ from edgeconv.core.artifacts import Artifact
 from edgeconv.core.options import ConvertOptions, parse_memory
 from edgeconv.targets.compiling import CompilerRun
 from edgeconv.targets.coral.compiler.find import PROGRAM, Compiler, find
+from edgeconv.targets.coral.options import CoralOptions
 from edgeconv.toolchain.worker.stage import StageContext
 
 TARGET = "coral"
@@ -44,16 +45,17 @@ def stages(options: ConvertOptions) -> Sequence[Compile]:
     from edgeconv.targets.coral.compiler.service import options_of
 
     options_of(_run(options))
-    compiler = find(options.compiler_image)
+    compiler = find(options.of(CoralOptions).compiler_image)
     return () if compiler is None else (Compile(compiler),)
 
 
 def _run(options: ConvertOptions) -> CompilerRun:
+    own = options.of(CoralOptions)
     settings = {
-        "min_runtime_version": options.min_runtime_version,
-        "search_delegate": options.search_delegate,
-        "compiler_image": options.compiler_image,
-        "bisect": options.bisect,
+        "min_runtime_version": own.min_runtime_version,
+        "search_delegate": own.search_delegate,
+        "compiler_image": own.compiler_image,
+        "bisect": own.bisect,
     }
     return CompilerRun(options.timeout, parse_memory(options.memory_limit), settings)
 

@@ -15,11 +15,13 @@ from edgeconv.core.artifacts import Artifact, Format
 from edgeconv.core.errors import UsageError
 from edgeconv.core.gates import CLASSES, FLOAT_GATE, Gates
 from edgeconv.core.options import ConvertOptions
+from edgeconv.core.wording import named
 from edgeconv.quantize.rules.precision import Rule
 from edgeconv.targets.base import Assessment, BaseTarget, Probe, require_int8
 from edgeconv.targets.compiling import CompilerResult, CompilerRun
 from edgeconv.targets.coral import compile_stage
 from edgeconv.targets.coral.compiler.find import require
+from edgeconv.targets.coral.options import CoralOptions
 from edgeconv.targets.coral.placement.front_end import LEFT_FLOAT
 from edgeconv.targets.coral.settings import SETTINGS
 from edgeconv.targets.placement import Placement
@@ -113,6 +115,7 @@ class Coral(BaseTarget):
     )
     """Leaves in float what the compiler does not know as integers."""
     keeps_old_operators = True
+    options = CoralOptions
 
     def adapt(self, options: ConvertOptions) -> ConvertOptions:
         """Make integers of what was left at its default.
@@ -123,22 +126,25 @@ class Coral(BaseTarget):
         """
         if options.quantize not in ("none", "int8"):
             raise UsageError(
-                f"--target coral needs an int8 model, not --quantize {options.quantize}",
+                f"{named('target', self.name)} needs an int8 model, not "
+                f"{named('quantize', options.quantize)}",
                 why="the Edge TPU computes with 8 bit integers only",
-                hint="use --quantize int8",
+                hint=f"use {named('quantize', 'int8')}",
             )
         for name in ("keep_float", "keep_int16", "recipe"):
             if getattr(options, name):
                 raise UsageError(
-                    f"--target coral takes no --{name.replace('_', '-')}",
+                    f"{named('target', self.name)} takes no {named(name)}",
                     why="everything behind an operator that is not int8 would leave the Edge TPU",
-                    hint="leave it out; --max-drop says which layers would need more than 8 bits",
+                    hint=f"leave it out; {named('max_drop')} says which layers would need more "
+                    "than 8 bits",
                 )
         if options.io_layout != "nhwc":
             raise UsageError(
-                f"--target coral needs --io-layout nhwc, not {options.io_layout}",
+                f"{named('target', self.name)} needs {named('io_layout', 'nhwc')}, not "
+                f"{options.io_layout}",
                 why="the transpose that it takes would be refused, and everything after it",
-                hint="leave --io-layout at nhwc",
+                hint=f"leave {named('io_layout')} at nhwc",
             )
         changed: dict[str, Any] = {}
         if options.quantize == "none":
@@ -154,7 +160,8 @@ class Coral(BaseTarget):
 
     def float_stages(self, options: ConvertOptions) -> Sequence[Stage]:
         """Return the rewriting."""
-        return (Legalise(options.allow_approximate, options.cut),)
+        own = options.of(CoralOptions)
+        return (Legalise(own.allow_approximate, own.cut),)
 
     def stages(self, options: ConvertOptions) -> Sequence[Stage]:
         """Return the compiler, where there is one."""

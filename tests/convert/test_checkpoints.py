@@ -69,7 +69,7 @@ def test_modules_in_checkpoints_need_trust(tmp_path: Path, half: bool) -> None:
     module = net().half() if half else net()
     for content in ({"ema": None, "model": module, "epoch": 1}, {"model": net(1), "ema": module}):
         torch.save(content, tmp_path / "yolo.pt")
-        with pytest.raises(UsageError, match="--trust-pickle"):
+        with pytest.raises(UsageError, match="trust_pickle=True"):
             load_model(tmp_path / "yolo.pt", input_shapes=[(2, 3)])
         model = load_model(tmp_path / "yolo.pt", input_shapes=[(2, 3)], trust_pickle=True)
         assert_is(model, net(), 2e-3 if half else 1e-6)

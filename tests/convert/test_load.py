@@ -171,7 +171,7 @@ def test_state_dict_of_another_model(here: Path) -> None:
 
 def test_state_dict_without_a_factory(net: Net, tmp_path: Path) -> None:
     torch.save(net.state_dict(), tmp_path / "w.pt")
-    with pytest.raises(UsageError, match=r"--model package\.module:factory"):
+    with pytest.raises(UsageError, match=r"factory package\.module:factory"):
         load_model(tmp_path / "w.pt", input_shapes=[SHAPE])
 
 
@@ -179,7 +179,7 @@ def test_factory_beside_a_file_that_holds_its_model(
     exported: bytes, net: Net, tmp_path: Path, here: Path
 ) -> None:
     (tmp_path / "m").write_bytes(exported)
-    with pytest.raises(UsageError, match="--model made_here:Net makes no sense"):
+    with pytest.raises(UsageError, match="factory made_here:Net makes no sense"):
         load_model(tmp_path / "m", factory="made_here:Net")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "m")
     with pytest.raises(UsageError, match="holds a whole module"):
@@ -190,7 +190,7 @@ def test_factory_beside_a_file_that_holds_its_model(
 
 def test_missing_shapes_are_asked_for(net: Net, tmp_path: Path) -> None:
     torch.jit.script(net).save(str(tmp_path / "m.pt"))
-    with pytest.raises(UsageError, match=r"--input-shape image=1,3,224,224") as caught:
+    with pytest.raises(UsageError, match=r"input_shapes image=1,3,224,224") as caught:
         load_model(tmp_path / "m.pt")
     assert "does not carry them" in str(caught.value)
 
@@ -213,7 +213,7 @@ def test_shapes_that_do_not_fit_the_file(
 
 
 def test_shapes_that_the_module_cannot_take(here: Path) -> None:
-    with pytest.raises(InvalidModel, match=r"fails when it runs.*\n.*--input-shape"):
+    with pytest.raises(InvalidModel, match=r"fails when it runs.*\n.*input_shapes"):
         load_model(None, factory="made_here:Net", input_shapes=[(1, 5, 8, 8)])
 
 
@@ -237,7 +237,7 @@ def open_program() -> bytes:
 
 def test_open_dimensions_are_pinned(open_program: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.pt2").write_bytes(open_program)
-    with pytest.raises(UsageError, match=r"--input-shape ids=2,2 --input-shape mask=2,2"):
+    with pytest.raises(UsageError, match=r"input_shapes ids=2,2 input_shapes mask=2,2"):
         load_model(tmp_path / "m.pt2")
     model = load_torch(tmp_path / "m.pt2", input_shapes={"ids": (2, 8), "mask": (2, 8)})
     assert [(spec.name, spec.shape, spec.dtype) for spec in model.inputs] == [
@@ -387,7 +387,7 @@ def test_input_shapes_are_parsed() -> None:
     )
     assert not parse_input_shapes([])
     for text in ("", "1,", "=1,3", "1,-3", "x=", "1,a", "0,3"):
-        with pytest.raises(UsageError, match="--input-shape"):
+        with pytest.raises(UsageError, match="input_shapes"):
             parse_input_shapes([text])
     with pytest.raises(UsageError, match="two shapes"):
         parse_input_shapes(["x=1", "x=2"])

@@ -220,7 +220,7 @@ def test_computing_with_the_size_itself_is_refused(body: str, tmp_path: Path) ->
         <int64[1] four = {{4}}, int64[3] twice = {{2, 1, 1}},
          float[1, 1, 1] three = {{3.0}}, float[1, 2, 4] c = {{1., 2., 3., 4., 5., 6., 7., 8.}}>
         {{ {body} }}"""
-    with pytest.raises(UnsupportedModel, match=r"(batch|run time)(.|\n)*--input-shape"):
+    with pytest.raises(UnsupportedModel, match=r"(batch|run time)(.|\n)*input_shapes"):
         converted(graph(text, tmp_path / "m.onnx"), tmp_path)
 
 
@@ -264,7 +264,7 @@ def test_other_open_dimensions_of_a_program_are_asked_for(tmp_path: Path) -> Non
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("steps")}
     program = torch.export.export(torch.nn.Linear(4, 2), (example,), dynamic_shapes=(sizes,))
     torch.export.save(program, tmp_path / "m.pt2")
-    with pytest.raises(UsageError, match=r"open dimensions(.|\n)*--input-shape input=1,1,4"):
+    with pytest.raises(UsageError, match=r"open dimensions(.|\n)*input_shapes input=1,1,4"):
         load_model(tmp_path / "m.pt2")
 
 

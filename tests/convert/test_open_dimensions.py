@@ -52,7 +52,7 @@ CASES: dict[str, tuple[torch.nn.Module, Any, Any, str, str]] = {
         Shorter(),
         (torch.ones(2, 9), torch.ones(2, 6)),
         {"a": {1: COUNT + 3}, "b": {1: COUNT}},
-        "a=2,5 --input-shape b=2,2",
+        "a=2,5 input_shapes b=2,2",
         "takes 5 to 19",
     ),
 }
@@ -65,7 +65,7 @@ def save(path: Path, case: str) -> Path:
 
 
 def advised(message: str) -> Any:
-    return parse_input_shapes(re.findall(r"--input-shape (\S+=\S+)", message))
+    return parse_input_shapes(re.findall(r"input_shapes (\S+=\S+)", message))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -74,7 +74,7 @@ def test_the_advice_can_be_followed(tmp_path: Path, case: str) -> None:
     with pytest.raises(UsageError, match="open dimensions") as caught:
         load_model(file)
     message = str(caught.value)
-    assert f"--input-shape {CASES[case][3]}" in message
+    assert f"input_shapes {CASES[case][3]}" in message
     assert CASES[case][4] in message
     model = load_model(file, input_shapes=advised(message))
     assert all(None not in spec.shape for spec in model.inputs)
@@ -92,5 +92,5 @@ def test_a_shape_outside_the_range(tmp_path: Path, height: int) -> None:
 
 def test_the_advice_follows_what_was_given(tmp_path: Path) -> None:
     file = save(tmp_path / "m.pt2", "derived")
-    with pytest.raises(UsageError, match=r"--input-shape a=2,10 --input-shape b=2,7$"):
+    with pytest.raises(UsageError, match=r"input_shapes a=2,10 input_shapes b=2,7$"):
         load_model(file, input_shapes={"b": (2, 7)})

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeconv.core.amounts import MaxDrop
 from edgeconv.core.artifacts import Array, Artifact
 from edgeconv.core.errors import UsageError
-from edgeconv.core.options import MaxDrop
 from edgeconv.quantize.engine import quantize
 from edgeconv.tflite import file as tflite
 from edgeconv.tflite.graph import Graph

@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeconv.core.artifacts import Array, Arrays, Artifact
 from edgeconv.core.errors import InvalidModel, LimitExceeded, NoRuntime
+from edgeconv.core.wording import named
 from edgeconv.toolchain.runtimes import ONNX_REFERENCE
 from edgeconv.toolchain.runtimes.reference_ops import CORRECTED
 from edgeconv.toolchain.runtimes.samples import run_samples
@@ -63,7 +64,8 @@ def _too_large(model: Artifact, error: MemoryError) -> LimitExceeded:
         "a value that the model computes does not fit in memory",
         where=model.path.name,
         why=str(error),
-        hint="do not trust a small file that asks for so much; otherwise raise --memory-limit",
+        hint="do not trust a small file that asks for so much; otherwise raise "
+        f"{named('memory_limit')}",
     )
 
 

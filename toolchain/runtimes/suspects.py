@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeconv.core import wording
 from edgeconv.core.errors import WorkerCrashed, WorkerError
 from edgeconv.toolchain.worker.pool import WorkerKind, WorkerPool
 
@@ -33,7 +34,8 @@ def named(workers: WorkerPool, path: Path, crash: WorkerCrashed) -> WorkerCrashe
                 f"LiteRT aborts on the operator {operator}",
                 where=str(path),
                 why=crash.why,
-                hint=f"leave it in float if that is allowed: --keep-float {_name(operator)}",
+                hint=f"leave it in float if that is allowed: {wording.named('keep_float')} "
+                f"{_name(operator)}",
                 details=crash.details,
             )
     except WorkerError:

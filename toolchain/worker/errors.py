@@ -16,6 +16,7 @@ from edgeconv.core.errors import (
     WorkerError,
     WorkerTimeout,
 )
+from edgeconv.core.wording import named
 from edgeconv.toolchain.worker.limits import is_out_of_memory
 
 _LIBRARY_NOT_MAPPED = "failed to map segment"
@@ -59,7 +60,7 @@ def of_the_machine(error: BaseException, details: str = "") -> EdgeconvError | N
         return LimitExceeded(
             "there is not enough memory",
             why=f"{str(error).strip().splitlines()[0]}" if str(error).strip() else "",
-            hint="raise --memory-limit or ulimit -v, or give a smaller model or input",
+            hint=f"raise {named('memory_limit')} or ulimit -v, or give a smaller model or input",
             details=details,
         )
     return None
@@ -103,7 +104,7 @@ def no_memory(worker: str, function: str, said: str, memory: int) -> LimitExceed
         f"more than {memory / 2**20:,.0f} MB of memory are needed",
         where=f"{worker} worker",
         why=f"{function} was stopped",
-        hint="raise --memory-limit, or give a smaller model or input",
+        hint=f"raise {named('memory_limit')}, or give a smaller model or input",
         details=said,
     )
 
@@ -114,6 +115,6 @@ def no_answer(worker: str, function: str, said: str, seconds: float) -> WorkerTi
         f"no answer within {seconds:g} seconds",
         where=f"{worker} worker",
         why=f"{function} was stopped",
-        hint="raise --timeout, or try a smaller model",
+        hint=f"raise {named('timeout')}, or try a smaller model",
         details=said,
     )

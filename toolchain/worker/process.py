@@ -32,6 +32,7 @@ from typing import IO, Any, Self
 
 from edgeconv.core.errors import WorkerError, error_from_dict
 from edgeconv.core.scratch import Scratch
+from edgeconv.core.wording import as_it_is
 from edgeconv.toolchain.worker.errors import describe, died, no_answer, no_memory
 from edgeconv.toolchain.worker.limits import (
     GLANCE,
@@ -277,7 +278,7 @@ def serve(requests: Iterable[bytes], answers: IO[bytes]) -> None:
         try:
             result = _invoke(request, offered)
         except Exception as error:  # noqa: BLE001 - the process boundary: every error is sent
-            send({"error": describe(request["call"], error).to_dict()})
+            send({"error": describe(request["call"], error).to_dict(as_it_is)})
         else:
             send({"result": result})
             gc.collect()

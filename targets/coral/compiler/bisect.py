@@ -14,6 +14,7 @@ from typing import Any
 
 from edgeconv.core.errors import CompilerError, NothingMapped, error_from_dict
 from edgeconv.core.scratch import scratch_directory
+from edgeconv.core.wording import as_it_is
 from edgeconv.targets.coral.compiler.compile import compile_model
 from edgeconv.targets.coral.compiler.find import Compiler
 from edgeconv.targets.coral.compiler.options import CompileOptions
@@ -154,8 +155,8 @@ def located(
     trigger = find_trigger(model, compiler, options, progress)
     if trigger is None:
         return error
-    parts = error.to_dict()
-    parts["why"] = f"{error.why}; {trigger} triggers it"
+    parts = error.to_dict(as_it_is)
+    parts["why"] = f"{parts['why']}; {trigger} triggers it"
     found = error_from_dict(parts)
     assert isinstance(found, CompilerError)
     return found

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgeconv.core.errors import UsageError
+from edgeconv.core.wording import named
 from edgeconv.targets.coral.placement.ops import NEWEST_RUNTIME, OLDEST_RUNTIME
 
 _TIMED = 16
@@ -44,15 +45,19 @@ class CompileOptions:
         version = self.min_runtime_version
         if version is not None and not OLDEST_RUNTIME <= version <= NEWEST_RUNTIME:
             raise UsageError(
-                f"--min-runtime-version {version} is not known",
+                f"{named('min_runtime_version')} {version} is not known",
                 hint=f"use {OLDEST_RUNTIME} to {NEWEST_RUNTIME}",
             )
         if self.num_segments < 1:
-            raise UsageError(f"--num-segments must be at least 1, not {self.num_segments}")
+            raise UsageError(f"{named('num_segments')} must be at least 1, not {self.num_segments}")
         if self.search_step is not None and self.search_step < 1:
-            raise UsageError(f"--delegate-search-step must be at least 1, not {self.search_step}")
+            raise UsageError(
+                f"{named('delegate_search_step')} must be at least 1, not {self.search_step}"
+            )
         if not 0 < self.timeout < float("inf"):
-            raise UsageError(f"--timeout must be more than 0 seconds, not {self.timeout:g}")
+            raise UsageError(
+                f"{named('timeout')} must be more than 0 seconds, not {self.timeout:g}"
+            )
         if self.num_segments > 1 and self.intermediate_tensors:
             raise UsageError(
                 "intermediate tensors and segments exclude each other", hint="give one of them"
@@ -74,7 +79,7 @@ class CompileOptions:
         if models > 1 and self.num_segments > 1:
             raise UsageError(
                 "several models are compiled together, or one is cut into segments",
-                hint="give one model, or leave --num-segments at 1",
+                hint=f"give one model, or leave {named('num_segments')} at 1",
             )
         if self.intermediate_tensors and len(self.intermediate_tensors) != models:
             raise UsageError(
