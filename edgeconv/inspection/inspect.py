@@ -156,11 +156,21 @@ def _bundle(path: Path, worker: Worker) -> dict[str, Any]:
         "verdict": manifest["verdict"],
         "options": manifest["options"],
         "stages": [
-            {"stage": entry["name"], **_head(file), **_content(file, worker), **_joins(entry)}
+            {"stage": entry["name"], **_head(file), **_stage(entry, file, worker), **_joins(entry)}
             for entry in manifest["stages"]
             for file in [path / entry["file"]]
         ],
     }
+
+
+def _stage(entry: Mapping[str, Any], file: Path, worker: Worker) -> dict[str, Any]:
+    """Return what a stage's file holds; of a file for a target that is not here, only that."""
+    from edgeconv import targets
+
+    made_for = entry.get("target")
+    if made_for is None or made_for in targets.names():
+        return _content(file, worker)
+    return {"format": entry["format"], "compiled_for": made_for}
 
 
 def _placement(path: Path, target: str, worker: Worker) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 from edgeconv import targets
 from edgeconv.reports.text import WIDTH
-from edgeconv.targets.base import Target
 from edgeconv.targets.placement import CPU
 
 _MIB = 1024**2
@@ -48,7 +47,7 @@ def _bundle(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
     made_for = found.get("compiled_for")
-    kind = _KINDS[found["format"]] if made_for is None else _compiled(targets.find(made_for))
+    kind = _KINDS[found["format"]] if made_for is None else _compiled(made_for)
     yield f"{found['file']}: {kind}, {size(found['bytes'])}"
     yield from _facts(found)
     yield from _interface(found)
@@ -59,7 +58,7 @@ def _model(found: Mapping[str, Any], *, each: bool = True) -> Iterator[str]:
         if isinstance(signature, Mapping):
             yield f"signature {signature['name']}"
             yield from _interface(signature)
-    if made_for is not None:
+    if made_for in targets.names():
         yield from targets.find(made_for).description(found)
     if each and "ops" in found:
         yield ""
@@ -80,7 +79,10 @@ _KINDS = {
 }
 
 
-def _compiled(target: Target) -> str:
+def _compiled(name: str) -> str:
+    if name not in targets.names():
+        return f"model compiled for {name}, a target that is not installed here"
+    target = targets.find(name)
     kind = "TFLite model" if target.suffix.endswith(".tflite") else "model"
     return f"{kind} compiled for {target.label}"
 

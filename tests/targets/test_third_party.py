@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,13 @@ def test_the_compiled_file_is_inspected(run: Run, bundle: Path) -> None:
     assert "model compiled for the stand-in NPU" in text
     assert "for 1 cores" in text
     assert "stage npu" in run("inspect", bundle).stdout
+
+
+def test_where_the_package_is_missing_its_file_is_said_to_be_for_it(bundle: Path) -> None:
+    command = [sys.executable, "-m", "edgeconv", "inspect", str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "compiled for standin-npu, a target that is not installed here" in done.stdout
 
 
 def test_files_and_bundles_are_compiled(run: Run, bundle: Path, tmp_path: Path) -> None:
