@@ -26,6 +26,7 @@ from edgeconv.core.errors import (
 )
 from edgeconv.core.job import Job
 from edgeconv.core.options import ConvertOptions
+from edgeconv.metrics.report import report_of
 from edgeconv.parity import check as verification
 from edgeconv.pipeline import run as pipeline
 from edgeconv.pipeline.result import Result
@@ -167,7 +168,8 @@ def test_the_result_is_what_is_in_the_bundle(fakes: Fakes, job: Job) -> None:
     result = convert(job)
     bundle = open_bundle(job.target)
     assert bundle.manifest == json.loads(json.dumps(result.manifest))
-    assert bundle.parity() == json.loads(json.dumps(result.parity))
+    assert bundle.parity() == json.loads(json.dumps(result.parity.to_dict()))
+    assert report_of(bundle) == result.parity
     assert result.passed
     assert result.verified
     assert not result.uncalibrated
