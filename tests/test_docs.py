@@ -14,10 +14,12 @@ from edgeconv.commands.console import _EXIT_CODES
 from edgeconv.commands.group import cli
 from edgeconv.core import errors
 from edgeconv.core.bundle import SCHEMA_VERSION
+from edgeconv.core.declare import rows as option_rows
 from edgeconv.quantize.recovery import RECOVERIES
 from edgeconv.reports.schema import parity_schema
 from edgeconv.targets.base import Target
 from edgeconv.targets.gates import known_gates
+from edgeconv.targets.options import every_option
 from edgeconv.toolchain.worker.limits import IN_WORKER
 from tests.test_layers import LAYERS
 
@@ -189,14 +191,21 @@ def test_the_table_of_errors_has_every_error_with_its_base_and_exit_code() -> No
 
 def test_the_table_of_options_names_options_that_there_are() -> None:
     assert isinstance(cli, click.Group)
-    options = {text for option in cli.commands["torch2tflite"].params for text in option.opts}
+    command = cli.commands["torch2tflite"]
+    every = command.get_params(click.Context(command))
+    options = {text for option in every for text in option.opts}
     named = {
         text
-        for row in table_of("reference/options.md", "Options")
+        for row in table_of("reference/options.md", "In detail")
         for text in quoted(row[0])
         if text.startswith("-")
     }
     assert named <= options
+
+
+def test_the_table_of_every_option_is_what_the_options_say() -> None:
+    table = "\n".join(option_rows(every_option()))
+    assert table in (DOCS / "reference" / "options.md").read_text(), f"it needs:\n{table}"
 
 
 def test_the_table_of_recovery_methods_has_every_method() -> None:
