@@ -33,16 +33,25 @@ from edgeconv.core.errors import (
 from edgeconv.core.options import ConvertOptions
 
 if TYPE_CHECKING:
+    from edgeconv.core.artifacts import Artifact, TensorSpec
+    from edgeconv.core.bundle import Bundle, open_bundle
+    from edgeconv.metrics.report import ParityReport
     from edgeconv.pipeline.result import Result
+    from edgeconv.targets.placement import Placement
 
 __all__ = [
+    "Artifact",
+    "Bundle",
     "ConversionError",
     "ConvertOptions",
     "EdgeconvError",
     "InvalidData",
     "InvalidModel",
     "LimitExceeded",
+    "ParityReport",
+    "Placement",
     "Result",
+    "TensorSpec",
     "ToolMissing",
     "UnsupportedModel",
     "UsageError",
@@ -50,10 +59,19 @@ __all__ = [
     "WorkerError",
     "WorkerTimeout",
     "convert",
+    "open_bundle",
 ]
 
 # Results hold arrays' specs, and numpy takes most of the time that `import edgeconv` would.
-_LAZY = {"Result": "edgeconv.pipeline.result"}
+_LAZY = {
+    "Artifact": "edgeconv.core.artifacts",
+    "Bundle": "edgeconv.core.bundle",
+    "ParityReport": "edgeconv.metrics.report",
+    "Placement": "edgeconv.targets.placement",
+    "Result": "edgeconv.pipeline.result",
+    "TensorSpec": "edgeconv.core.artifacts",
+    "open_bundle": "edgeconv.core.bundle",
+}
 
 
 def _convert(

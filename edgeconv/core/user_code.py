@@ -1,8 +1,9 @@
-"""Import the functions that users name as ``package.module:function``."""
+"""Import the functions that users name, ``package.module:function`` or ``file.py:function``."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,9 +15,9 @@ from edgeconv.core.errors import UsageError
 
 
 def is_reference(text: str) -> bool:
-    """Tell whether a text has the form ``package.module:name``."""
-    module, colon, name = text.partition(":")
-    parts = [*module.split("."), *name.split(".")]
+    """Tell whether a text has the form ``package.module:name`` or ``path/to/file.py:name``."""
+    module, colon, name = text.rpartition(":")
+    parts = [*([] if module.endswith(".py") else module.split(".")), *name.split(".")]
     return bool(colon) and all(part.isidentifier() for part in parts)
 
 
@@ -38,7 +39,8 @@ def import_function(reference: str, option: str) -> Callable[..., Any]:
     """Return the function that ``package.module:function`` names.
 
     Args:
-        reference: The name; modules in the current directory are found too.
+        reference: The name; modules in the current directory are found too. A file is imported
+            as a module of its name, with its folder searched for what it imports.
         option: The command line option that it came from, for messages.
 
     Raises:
@@ -47,12 +49,12 @@ def import_function(reference: str, option: str) -> Callable[..., Any]:
     if not is_reference(reference):
         raise UsageError(
             f"{option} {reference} does not name a function",
-            hint=f"write {option} package.module:function",
+            hint=f"write {option} package.module:function, or path/to/file.py:function",
         )
-    module_name, _, name = reference.partition(":")
+    module_name, _, name = reference.rpartition(":")
     with importable_from_here():
         try:
-            target: Any = importlib.import_module(module_name)
+            target: Any = _imported(module_name)
         except Exception as error:
             raise failed(f"cannot import {module_name}", f"{option} {reference}", error) from error
     for part in name.split("."):
@@ -72,6 +74,31 @@ def import_function(reference: str, option: str) -> Callable[..., Any]:
         )
     function: Callable[..., Any] = target
     return function
+
+
+def _imported(name: str) -> Any:
+    """Return a module by its name, or by the path of its file."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).resolve()
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent)
+    # What its classes are pickled by, and what it imports beside itself, is looked up later, too.
+    known = sys.modules.setdefault(path.stem, module)
+    if known is not module and getattr(known, "__file__", None) == str(path):
+        return known
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if known is module:
+            del sys.modules[path.stem]
+        raise
+    return module
 
 
 def failed(what: str, where: str, error: BaseException) -> UsageError:
