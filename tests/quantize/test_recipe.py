@@ -155,7 +155,7 @@ def test_options_come_after_the_recipe(tmp_path: Path) -> None:
         ("{}", "no list of rules"),
         ('[[rule]]\nprecison = "float"', "rule 1.*found precison"),
         ('[[rule]]\nop = 3\nprecision = "float"', "texts"),
-        (json.dumps([_foreign("INPUT", **_INT8)]), "--io-dtype"),
+        (json.dumps([_foreign("INPUT", **_INT8)]), "io_dtype"),
         (
             json.dumps(
                 [_foreign("*", weight_tensor_config={**_WEIGHT, "num_bits": 4})],
