@@ -97,7 +97,7 @@ def test_a_branch_on_a_size_has_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     assert str(Path(__file__).parent) not in error.why
     assert "if kept.shape[0] > 2:" in error.why
     assert "u0" not in error.why
-    for part in ("backbone", "head", "--model"):
+    for part in ("backbone", "head", "factory package:factory"):
         assert part in error.hint
 
 
