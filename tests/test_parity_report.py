@@ -172,6 +172,13 @@ def test_every_report_is_rendered_in_every_form(report: ParityReport) -> None:
     assert len(repr(report).splitlines()) == 1
 
 
+def test_a_report_can_be_read_like_its_file() -> None:
+    report = ParityReport.from_dict(content())
+    assert dict(report) == report.to_dict()
+    assert report["stages"][-1]["stage"] == report.stages[-1].stage
+    assert report.get("nothing") is None
+
+
 def content() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.dumps(reports_with_layers(3)[1].to_dict()))
     return found

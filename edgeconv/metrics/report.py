@@ -7,7 +7,7 @@ but what has the right type, and the verdict follows from the stages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -132,10 +132,11 @@ class StageParity:
 
 
 @dataclass(frozen=True, slots=True)
-class ParityReport:
+class ParityReport(Mapping[str, Any]):
     """How closely every stage of a conversion follows the model that it was made from.
 
-    `to_dict` returns the content of ``parity.json``, and `from_dict` reads it.
+    `to_dict` returns the content of ``parity.json``, and `from_dict` reads it; the report can be
+    read like that content, too: ``report["stages"][-1]["outputs"]``.
 
     Attributes:
         model: The model's name.
@@ -169,6 +170,15 @@ class ParityReport:
             f"ParityReport({self.model!r}, {self.verdict} against {self.reference} on "
             f"{self.samples} {kind} samples: {stages or 'no stages'})"
         )
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.to_dict())
+
+    def __len__(self) -> int:
+        return len(self.to_dict())
 
     @property
     def verdict(self) -> Status:
