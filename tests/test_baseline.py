@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from edgeconv.core.gates import TOLERANCE_DB
 from edgeconv.metrics.report_parts import Regression
 from edgeconv.parity import baseline
 from tests.reports.samples import as_report
 
 
 def regressions(
-    before: dict[str, Any], after: dict[str, Any], decibel: float = baseline.TOLERANCE_DB
+    before: dict[str, Any], after: dict[str, Any], decibel: float = TOLERANCE_DB
 ) -> tuple[Regression, ...]:
     return baseline.regressions(as_report(before), as_report(after), decibel=decibel)
 

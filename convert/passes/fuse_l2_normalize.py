@@ -19,8 +19,7 @@ def fuse_l2_normalize(graph: ir.Graph) -> int:
     found = 0
     for node in list(graph):
         axis = _axis(node) if node.op_type == "Div" and not node.domain else None
-        source = node.inputs[0]
-        if axis is not None and source is not None:
+        if axis is not None and (source := node.inputs[0]) is not None:
             replace(
                 graph,
                 node.outputs[0],

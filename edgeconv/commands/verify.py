@@ -13,8 +13,8 @@ import click
 from edgeconv.commands.choice import Choice, choice, memory_option
 from edgeconv.commands.console import EXIT_GATE, Display, reported, show
 from edgeconv.core.errors import UsageError
+from edgeconv.core.gates import TOLERANCE_DB
 from edgeconv.core.options import RuntimeName, parse_memory
-from edgeconv.parity.baseline import TOLERANCE_DB
 
 if TYPE_CHECKING:
     from edgeconv.metrics.report import ParityReport

@@ -64,6 +64,9 @@ DEFAULT_GATES: Gates = MappingProxyType(
 """The gate of each stage that no target adds; those of targets are in `edgeconv.targets.gates`. A
 stage that is not listed has the gate of ``tflite_int8``."""
 
+TOLERANCE_DB = 1.0
+"""As many decibels of SQNR may be lost against an earlier report."""
+
 
 def gate_for(
     stage: str,

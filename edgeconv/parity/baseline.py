@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from edgeconv.core.gates import TOLERANCE_DB
 from edgeconv.metrics.figures import OutputFigures
 from edgeconv.metrics.report import ParityReport
 from edgeconv.metrics.report_parts import Regression
@@ -20,7 +21,6 @@ from edgeconv.metrics.report_parts import Regression
 ROUNDING_DB = 100.0
 """SQNR from which on float32 results are equal up to rounding."""
 
-TOLERANCE_DB = 1.0
 TOLERANCE_SHARE = 0.01
 
 

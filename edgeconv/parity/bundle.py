@@ -15,13 +15,12 @@ from pathlib import Path
 from edgeconv.core.artifacts import Arrays, Artifact
 from edgeconv.core.bundle import Bundle, open_bundle
 from edgeconv.core.disk import sha256_of
-from edgeconv.core.gates import Gates
+from edgeconv.core.gates import TOLERANCE_DB, Gates
 from edgeconv.core.scratch import scratch_directory
 from edgeconv.core.states import State
 from edgeconv.core.steps import Nobody, Observer, Steps
 from edgeconv.core.stream import Stream
 from edgeconv.metrics.report import ParityReport, report_of, with_converters
-from edgeconv.parity.baseline import TOLERANCE_DB
 from edgeconv.parity.check import Verifier
 from edgeconv.parity.layers.entries import kept_from, with_layers, with_trials_of
 from edgeconv.parity.layers.measure import measure_layers

@@ -12,12 +12,11 @@ from edgeconv.convert.onnx.parts import read_anatomy
 from edgeconv.core.artifacts import Arrays, Artifact, Format, TensorSpec
 from edgeconv.core.bundle import COMPLETE, describe_file
 from edgeconv.core.errors import InvalidModel, UsageError
-from edgeconv.core.gates import Gates
+from edgeconv.core.gates import TOLERANCE_DB, Gates
 from edgeconv.core.scratch import scratch_directory
 from edgeconv.metrics.parts import Anatomy
 from edgeconv.metrics.report import ParityReport, report_of
 from edgeconv.metrics.report_parts import Match
-from edgeconv.parity.baseline import TOLERANCE_DB
 from edgeconv.parity.candidates import Candidate, open_candidate
 from edgeconv.parity.check import Verifier, anatomy_of, run_artifact
 from edgeconv.parity.layers.entries import with_layers

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgeconv import targets
 from edgeconv.core.bundle import open_bundle
 from edgeconv.core.errors import ToolMissing, UsageError, WorkerError
 from edgeconv.toolchain.device import runner
@@ -58,15 +59,14 @@ def test_a_board_with_tflite_runtime(tflite_board: Server, job: Job) -> None:
 
 
 def test_a_compiled_model_without_an_edge_tpu(tflite_board: Server, job: Job) -> None:
-    ran = tflite_board.board.run(replace(job, compiled=job.model), RunOptions(runs=1))
+    compiled = replace(job, compiled=job.model, part=targets.find("coral").device_part())
+    ran = tflite_board.board.run(compiled, RunOptions(runs=1))
     assert (ran.ran_on, ran.fallback) == (
         "cpu",
         "the Edge TPU runtime, libedgetpu, is not installed",
     )
     with pytest.raises(ToolMissing, match="libedgetpu, is not installed"):
-        tflite_board.board.run(
-            replace(job, compiled=job.model), RunOptions(runs=1, cpu_fallback=False)
-        )
+        tflite_board.board.run(compiled, RunOptions(runs=1, cpu_fallback=False))
     assert tflite_board.leftovers == []
 
 

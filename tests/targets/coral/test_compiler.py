@@ -137,7 +137,7 @@ def test_a_compiler_that_hangs_is_stopped_with_its_children(
 def test_a_compiler_that_takes_too_much_memory_is_stopped(
     stand_in: StandIn, tmp_path: Path
 ) -> None:
-    with pytest.raises(CompilerCrashed, match=r"more than 1 MB .*\n.*memory_limit"):
+    with pytest.raises(CompilerCrashed, match=r"more than 1 MB .*\n.*--memory-limit"):
         compile_model(_SOURCE, _out(tmp_path), CompileOptions(memory=1 << 20), stand_in("hang"))
 
 
