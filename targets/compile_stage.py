@@ -36,6 +36,7 @@ class CompileStage:
 
 def run_of(target: Target, options: ConvertOptions) -> CompilerRun:
     """Return how the compiler is run in a conversion: with the settings that it has options for."""
-    given = {item.name: getattr(options, item.name, None) for item in target.settings}
+    own = options.of(target.options).to_dict()
+    given = {item.name: own.get(item.name) for item in target.settings}
     settings = {name: value for name, value in given.items() if value is not None}
     return CompilerRun(options.timeout, parse_memory(options.memory_limit), settings)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ from click.testing import CliRunner
 from edgeconv import targets
 from edgeconv.commands.group import cli
 from edgeconv.core.artifacts import Artifact, Format
+from edgeconv.core.declare import About, option
 from edgeconv.core.errors import NotOffered, UsageError
-from edgeconv.core.options import ConvertOptions
+from edgeconv.core.options import ConvertOptions, TargetOptions
 from edgeconv.targets.base import BaseTarget, Target
-from edgeconv.targets.compiling import CompilerRun
+from edgeconv.targets.compile_stage import run_of
+from edgeconv.targets.compiling import CompilerRun, Setting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,3 +129,20 @@ def test_what_is_compiled_for_one_target_runs_on_no_other() -> None:
     done = CliRunner().invoke(cli, ["inspect", str(compiled), "--target", "cpu"])
     assert done.exit_code == 2
     assert "compiled for the Edge TPU runs nowhere else" in done.stderr
+
+
+@dataclass(frozen=True, slots=True)
+class ToasterOptions(TargetOptions):
+    heat: int | None = option(None, About("Target toaster", "How hot."))
+    mode: str = option("bread", About("Target toaster", "For what."))
+
+
+def test_a_conversion_hands_its_target_s_options_to_the_compiler() -> None:
+    class Toaster(BaseTarget):
+        name = "toaster"
+        options = ToasterOptions
+        settings = (Setting("heat", "How hot.", type=int), Setting("slices", "How many.", type=int))
+
+    options = ConvertOptions(target_options=ToasterOptions(heat=3))
+    assert run_of(Toaster(), options).settings == {"heat": 3}
+    assert run_of(Toaster(), ConvertOptions()).settings == {}
