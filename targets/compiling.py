@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgeconv.toolchain.worker.stage import unheard
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -34,10 +36,6 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
 
-def _unheard(done: int, total: int) -> None:
-    """Take progress that nobody watches."""
-
-
 @dataclass(frozen=True, slots=True)
 class CompilerRun:
     """How a compiler is run.
@@ -53,7 +51,7 @@ class CompilerRun:
     timeout: float = 600.0
     memory: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
-    progress: Callable[[int, int], None] = _unheard
+    progress: Callable[[int, int], None] = unheard
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from edgeconv.core.states import State
 from edgeconv.toolchain.worker.pool import WorkerPool
 
 
-def _unheard(done: int, total: int) -> None:
+def unheard(done: int, total: int) -> None:
     """Take progress that nobody watches."""
 
 
@@ -46,7 +46,7 @@ class StageContext:
     name: str
     calibration: Path | None = None
     input_scales: Mapping[str, Mapping[str, Any]] | None = None
-    progress: Callable[[int, int], None] = _unheard
+    progress: Callable[[int, int], None] = unheard
     details: dict[str, Any] = field(default_factory=dict)
     states: tuple[State, ...] = ()
 
